@@ -1,0 +1,16 @@
+/* memory.h - large anonymous mappings in huge pages: MAP_HUGETLB if the system has free ones, else
+ * madvise(MADV_HUGEPAGE), else plain. Sizes are rounded up to 2 MiB. Any thread. Layer: base. */
+#ifndef GW_INDEX_BASE_MEMORY_H
+#define GW_INDEX_BASE_MEMORY_H
+
+#include <stddef.h>
+
+#include "index/base/status.h"
+
+enum gw_memory_kind { GW_MEMORY_PLAIN, GW_MEMORY_ADVISED, GW_MEMORY_HUGETLB };
+
+/* Zeroed, 2 MiB aligned. GW_E_NOMEM: *out is not written. kind may be NULL. */
+GW_MUST_USE enum gw_status gw_memory_map(size_t bytes, void **out, enum gw_memory_kind *kind);
+void gw_memory_unmap(void *base, size_t bytes); /* the same bytes as given to map; NULL is ignored */
+const char *gw_memory_kind_name(enum gw_memory_kind kind);
+#endif
