@@ -1,0 +1,192 @@
+/* store.h - the engine's public face: a latch-free index over a hybrid log, worked in batches.
+ *
+ * Thread rule: a struct gw_thread belongs to one thread, which brackets each batch (one or several
+ * calls of execute, walk, unlink) with gw_store_enter and gw_store_exit. Nothing waits in between:
+ * what cannot be done now is answered GW_RETRY and left to the caller's next turn. Everything else
+ * here may be called by any thread at any time, open and close apart.
+ * Ownership: the store owns index and log; ops, keys, values and `room` are the caller's.
+ * What the words mean and which rules they keep: docs/engine.md. Layer: index. */
+#ifndef GW_INDEX_STORE_H
+#define GW_INDEX_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "index/base/memory.h"
+#include "index/base/slots.h"
+#include "index/base/status.h"
+
+struct gw_store;
+struct gw_thread;
+struct gw_epoch;
+struct gw_device;
+
+#define GW_STORE_PAGE_BITS 22u     /* default: pages of 4 MiB */
+#define GW_STORE_PAGE_BITS_MIN 16u /* servers offer 20 to 26; smaller ones are for tests */
+#define GW_STORE_PAGE_BITS_MAX 26u
+#define GW_STORE_THREADS_MAX 256u
+#define GW_KEY_BYTES_MAX 65535u
+
+struct gw_store_options {
+    uint64_t log_bytes;   /* memory of the log, cut to whole pages; at least two */
+    uint64_t index_bytes; /* memory of the index, all in: the largest power of two of buckets within
+                           * two thirds of it, the rest for overflow lines. 0: half of log_bytes */
+    uint32_t page_bits;   /* 0: GW_STORE_PAGE_BITS */
+    uint32_t threads_max; /* threads open at the same time; 0: 64 */
+    uint64_t hash_seed;   /* the cluster's, ENGINE H16 */
+    uint64_t log_start;   /* first address, cut to a page; 0: the second page */
+    struct gw_device *device; /* NULL: memory only. GW_E_UNSUPPORTED otherwise in this version */
+};
+
+/* GW_E_INVALID: an option out of range; GW_E_NOMEM. *out is then not written. */
+GW_MUST_USE enum gw_status gw_store_open(const struct gw_store_options *options,
+                                         struct gw_store **out);
+void gw_store_close(struct gw_store *store); /* requires: every thread closed. NULL is ignored */
+
+/* One for each dispatcher thread. It takes part in cuts (epoch.h) from here on.
+ * GW_E_LIMIT: threads_max are open; GW_E_NOMEM. */
+GW_MUST_USE enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **out);
+void gw_store_thread_close(struct gw_thread *thread); /* requires: not inside. NULL is ignored */
+
+/* Enters the epoch, then loads the log's boundaries; calls do not nest. After it, before reading
+ * its input, a dispatcher looks for a cut (gw_cut_next) and loads its view (ENGINE rule 12). */
+void gw_store_enter(struct gw_thread *thread);
+void gw_store_exit(struct gw_thread *thread);
+/* Runs epoch triggers that are due; call outside of enter/exit, once a turn and before sleeping. */
+void gw_store_poll(struct gw_thread *thread);
+struct gw_epoch *gw_store_epoch(struct gw_store *store);
+uint32_t gw_store_epoch_slot(const struct gw_thread *thread); /* for gw_cut_next and _acknowledge */
+
+/* ---- operations ---------------------------------------------------------------------------- */
+
+enum gw_verb {
+    GW_VERB_READ = 1, /* OK, NOT_FOUND */
+    GW_VERB_UPSERT,   /* OK */
+    GW_VERB_DELETE,   /* OK: was live; NOT_FOUND: absent or deleted already, nothing changed */
+    GW_VERB_ADD,      /* OK, WRONG_TYPE (bytes are there), OVERFLOW; adds `delta` */
+    GW_VERB_CAS,      /* OK: replaced, the version was expected_version; MISMATCH; NOT_FOUND */
+    GW_VERB_INSERT,   /* OK; EXISTS: a live record is there */
+    GW_VERB_FETCH,    /* the newest record as it lies there: OK, TOMBSTONE, NOT_FOUND */
+    GW_VERB_ARRIVE,   /* OK: a migrated record was inserted; EXISTS: a record or tombstone is there */
+};
+
+/* Absent means unknown: where the key has no record and no tombstone the answer is GW_ABSENT and
+ * nothing changes, whatever the verb (ARRIVE ignores the flag). A blind write needs no pull: leave
+ * the flag off for UPSERT, then it inserts. */
+#define GW_OP_UNSETTLED 1u
+#define GW_OP_COUNTER 2u   /* UPSERT, INSERT, CAS, ARRIVE: the value is the counter `number` (in) */
+#define GW_OP_TOMBSTONE 4u /* ARRIVE: a deleted key; value and number are not read */
+/* ADD: a key without a live value gets `initial` + delta; without the flag initial is 0. */
+#define GW_OP_HAS_INITIAL 8u
+
+enum gw_kind { GW_KIND_BYTES = 0, GW_KIND_COUNTER = 1 };
+
+/* In: verb, flags, key, hash, slot (gw_store_hash fills both), and what the verb says.
+ * Out: status; version (OK, EXISTS, MISMATCH, TOMBSTONE: of the record now in force); kind;
+ * number (READ, FETCH, ADD of a counter); out, out_bytes (READ, FETCH of bytes; 8-byte aligned if
+ * `room` is, in `room`). kind is valid with OK. A failed or refused operation changed nothing. */
+struct gw_op {
+    const uint8_t *key;
+    const uint8_t *value;
+    uint64_t hash;
+    int64_t delta, initial;
+    uint32_t value_bytes;
+    uint32_t expected_version; /* CAS: must equal; ARRIVE: the version that the record keeps */
+    uint16_t key_bytes, slot;
+    uint8_t verb, flags;
+    /* results */
+    int8_t status;
+    uint8_t kind;
+    uint32_t version;
+    uint32_t out_bytes;
+    int64_t number;
+    const uint8_t *out;
+};
+
+void gw_store_hash(const struct gw_store *store, struct gw_op *op); /* fills hash and slot */
+uint64_t gw_store_hash_seed(const struct gw_store *store);
+
+/* Executes ops[0..n) as if one after the other. Requires: entered.
+ * Statuses beside those of the verbs:
+ *   GW_RETRY        somebody else holds the record; every later operation of this call on the same
+ *                   key is left undone with GW_RETRY, so that their order stays
+ *   GW_ABSENT       see GW_OP_UNSETTLED; later operations of this call on the same key likewise
+ *   GW_E_FULL       neither log nor index has room; reads and changes in place go on
+ *   GW_E_TOO_LARGE  key and value do not fit a page (gw_store_record_bytes_max)
+ *   GW_E_INVALID    key of 0 bytes, unknown verb
+ *   GW_WOULD_BLOCK  the value read does not fit what is left of `room`; this and all later
+ *                   operations are not executed. Go on with a new room, at least out_bytes large.
+ * Returns the number executed; *room_used is what lies in room. */
+uint32_t gw_store_execute(struct gw_thread *thread, struct gw_op *ops, uint32_t n, uint8_t *room,
+                          size_t room_bytes, size_t *room_used);
+
+/* A record needs 16 + round8(key) + value bytes, rounded up to 16; this is the limit of that sum. */
+uint64_t gw_store_record_bytes_max(const struct gw_store *store);
+
+/* ---- walking ------------------------------------------------------------------------------- */
+
+struct gw_record_view {
+    const uint8_t *key; /* borrowed until the walk returns */
+    uint16_t key_bytes, slot;
+    uint64_t hash;
+    bool tombstone, arrived;
+    uint8_t kind; /* enum gw_kind */
+    uint32_t version;
+    const uint8_t *value; /* bytes: an untorn copy, good until fn returns */
+    uint32_t value_bytes; /* counter: 8 */
+    int64_t number;       /* counter */
+};
+
+struct gw_cursor {
+    uint64_t hash; /* start: the first hash wanted */
+    bool done;
+};
+
+typedef bool (*gw_walk_cb)(void *ctx, const struct gw_record_view *view);
+
+/* Visits the newest record of every key (of deleted ones too if `tombstones`) whose hash lies in
+ * [cursor->hash, hash_last] and whose slot is in `slots` (NULL: all), bucket by bucket, at most
+ * buckets_max buckets. A key that is there all the time is visited at least once. fn returns false
+ * to stop: the cursor stays at the start of this bucket, which is visited again from its first
+ * record later. A record that is locked for too long stops the walk in the same way.
+ * Requires: entered; fn does not call the store with this thread. */
+void gw_store_walk(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t hash_last,
+                   const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
+                   gw_walk_cb fn, void *ctx);
+
+/* Removes every index entry of these slots in the buckets that [cursor->hash, hash_last] touches,
+ * at most buckets_max of them. Only for slots that no operation may touch: not owned, and a cut
+ * has passed. An entry covers whole buckets: hand in ranges that end where buckets end (prefixes
+ * shorter than the table's), or all of it. Adds to *unlinked. Requires: entered. */
+void gw_store_unlink(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t hash_last,
+                     const struct gw_slots *slots, uint32_t buckets_max, uint64_t *unlinked);
+
+/* ---- versions, boundaries, numbers --------------------------------------------------------- */
+
+/* The highest version that any record was given so far (not lower than the floor). Exact once the
+ * threads that write have passed a cut. */
+uint32_t gw_store_version_highest(const struct gw_store *store);
+/* Keys created from now on get versions above floor; floors only rise. */
+void gw_store_version_floor(struct gw_store *store, uint32_t floor);
+
+/* Makes all that is in the log now read-only: later changes copy to the tail. It takes two epochs;
+ * gw_store_poll drives them. GW_E_FULL: too many triggers wait, poll and try again. */
+GW_MUST_USE enum gw_status gw_store_shift_read_only(struct gw_store *store);
+
+struct gw_store_stats {
+    uint64_t keys;            /* live keys, approximate */
+    uint64_t log_bytes_used;  /* from the log's begin to its tail */
+    uint64_t log_bytes_total; /* memory of the log */
+    uint64_t log_begin, log_tail, log_read_only;
+    uint64_t index_bytes; /* buckets and overflow lines, reserved */
+    uint64_t index_buckets, index_overflow_used, index_overflow_total;
+    enum gw_memory_kind log_pages, index_pages; /* which pages the system gave */
+    bool full;                                  /* the last write that needed room got none */
+    uint64_t refused_full;                      /* operations answered GW_E_FULL */
+    uint64_t retries;                           /* operations answered GW_RETRY */
+    uint64_t copies;                            /* records superseded by a copy at the tail */
+    uint32_t walk_longest;                      /* records met in the longest look-up */
+};
+void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out);
+#endif
