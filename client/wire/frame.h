@@ -1,0 +1,112 @@
+/* frame.h - the header that every native frame starts with, and the list of kinds.
+ * All little-endian, byte by byte in docs/PROTOCOL.md. Both ends check with gw_frame_decode before
+ * anything else is read; what lies behind the header is decoded with the bounds-checked readers of
+ * the other files here. Everything here may be called from any thread. Layer: client/wire. */
+#ifndef GW_CLIENT_WIRE_FRAME_H
+#define GW_CLIENT_WIRE_FRAME_H
+
+#include <stdint.h>
+
+#include "index/base/bytes.h"
+#include "index/base/status.h"
+
+#define GW_FRAME_MAGIC 0x5747u /* "GW" */
+#define GW_FRAME_VERSION 1u
+#define GW_FRAME_HEADER 64u
+#define GW_KEY_BYTES_MAX 65535u
+#define GW_ID_BYTES_MAX 63u /* server ids and advertised addresses */
+#define GW_ADDRESS_BYTES_MAX 63u
+
+/* X(name, number): the only place where a kind is declared. Numbers are never reused. */
+#define GW_FRAME_KIND_LIST(X)                                                                      \
+    /* anybody to a server or coordinator */                                                       \
+    X(GW_KIND_HELLO, 0x01)   /* opens a connection: role, session, window */                       \
+    X(GW_KIND_WELCOME, 0x02) /* its answer: limits, view, incarnation */                           \
+    X(GW_KIND_ERROR, 0x03)   /* i8 status, u16 bytes, text; the connection closes behind it */     \
+    X(GW_KIND_MAP_GET, 0x04) /* empty */                                                           \
+    X(GW_KIND_MAP, 0x05)     /* map.h; also pushed by the coordinator to servers */                \
+    /* client and server */                                                                        \
+    X(GW_KIND_BATCH, 0x10)      /* ops.h */                                                        \
+    X(GW_KIND_REPLY, 0x11)      /* one reply per op, in order */                                   \
+    X(GW_KIND_REFUSAL, 0x12)    /* a whole batch: u8 reason status, then the newest map (map.h) */ \
+    X(GW_KIND_COMPLETION, 0x13) /* replies to pending ops, each with its serial */                 \
+    X(GW_KIND_SCAN, 0x14)       /* scan.h */                                                       \
+    X(GW_KIND_SCAN_REPLY, 0x15)                                                                    \
+    X(GW_KIND_BYE, 0x16) /* the session is over: the server may forget it */                       \
+    /* operator and coordinator: JSON documents */                                                 \
+    X(GW_KIND_ADMIN, 0x20)                                                                         \
+    X(GW_KIND_ADMIN_REPLY, 0x21)                                                                   \
+    /* server and coordinator: control.h */                                                        \
+    X(GW_KIND_JOIN, 0x30)                                                                          \
+    X(GW_KIND_JOINED, 0x31)                                                                        \
+    X(GW_KIND_HEARTBEAT, 0x32)                                                                     \
+    X(GW_KIND_JOB, 0x33)       /* coordinator to server: a job's durable state */                  \
+    X(GW_KIND_JOB_EVENT, 0x34) /* server to coordinator: what happened, what is asked */           \
+    /* server and server: peer.h */                                                                \
+    X(GW_KIND_PREPARE, 0x40)                                                                       \
+    X(GW_KIND_PREPARED, 0x41)                                                                      \
+    X(GW_KIND_ABANDON, 0x42)                                                                       \
+    X(GW_KIND_YOURS, 0x43)                                                                         \
+    X(GW_KIND_YOURS_ACK, 0x44)                                                                     \
+    X(GW_KIND_CHUNK, 0x45)                                                                         \
+    X(GW_KIND_CHUNK_ACK, 0x46)                                                                     \
+    X(GW_KIND_PULL, 0x47)                                                                          \
+    X(GW_KIND_PULL_ANSWER, 0x48)
+
+enum gw_frame_kind {
+#define GW_FRAME_KIND_ENUM(name, number) name = number,
+    GW_FRAME_KIND_LIST(GW_FRAME_KIND_ENUM)
+#undef GW_FRAME_KIND_ENUM
+};
+
+/* Flags of every kind; bit 1 is GW_CHUNK_LAST (peer.h) and belongs to CHUNK alone. */
+#define GW_FRAME_HAS_CRC 1u /* crc covers the whole frame with this field as zero */
+
+/* offset: 0 bytes 4, 4 magic 2, 6 version 1, 7 kind 1, 8 flags 2, 10 zero 2, 12 count 4,
+ * 16 session 8, 24 sequence 8, 32 view 8, 40 serial 8, 48 confirmed 8, 56 crc 4, 60 zero 4 */
+struct gw_frame {
+    uint32_t bytes; /* of the whole frame, header included */
+    uint8_t kind;
+    uint16_t flags;
+    uint32_t count;     /* ops, replies, entries */
+    uint64_t session;   /* client session; job id in peer frames; request id in admin frames */
+    uint64_t sequence;  /* of the batch within its connection's session; chunk and frame number in
+                           peer frames */
+    uint64_t view;      /* the view the sender believes in (the receiver's view number) */
+    uint64_t serial;    /* the base to which the ops' serials are added */
+    uint64_t confirmed; /* every serial below it has been answered and need not be remembered */
+    uint32_t crc;       /* zero without GW_FRAME_HAS_CRC */
+};
+
+/* Writes the header exactly as *f says. f->crc is the caller's: leave flag and field zero and call
+ * gw_frame_seal when the frame is finished. */
+void gw_frame_encode(const struct gw_frame *f, uint8_t *room /* GW_FRAME_HEADER bytes */);
+/* GW_E_PROTOCOL (magic, length under a header or unlike `bytes`, a kind or flag that does not
+ * exist, unused fields not zero), GW_E_VERSION, GW_E_CORRUPT (CRC). `bytes` is what is there, a
+ * whole frame. *out is written on GW_OK only. */
+GW_MUST_USE enum gw_status gw_frame_decode(const uint8_t *frame, uint32_t bytes,
+                                           struct gw_frame *out);
+/* For a transport: how long is the frame that starts with these `have` bytes? 0 in *bytes: cannot
+ * say yet (under 8 bytes). GW_E_PROTOCOL, GW_E_VERSION, GW_E_TOO_LARGE (beyond max or under a
+ * header); *bytes is 0 then. */
+GW_MUST_USE enum gw_status gw_frame_length(const uint8_t *start, size_t have, uint32_t max,
+                                           uint32_t *bytes);
+/* Computes and stores the CRC of a finished frame and sets the flag. Requires: the header's length
+ * is the frame's. */
+void gw_frame_seal(uint8_t *frame);
+/* "batch", "yours", ...; "unknown" for a number outside of the list. Never NULL. */
+const char *gw_frame_kind_name(uint8_t kind);
+
+/* Can the frame hold `count` entries of at least `least_bytes_each`? To be asked before anything
+ * is sized by the count, which is the sender's word only. */
+static inline bool gw_frame_count_plausible(const struct gw_frame *f, uint32_t least_bytes_each)
+{
+    return (uint64_t)f->count * least_bytes_each <= f->bytes - GW_FRAME_HEADER;
+}
+
+/* What lies behind the header of a frame that gw_frame_decode has accepted. */
+static inline struct gw_reader gw_frame_body(const uint8_t *frame, const struct gw_frame *f)
+{
+    return gw_reader_of(frame + GW_FRAME_HEADER, f->bytes - GW_FRAME_HEADER);
+}
+#endif

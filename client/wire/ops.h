@@ -1,0 +1,98 @@
+/* ops.h - operations in a BATCH, replies in a REPLY or COMPLETION: packed, decoded in place.
+ * One op:    u8 verb, u8 flags, u16 key bytes, u32 serial - frame.serial, key,
+ *            [UPSERT, CAS, INSERT: u32 value bytes, value; with GW_WIRE_COUNTER instead: i64 number]
+ *            [ADD: i64 delta; with GW_WIRE_INITIAL: i64 initial] [CAS: u32 expected version, before the value]
+ * One reply: i8 status, u8 flags, u16 zero, u32 version,
+ *            [GW_WIRE_HAS_SERIAL: u32 serial - frame.serial] [GW_WIRE_COUNTER: i64 number]
+ *            [GW_WIRE_VALUE: u32 bytes, value]
+ * An add with an 8-byte key takes 24 bytes, its reply 16. Replies to a batch stand in the order of its ops and
+ * carry no serial; an op answered GW_PENDING gets its reply later in a COMPLETION, with its serial.
+ * Serials: unique and rising within a session, over all servers. Numbers of verbs are stable. Layer: client/wire. */
+#ifndef GW_CLIENT_WIRE_OPS_H
+#define GW_CLIENT_WIRE_OPS_H
+
+#include <stdint.h>
+
+#include "client/wire/frame.h"
+
+enum gw_wire_verb {
+    GW_WIRE_READ = 1,
+    GW_WIRE_UPSERT = 2,
+    GW_WIRE_DELETE = 3,
+    GW_WIRE_ADD = 4,
+    GW_WIRE_CAS = 5,
+    GW_WIRE_INSERT = 6,
+};
+#define GW_WIRE_VERB_MAX 6
+
+/* flags of an op */
+#define GW_WIRE_COUNTER 1u /* the value is a counter (in a reply: the number follows) */
+#define GW_WIRE_INITIAL 2u
+#define GW_WIRE_RESENT 4u  /* it was sent before and its result is not known: it may have been applied already */
+/* flags of a reply, besides GW_WIRE_COUNTER */
+#define GW_WIRE_VALUE 2u
+#define GW_WIRE_HAS_SERIAL 4u
+
+struct gw_wire_op {
+    const uint8_t *key;   /* borrows the frame */
+    const uint8_t *value; /* borrows the frame */
+    int64_t number;       /* ADD: delta; COUNTER values: the value */
+    int64_t initial;
+    uint32_t value_bytes;
+    uint32_t expected_version;
+    uint32_t serial_delta;
+    uint16_t key_bytes;
+    uint8_t verb, flags;
+};
+
+struct gw_wire_reply {
+    const uint8_t *value; /* borrows the frame */
+    int64_t number;
+    uint32_t value_bytes;
+    uint32_t version;
+    uint32_t serial_delta;
+    int8_t status;
+    uint8_t flags;
+};
+
+/* The next op; false at the end or when bad (then r->bad). Refuses (bad) verbs, flags and key lengths (0) that do not
+ * exist; whether a value is too large is the store's business. Inline-able hot path. */
+bool gw_wire_op_decode(struct gw_reader *r, struct gw_wire_op *op);
+size_t gw_wire_op_bytes(const struct gw_wire_op *op); /* what encode will take */
+void gw_wire_op_encode(const struct gw_wire_op *op, struct gw_writer *w);
+bool gw_wire_reply_decode(struct gw_reader *r, struct gw_wire_reply *reply);
+size_t gw_wire_reply_bytes(const struct gw_wire_reply *reply);
+void gw_wire_reply_encode(const struct gw_wire_reply *reply, struct gw_writer *w);
+
+/* HELLO body: u8 role, u8 flags, u16 zero, u32 window (serials in flight at most), u32 index (dispatcher of the peer for
+ * role PEER), u64 incarnation of the server that the session was opened with earlier (0 none), u8 id bytes, id (server id for PEER).
+ * frame.session is the client's session id (chosen by the client, random, never 0). */
+enum gw_role { GW_ROLE_CLIENT = 1, GW_ROLE_PEER_CONTROL = 2, GW_ROLE_PEER_BULK = 3, GW_ROLE_PEER_PULL = 4 };
+#define GW_HELLO_RESUME 1u /* the client had this session here before */
+struct gw_hello {
+    uint64_t incarnation;
+    uint32_t window, index;
+    uint8_t role, flags;
+    char id[GW_ID_BYTES_MAX + 1];
+};
+void gw_hello_encode(const struct gw_hello *h, struct gw_writer *w);
+GW_MUST_USE enum gw_status gw_hello_decode(struct gw_reader *r, struct gw_hello *h);
+
+/* WELCOME body: u32 window granted, u32 frame bytes max, u32 value bytes max, u8 flags, u8[3] zero, u64 incarnation,
+ * u64 cluster id, u8 id bytes, id. frame.view = the server's view, frame.confirmed = 0. */
+#define GW_WELCOME_KNOWN 1u /* the session was known: what it had applied is remembered */
+struct gw_welcome {
+    uint64_t incarnation, cluster;
+    uint32_t window, frame_bytes_max, value_bytes_max;
+    uint8_t flags;
+    char id[GW_ID_BYTES_MAX + 1];
+};
+void gw_welcome_encode(const struct gw_welcome *m, struct gw_writer *w);
+GW_MUST_USE enum gw_status gw_welcome_decode(struct gw_reader *r, struct gw_welcome *m);
+
+/* Whole frames, ready to send. Return the frame's bytes, 0 when room does not suffice. */
+size_t gw_frame_error(uint8_t *room, size_t room_bytes, enum gw_status st, const char *text);
+size_t gw_frame_empty(uint8_t *room, size_t room_bytes, uint8_t kind, uint64_t session);
+/* ERROR's body. text is cut to fit and always terminated. */
+enum gw_status gw_frame_error_decode(struct gw_reader *r, char *text, size_t text_bytes);
+#endif

@@ -1,0 +1,37 @@
+/* scan.h - a scan of one server's live keys, resumable: SCAN: u64 cursor hash, u32 bytes max, u16 zero..., slots;
+ * SCAN_REPLY: i8 status (GW_OK more follows, GW_END done, GW_WRONG_VIEW: slots moved, ask the map), u8[3] zero, u64 next cursor; per key: u16 key bytes,
+ * u8 kind, u8 zero, u32 version, u32 value bytes, key, value (counter: 8 bytes, the number). frame.session = request id chosen by the client.
+ * frame.view: the server's view the client believes in; slots must be owned and settled, those that are still arriving make the server answer
+ * GW_PENDING with no keys: ask again. Every key that lives throughout is given at least once. Layer: client/wire. */
+#ifndef GW_CLIENT_WIRE_SCAN_H
+#define GW_CLIENT_WIRE_SCAN_H
+
+#include <stdint.h>
+
+#include "client/wire/frame.h"
+#include "index/base/slots.h"
+
+struct gw_scan {
+    uint64_t cursor;
+    uint32_t bytes_max;
+    struct gw_slots slots;
+};
+struct gw_scan_reply {
+    uint64_t cursor;
+    int8_t status;
+};
+struct gw_scan_record {
+    const uint8_t *key, *value;
+    int64_t number;
+    uint32_t version, value_bytes;
+    uint16_t key_bytes;
+    uint8_t kind;
+};
+void gw_scan_encode(const struct gw_scan *m, struct gw_writer *w);
+GW_MUST_USE enum gw_status gw_scan_decode(struct gw_reader *r, struct gw_scan *m);
+void gw_scan_reply_encode(const struct gw_scan_reply *m, struct gw_writer *w);
+GW_MUST_USE enum gw_status gw_scan_reply_decode(struct gw_reader *r, struct gw_scan_reply *m);
+size_t gw_scan_record_bytes(const struct gw_scan_record *m);
+void gw_scan_record_encode(const struct gw_scan_record *m, struct gw_writer *w);
+bool gw_scan_record_decode(struct gw_reader *r, struct gw_scan_record *m);
+#endif
