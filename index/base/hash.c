@@ -1,0 +1,93 @@
+/* hash.c - where a key lies and who owns it.
+ *
+ * CRC16-XMODEM (polynomial 0x1021, start 0, not reflected) is what Redis Cluster calls CRC16. It is
+ * computed for every operation, so it goes eight bytes a step: slice[k][b] is the CRC of byte b
+ * with k zero bytes behind it, and since a CRC is linear over XOR, the eight look-ups do not wait
+ * for each other (Kounavis and Berry, "A systematic approach to building high performance,
+ * software-based, CRC generators", 2005). The 4 KiB of tables stay in the first-level cache. */
+#include "index/base/hash.h"
+
+#include <string.h>
+
+#include "index/base/bytes.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define SLICES 8
+
+static uint16_t slice[SLICES][256];
+
+/* Before main, so that no thread can race it; tables filled by the compiler would be 2,048 numbers
+ * that nobody can read. */
+__attribute__((constructor)) static void hash_tables_make(void)
+{
+    for (unsigned b = 0; b < 256; b++) {
+        unsigned crc = b << 8;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc << 1) ^ (crc & 0x8000 ? 0x1021 : 0);
+        slice[0][b] = (uint16_t)crc;
+    }
+    for (int k = 1; k < SLICES; k++)
+        for (unsigned b = 0; b < 256; b++) {
+            uint16_t crc = slice[k - 1][b];
+            slice[k][b] = (uint16_t)(crc << 8 ^ slice[0][crc >> 8]);
+        }
+}
+
+uint16_t gw_crc16(const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    unsigned crc = 0;
+    for (; n >= 8; n -= 8, p += 8) {
+        uint64_t w = gw_load64(p);
+        crc = slice[7][(w ^ crc >> 8) & 0xff] ^ slice[6][(w >> 8 ^ crc) & 0xff] ^
+              slice[5][w >> 16 & 0xff] ^ slice[4][w >> 24 & 0xff] ^ slice[3][w >> 32 & 0xff] ^
+              slice[2][w >> 40 & 0xff] ^ slice[1][w >> 48 & 0xff] ^ slice[0][w >> 56];
+    }
+    if (n >= 4) {
+        uint32_t w = gw_load32(p);
+        crc = slice[3][(w ^ crc >> 8) & 0xff] ^ slice[2][(w >> 8 ^ crc) & 0xff] ^
+              slice[1][w >> 16 & 0xff] ^ slice[0][w >> 24];
+        n -= 4;
+        p += 4;
+    }
+    for (; n; n--)
+        crc = (crc << 8 & 0xffff) ^ slice[0][(crc >> 8 ^ *p++) & 0xff];
+    return (uint16_t)crc;
+}
+
+/* The part of a key that decides its slot: between the first '{' and the first '}' behind it,
+ * unless nothing is between. */
+static const char *hash_tag(const char *key, size_t *bytes)
+{
+    const char *open = memchr(key, '{', *bytes);
+    if (!open)
+        return key;
+    const char *tag = open + 1;
+    const char *close = memchr(tag, '}', (size_t)(key + *bytes - tag));
+    if (!close || close == tag)
+        return key;
+    *bytes = (size_t)(close - tag);
+    return tag;
+}
+
+uint16_t gw_key_slot(const void *key, size_t key_bytes)
+{
+    /* Eight-byte keys are the commonest: whether a '{' is among them takes a few instructions, no
+     * call. A byte of x is zero where the key has a '{'; the classic test for a zero byte. */
+    if (key_bytes == 8) {
+        uint64_t x = gw_load64(key) ^ 0x7b7b7b7b7b7b7b7bu;
+        if (!((x - 0x0101010101010101u) & ~x & 0x8080808080808080u))
+            return gw_crc16(key, 8) & (GW_SLOTS - 1);
+    }
+    if (key_bytes == 0)
+        return 0; /* memchr must not see a null pointer */
+    const char *tag = hash_tag(key, &key_bytes);
+    return gw_crc16(tag, key_bytes) & (GW_SLOTS - 1);
+}
+
+uint64_t gw_key_hash(const void *key, size_t key_bytes, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(key, key_bytes, seed);
+}

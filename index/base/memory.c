@@ -1,0 +1,79 @@
+/* memory.c - large mappings, in huge pages where the system gives some. */
+#include "index/base/memory.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "index/base/assert.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* 0 when rounding up would overflow. */
+static size_t rounded(size_t bytes)
+{
+    return bytes > SIZE_MAX - 2 * HUGE_PAGE ? 0 : (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+}
+
+static void *map(size_t bytes, int flags)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* A plain mapping is aligned to 4 KiB only: map one huge page more and give back both ends. */
+static void *map_aligned(size_t bytes)
+{
+    uint8_t *p = map(bytes + HUGE_PAGE, MAP_NORESERVE);
+    if (!p)
+        return NULL;
+    size_t before = -(uintptr_t)p & (HUGE_PAGE - 1);
+    size_t after = HUGE_PAGE - before;
+    if (before)
+        munmap(p, before);
+    if (after)
+        munmap(p + before + bytes, after);
+    return p + before;
+}
+
+enum gw_status gw_memory_map(size_t bytes, void **out, enum gw_memory_kind *kind)
+{
+    size_t size = rounded(bytes ? bytes : 1);
+    if (size == 0)
+        return GW_E_NOMEM;
+
+    /* No MAP_NORESERVE here: without a reservation the pool could run dry later, and then the
+     * first touch of a page is a SIGBUS. */
+    enum gw_memory_kind got = GW_MEMORY_HUGETLB;
+    void *p = map(size, MAP_HUGETLB | (21 << MAP_HUGE_SHIFT));
+    if (!p) {
+        p = map_aligned(size);
+        if (!p)
+            return GW_E_NOMEM;
+        got = madvise(p, size, MADV_HUGEPAGE) == 0 ? GW_MEMORY_ADVISED : GW_MEMORY_PLAIN;
+    }
+    *out = p;
+    if (kind)
+        *kind = got;
+    return GW_OK;
+}
+
+void gw_memory_unmap(void *base, size_t bytes)
+{
+    if (!base)
+        return;
+    int rc = munmap(base, rounded(bytes ? bytes : 1));
+    GW_ASSERT(rc == 0);
+}
+
+const char *gw_memory_kind_name(enum gw_memory_kind kind)
+{
+    switch (kind) {
+    case GW_MEMORY_PLAIN:
+        return "plain";
+    case GW_MEMORY_ADVISED:
+        return "advised";
+    case GW_MEMORY_HUGETLB:
+        return "hugetlb";
+    }
+    return "unknown";
+}
