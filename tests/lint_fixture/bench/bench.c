@@ -1,0 +1,2 @@
+#include "index/store.h"
+#include "server/server.h"

@@ -1,0 +1,2 @@
+#include "client/session.h" /* reported */
+#include "client/wire/wire.h"

@@ -1,0 +1,2 @@
+#include "client/net/net.h" /* reported */
+#include "client/wire/wire.h"

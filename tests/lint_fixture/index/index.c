@@ -1,0 +1,6 @@
+#include "base/base.h" /* reported: not rooted */
+#include "index/base/base.h"
+#include "index/device.h"
+#include "server/server.h"    /* reported */
+#include "client/wire/wire.h" /* reported */
+#include <server/server.h>    /* reported */
