@@ -10,51 +10,51 @@
 #include "index/base/bytes.h"
 #include "index/base/status.h"
 
-#define GW_FRAME_MAGIC 0x5747u /* "GW" */
-#define GW_FRAME_VERSION 1u
-#define GW_FRAME_HEADER 64u
-#define GW_KEY_BYTES_MAX 65535u
-#define GW_ID_BYTES_MAX 63u /* server ids and advertised addresses */
+#define GW_FRAME_MAGIC       0x5747u /* "GW" */
+#define GW_FRAME_VERSION     1u
+#define GW_FRAME_HEADER      64u
+#define GW_KEY_BYTES_MAX     65535u
+#define GW_ID_BYTES_MAX      63u /* server ids and advertised addresses */
 #define GW_ADDRESS_BYTES_MAX 63u
 
-/* X(name, number): the only place where a kind is declared. Numbers are never reused. */
+/* X(name, number, text): the only place where a kind is declared. Numbers are never reused. */
 #define GW_FRAME_KIND_LIST(X)                                                                      \
     /* anybody to a server or coordinator */                                                       \
-    X(GW_KIND_HELLO, 0x01)   /* opens a connection: role, session, window */                       \
-    X(GW_KIND_WELCOME, 0x02) /* its answer: limits, view, incarnation */                           \
-    X(GW_KIND_ERROR, 0x03)   /* i8 status, u16 bytes, text; the connection closes behind it */     \
-    X(GW_KIND_MAP_GET, 0x04) /* empty */                                                           \
-    X(GW_KIND_MAP, 0x05)     /* map.h; also pushed by the coordinator to servers */                \
+    X(GW_KIND_HELLO, 0x01, "hello")     /* opens a connection: role, session, window */            \
+    X(GW_KIND_WELCOME, 0x02, "welcome") /* its answer: limits, view, incarnation */                \
+    X(GW_KIND_ERROR, 0x03, "error")     /* the connection closes behind it */                      \
+    X(GW_KIND_MAP_GET, 0x04, "map_get") /* empty */                                                \
+    X(GW_KIND_MAP, 0x05, "map")         /* map.h; also pushed by the coordinator to servers */     \
     /* client and server */                                                                        \
-    X(GW_KIND_BATCH, 0x10)      /* ops.h */                                                        \
-    X(GW_KIND_REPLY, 0x11)      /* one reply per op, in order */                                   \
-    X(GW_KIND_REFUSAL, 0x12)    /* a whole batch: u8 reason status, then the newest map (map.h) */ \
-    X(GW_KIND_COMPLETION, 0x13) /* replies to pending ops, each with its serial */                 \
-    X(GW_KIND_SCAN, 0x14)       /* scan.h */                                                       \
-    X(GW_KIND_SCAN_REPLY, 0x15)                                                                    \
-    X(GW_KIND_BYE, 0x16) /* the session is over: the server may forget it */                       \
+    X(GW_KIND_BATCH, 0x10, "batch")           /* ops.h */                                          \
+    X(GW_KIND_REPLY, 0x11, "reply")           /* one reply per op, in order */                     \
+    X(GW_KIND_REFUSAL, 0x12, "refusal")       /* of a batch: u8 status, newest map */              \
+    X(GW_KIND_COMPLETION, 0x13, "completion") /* replies to pending ops, each with its serial */   \
+    X(GW_KIND_SCAN, 0x14, "scan")             /* scan.h */                                         \
+    X(GW_KIND_SCAN_REPLY, 0x15, "scan_reply")                                                      \
+    X(GW_KIND_BYE, 0x16, "bye") /* the session is over: the server may forget it */                \
     /* operator and coordinator: JSON documents */                                                 \
-    X(GW_KIND_ADMIN, 0x20)                                                                         \
-    X(GW_KIND_ADMIN_REPLY, 0x21)                                                                   \
+    X(GW_KIND_ADMIN, 0x20, "admin")                                                                \
+    X(GW_KIND_ADMIN_REPLY, 0x21, "admin_reply")                                                    \
     /* server and coordinator: control.h */                                                        \
-    X(GW_KIND_JOIN, 0x30)                                                                          \
-    X(GW_KIND_JOINED, 0x31)                                                                        \
-    X(GW_KIND_HEARTBEAT, 0x32)                                                                     \
-    X(GW_KIND_JOB, 0x33)       /* coordinator to server: a job's durable state */                  \
-    X(GW_KIND_JOB_EVENT, 0x34) /* server to coordinator: what happened, what is asked */           \
+    X(GW_KIND_JOIN, 0x30, "join")                                                                  \
+    X(GW_KIND_JOINED, 0x31, "joined")                                                              \
+    X(GW_KIND_HEARTBEAT, 0x32, "heartbeat")                                                        \
+    X(GW_KIND_JOB, 0x33, "job")             /* coordinator to server: a job's durable state */     \
+    X(GW_KIND_JOB_EVENT, 0x34, "job_event") /* server to coordinator: what happened */             \
     /* server and server: peer.h */                                                                \
-    X(GW_KIND_PREPARE, 0x40)                                                                       \
-    X(GW_KIND_PREPARED, 0x41)                                                                      \
-    X(GW_KIND_ABANDON, 0x42)                                                                       \
-    X(GW_KIND_YOURS, 0x43)                                                                         \
-    X(GW_KIND_YOURS_ACK, 0x44)                                                                     \
-    X(GW_KIND_CHUNK, 0x45)                                                                         \
-    X(GW_KIND_CHUNK_ACK, 0x46)                                                                     \
-    X(GW_KIND_PULL, 0x47)                                                                          \
-    X(GW_KIND_PULL_ANSWER, 0x48)
+    X(GW_KIND_PREPARE, 0x40, "prepare")                                                            \
+    X(GW_KIND_PREPARED, 0x41, "prepared")                                                          \
+    X(GW_KIND_ABANDON, 0x42, "abandon")                                                            \
+    X(GW_KIND_YOURS, 0x43, "yours")                                                                \
+    X(GW_KIND_YOURS_ACK, 0x44, "yours_ack")                                                        \
+    X(GW_KIND_CHUNK, 0x45, "chunk")                                                                \
+    X(GW_KIND_CHUNK_ACK, 0x46, "chunk_ack")                                                        \
+    X(GW_KIND_PULL, 0x47, "pull")                                                                  \
+    X(GW_KIND_PULL_ANSWER, 0x48, "pull_answer")
 
 enum gw_frame_kind {
-#define GW_FRAME_KIND_ENUM(name, number) name = number,
+#define GW_FRAME_KIND_ENUM(name, number, text) name = number,
     GW_FRAME_KIND_LIST(GW_FRAME_KIND_ENUM)
 #undef GW_FRAME_KIND_ENUM
 };
