@@ -12,11 +12,11 @@
 #include <stdint.h>
 
 #define GW_ADDR_UNIT_BITS 4
-#define GW_ADDR_UNIT 16u
-#define GW_ADDR_BITS 42
-#define GW_ADDR_MASK (((uint64_t)1 << GW_ADDR_BITS) - 1)
-#define GW_ADDR_WINDOW ((uint64_t)1 << (GW_ADDR_BITS + GW_ADDR_UNIT_BITS)) /* 64 TiB */
-#define GW_ADDR_LEAD ((uint64_t)1 << 40) /* more than a log's memory, far less than the window */
+#define GW_ADDR_UNIT      16u
+#define GW_ADDR_BITS      42
+#define GW_ADDR_MASK      (((uint64_t)1 << GW_ADDR_BITS) - 1)
+#define GW_ADDR_WINDOW    ((uint64_t)1 << (GW_ADDR_BITS + GW_ADDR_UNIT_BITS)) /* 64 TiB */
+#define GW_ADDR_LEAD      ((uint64_t)1 << 40) /* more than a log's memory, far less than the window */
 
 typedef struct {
     uint64_t v;

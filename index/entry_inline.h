@@ -22,8 +22,8 @@ enum gw_entry_state {
     GW_ENTRY_NEVER_WRITTEN = 3, /* growth: with all other bits one */
 };
 
-#define GW_ENTRY_TAG_SHIFT 42
-#define GW_ENTRY_STATE_SHIFT 42
+#define GW_ENTRY_TAG_SHIFT     42
+#define GW_ENTRY_STATE_SHIFT   42
 #define GW_ENTRY_TENTATIVE_BIT ((uint64_t)GW_ENTRY_TENTATIVE << GW_ENTRY_STATE_SHIFT)
 
 /* The top 22 bits of a live entry of this slot and these hash bits. */

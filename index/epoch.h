@@ -19,7 +19,7 @@ struct gw_epoch;
 typedef void (*gw_epoch_cb)(void *arg);
 
 #define GW_EPOCH_ACTIONS_MAX 256u /* triggers that may wait at the same time */
-#define GW_CUTS_MAX 16u           /* cuts that may be open at the same time */
+#define GW_CUTS_MAX          16u  /* cuts that may be open at the same time */
 
 GW_MUST_USE enum gw_status gw_epoch_create(uint32_t slots_max, struct gw_epoch **out);
 /* Requires: every slot has been left. Triggers that still wait are run; open cuts are dropped. */

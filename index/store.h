@@ -22,11 +22,11 @@ struct gw_thread;
 struct gw_epoch;
 struct gw_device;
 
-#define GW_STORE_PAGE_BITS 22u     /* default: pages of 4 MiB */
+#define GW_STORE_PAGE_BITS     22u /* default: pages of 4 MiB */
 #define GW_STORE_PAGE_BITS_MIN 16u /* servers offer 20 to 26; smaller ones are for tests */
 #define GW_STORE_PAGE_BITS_MAX 26u
-#define GW_STORE_THREADS_MAX 256u
-#define GW_KEY_BYTES_MAX 65535u
+#define GW_STORE_THREADS_MAX   256u
+#define GW_KEY_BYTES_MAX       65535u
 
 struct gw_store_options {
     uint64_t log_bytes;   /* memory of the log, cut to whole pages; at least two */
@@ -68,14 +68,14 @@ enum gw_verb {
     GW_VERB_CAS,      /* OK: replaced, the version was expected_version; MISMATCH; NOT_FOUND */
     GW_VERB_INSERT,   /* OK; EXISTS: a live record is there */
     GW_VERB_FETCH,    /* the newest record as it lies there: OK, TOMBSTONE, NOT_FOUND */
-    GW_VERB_ARRIVE,   /* OK: a migrated record was inserted; EXISTS: a record or tombstone is there */
+    GW_VERB_ARRIVE, /* OK: a migrated record was inserted; EXISTS: a record or tombstone is there */
 };
 
 /* Absent means unknown: where the key has no record and no tombstone the answer is GW_ABSENT and
  * nothing changes, whatever the verb (ARRIVE ignores the flag). A blind write needs no pull: leave
  * the flag off for UPSERT, then it inserts. */
 #define GW_OP_UNSETTLED 1u
-#define GW_OP_COUNTER 2u   /* UPSERT, INSERT, CAS, ARRIVE: the value is the counter `number` (in) */
+#define GW_OP_COUNTER   2u /* UPSERT, INSERT, CAS, ARRIVE: the value is the counter `number` (in) */
 #define GW_OP_TOMBSTONE 4u /* ARRIVE: a deleted key; value and number are not read */
 /* ADD: a key without a live value gets `initial` + delta; without the flag initial is 0. */
 #define GW_OP_HAS_INITIAL 8u
@@ -121,7 +121,8 @@ uint64_t gw_store_hash_seed(const struct gw_store *store);
 uint32_t gw_store_execute(struct gw_thread *thread, struct gw_op *ops, uint32_t n, uint8_t *room,
                           size_t room_bytes, size_t *room_used);
 
-/* A record needs 16 + round8(key) + value bytes, rounded up to 16; this is the limit of that sum. */
+/* A record needs 16 + round8(key) + value bytes, rounded up to 16; this is the limit of that sum.
+ */
 uint64_t gw_store_record_bytes_max(const struct gw_store *store);
 
 /* ---- walking ------------------------------------------------------------------------------- */

@@ -1,0 +1,252 @@
+/* log.c - allocation at the tail, page turns, and the read-only shift.
+ *
+ * Rules:
+ *  1. The tail word is tested before the fetch-add, so that its 36-bit offset cannot be driven out
+ *     by threads that fail again and again (ENGINE H22).
+ *  2. A page is turned by one CAS of the whole word, page | offset -> page + 1 | header, by whoever
+ *     comes to it; losing that CAS means that somebody else got on. Who wins writes the new page's
+ *     header: nobody needs it before a flush, which is epochs away.
+ *  3. On the last page that has a frame, allocation is a CAS instead of a fetch-add: a record too
+ *     large for the rest must not push the offset over the end, for smaller ones may still fit.
+ *  4. Addresses only grow. An address is taken after everything that the caller has read before it
+ *     was: a fetch-add on one word puts all allocations in one order (ENGINE H13).
+ *  5. The read-only boundary goes up in three steps, one epoch apart each: read_only, then
+ *     safe_read_only when every thread has loaded it, then flushable when every thread has loaded
+ *     that. Sealing needs an address at or above the safe_read_only of one's own view, so below
+ *     flushable no word changes (ENGINE H5).
+ * Design: DESIGN section 4. */
+#include "index/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALLOCATE_TRIES 1024u
+#define OFFSET_MASK    (((uint64_t)1 << GW_LOG_OFFSET_BITS) - 1)
+
+static_assert(((uint64_t)1 << 26) * 512 < OFFSET_MASK, "an overshoot by each of 256 threads fits");
+
+static uint64_t tail_word(uint64_t page, uint64_t offset)
+{
+    return page << GW_LOG_OFFSET_BITS | offset;
+}
+
+static void page_open(struct gw_log *log, uint64_t page)
+{
+    gw_addr at = gw_addr_of(page << log->page_bits);
+    struct gw_log_view view = {
+        /* Relaxed: origin moves by triggers only, and we are inside or not yet published. */
+        .origin = atomic_load_explicit(&log->origin, memory_order_relaxed),
+        .frames = log->frames,
+        .ring_bytes = log->ring_bytes,
+    };
+    struct gw_log_page_header *header = (struct gw_log_page_header *)gw_log_at(&view, at);
+    header->magic = GW_LOG_PAGE_MAGIC;
+    header->format = GW_LOG_PAGE_FORMAT;
+    header->page_bits = (uint16_t)log->page_bits;
+    header->address = at.v;
+}
+
+enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t page_bits,
+                             uint64_t start, struct gw_log **out)
+{
+    uint64_t frames = bytes >> page_bits;
+    uint64_t page = start >> page_bits;
+    if (frames < 2 || bytes > GW_ADDR_LEAD / 2 || page == 0 || page >= GW_LOG_PAGES_MAX - frames ||
+        start > UINT64_MAX - bytes)
+        return GW_E_INVALID;
+    size_t size = (sizeof(struct gw_log) + GW_CACHE_LINE - 1) / GW_CACHE_LINE * GW_CACHE_LINE;
+    struct gw_log *log = aligned_alloc(GW_CACHE_LINE, size);
+    if (!log)
+        return GW_E_NOMEM;
+    memset(log, 0, size);
+    log->page_bits = page_bits;
+    log->page_bytes = (uint64_t)1 << page_bits;
+    log->ring_bytes = frames << page_bits;
+    log->epoch = epoch;
+    void *memory = NULL;
+    if (gw_memory_map(log->ring_bytes, &memory, &log->pages) != GW_OK) {
+        free(log);
+        return GW_E_NOMEM;
+    }
+    log->frames = memory;
+    uint64_t first = (page << page_bits) + GW_LOG_PAGE_HEADER;
+    atomic_init(&log->origin, page << page_bits);
+    atomic_init(&log->begin, first);
+    atomic_init(&log->head, first);
+    atomic_init(&log->safe_read_only, first);
+    atomic_init(&log->read_only, first);
+    atomic_init(&log->flushable, first);
+    atomic_init(&log->page_limit, page + frames);
+    atomic_init(&log->tail, tail_word(page, GW_LOG_PAGE_HEADER));
+    page_open(log, page);
+    *out = log;
+    return GW_OK;
+}
+
+void gw_log_destroy(struct gw_log *log)
+{
+    if (!log)
+        return;
+    gw_memory_unmap(log->frames, log->ring_bytes);
+    free(log);
+}
+
+void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
+{
+    /* Acquire, all: they were raised by triggers whose effects we are to see. From the top down,
+     * each only rises: the copy keeps begin <= head <= ... only if the lower ones are read first.
+     */
+    view->begin = atomic_load_explicit(&log->begin, memory_order_acquire);
+    view->head = atomic_load_explicit(&log->head, memory_order_acquire);
+    view->origin = atomic_load_explicit(&log->origin, memory_order_acquire);
+    view->safe_read_only = atomic_load_explicit(&log->safe_read_only, memory_order_acquire);
+    view->read_only = atomic_load_explicit(&log->read_only, memory_order_acquire);
+    view->reference = gw_addr_of(gw_log_tail(log).v + GW_ADDR_LEAD);
+    view->frames = log->frames;
+    view->ring_bytes = log->ring_bytes;
+}
+
+/* ---- allocation ------------------------------------------------------------------------------ */
+
+/* Notes how far a page was used. Only one thread ends a page: the one whose CAS turned it from
+ * within, or whose fetch-add stepped over its end. */
+static void page_close(struct gw_log *log, uint64_t page, uint64_t used)
+{
+    struct gw_log_view view = {
+        .origin = atomic_load_explicit(&log->origin, memory_order_relaxed),
+        .frames = log->frames,
+        .ring_bytes = log->ring_bytes,
+    };
+    struct gw_log_page_header *header =
+        (struct gw_log_page_header *)gw_log_at(&view, gw_addr_of(page << log->page_bits));
+    header->used_units = (uint32_t)(used / GW_ADDR_UNIT);
+}
+
+enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out)
+{
+    uint64_t bytes = units * GW_ADDR_UNIT;
+    GW_ASSERT(bytes > 0 && bytes <= log->page_bytes - GW_LOG_PAGE_HEADER);
+    /* Relaxed throughout, but for acq_rel where pages change hands: the word publishes no record.
+     */
+    uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
+    for (uint32_t tries = 0; tries < ALLOCATE_TRIES; tries++) {
+        uint64_t page = word >> GW_LOG_OFFSET_BITS, offset = word & OFFSET_MASK;
+        bool last = page + 1 >= atomic_load_explicit(&log->page_limit, memory_order_acquire);
+        if (offset + bytes <= log->page_bytes) {
+            if (GW_UNLIKELY(last)) { /* rule 3 */
+                if (!atomic_compare_exchange_weak_explicit(&log->tail, &word, word + bytes,
+                                                           memory_order_acq_rel,
+                                                           memory_order_acquire))
+                    continue;
+                if (atomic_load_explicit(&log->full, memory_order_relaxed))
+                    atomic_store_explicit(&log->full, 0, memory_order_relaxed);
+            } else {
+                word = atomic_fetch_add_explicit(&log->tail, bytes, memory_order_acq_rel);
+                page = word >> GW_LOG_OFFSET_BITS;
+                offset = word & OFFSET_MASK;
+            }
+            if (GW_LIKELY(offset + bytes <= log->page_bytes)) {
+                *out = gw_addr_of((page << log->page_bits) + offset);
+                return GW_OK;
+            }
+            if (offset <= log->page_bytes) /* we, and only we, stepped over the end */
+                page_close(log, page, offset);
+            word = atomic_load_explicit(&log->tail, memory_order_acquire);
+            continue;
+        }
+        if (last) {
+            atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */
+            return GW_E_FULL;
+        }
+        if (atomic_compare_exchange_weak_explicit(&log->tail, &word,
+                                                  tail_word(page + 1, GW_LOG_PAGE_HEADER),
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+            if (offset <= log->page_bytes)
+                page_close(log, page, offset);
+            page_open(log, page + 1);
+            word = atomic_load_explicit(&log->tail, memory_order_acquire);
+        }
+    }
+    return GW_RETRY;
+}
+
+void gw_log_void(struct gw_record *record, uint64_t units)
+{
+    record->link = gw_record_link(units, 0);
+    atomic_store_explicit(&record->control, gw_control_make(0, 0, 0, GW_RECORD_VOID, 0),
+                          memory_order_release);
+}
+
+/* ---- boundaries ------------------------------------------------------------------------------ */
+
+/* Raises a boundary; release: pairs with gw_log_view_load. */
+static void raise(_Atomic uint64_t *boundary, uint64_t to)
+{
+    uint64_t now = atomic_load_explicit(boundary, memory_order_relaxed);
+    while (now < to &&
+           !atomic_compare_exchange_weak_explicit(boundary, &now, to, memory_order_release,
+                                                  memory_order_relaxed)) {}
+}
+
+/* A shift on its way up; freed by its last step. */
+struct shift {
+    struct gw_log *log;
+    uint64_t to;
+    bool safe; /* the first trigger has run */
+};
+
+static void shift_step(void *arg)
+{
+    struct shift *shift = arg;
+    if (!shift->safe) {
+        raise(&shift->log->safe_read_only, shift->to);
+        shift->safe = true;
+        /* Full: safe_read_only stands, which is all that correctness needs; flushable is raised by
+         * a later shift, which goes further. */
+        if (gw_epoch_defer(shift->log->epoch, shift_step, shift) == GW_OK)
+            return;
+    } else {
+        raise(&shift->log->flushable, shift->to);
+    }
+    free(shift);
+}
+
+enum gw_status gw_log_shift_read_only(struct gw_log *log, gw_addr to)
+{
+    gw_addr tail = gw_log_tail(log);
+    if (to.v > tail.v)
+        to = tail;
+    struct shift *shift = malloc(sizeof *shift);
+    if (!shift)
+        return GW_E_NOMEM;
+    *shift = (struct shift){log, to.v, false};
+    /* The boundary first, then the epoch: whoever enters after the raise loads it. */
+    uint64_t safe = atomic_load_explicit(&log->safe_read_only, memory_order_acquire);
+    if (safe >= to.v) {
+        free(shift);
+        return GW_OK;
+    }
+    raise(&log->read_only, to.v);
+    if (gw_epoch_defer(log->epoch, shift_step, shift) != GW_OK) {
+        /* The fuzzy region stays longer until a shift succeeds. */
+        free(shift);
+        return GW_E_FULL;
+    }
+    return GW_OK;
+}
+
+gw_addr gw_log_tail(const struct gw_log *log)
+{
+    uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
+    uint64_t offset = word & OFFSET_MASK;
+    if (offset > log->page_bytes)
+        offset = log->page_bytes;
+    return gw_addr_of(((word >> GW_LOG_OFFSET_BITS) << log->page_bits) + offset);
+}
+
+uint64_t gw_log_record_bytes_max(const struct gw_log *log)
+{
+    uint64_t bytes = log->page_bytes - GW_LOG_PAGE_HEADER;
+    uint64_t most = GW_RECORD_UNITS_MAX * GW_ADDR_UNIT;
+    return bytes < most ? bytes : most;
+}

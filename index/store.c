@@ -1,0 +1,234 @@
+/* store.c - opening, threads, the epoch's bracket, and the numbers. Contract: store.h. */
+#include "index/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/hash.h"
+#include "index/store_internal.h"
+
+#define THREADS_DEFAULT 64u
+
+enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_store **out)
+{
+    uint32_t page_bits = options->page_bits ? options->page_bits : GW_STORE_PAGE_BITS;
+    uint32_t threads_max = options->threads_max ? options->threads_max : THREADS_DEFAULT;
+    if (page_bits < GW_STORE_PAGE_BITS_MIN || page_bits > GW_STORE_PAGE_BITS_MAX ||
+        threads_max > GW_STORE_THREADS_MAX)
+        return GW_E_INVALID;
+    if (options->device)
+        return GW_E_UNSUPPORTED;
+    uint64_t index_bytes = options->index_bytes ? options->index_bytes : options->log_bytes / 2;
+    uint64_t start = options->log_start ? options->log_start : (uint64_t)1 << page_bits;
+
+    struct gw_store *store = calloc(1, sizeof *store);
+    if (!store)
+        return GW_E_NOMEM;
+    store->hash_seed = options->hash_seed;
+    store->threads_max = threads_max;
+    enum gw_status st = gw_epoch_create(threads_max, &store->epoch);
+    if (st != GW_OK)
+        goto fail_epoch;
+    st = gw_table_create(index_bytes, 0, &store->table);
+    if (st != GW_OK)
+        goto fail_table;
+    st = gw_log_create(store->epoch, options->log_bytes, page_bits, start, &store->log);
+    if (st != GW_OK)
+        goto fail_log;
+    if (pthread_mutex_init(&store->lock, NULL) != 0) {
+        st = GW_E_NOMEM;
+        goto fail_lock;
+    }
+    store->units_max = gw_log_record_bytes_max(store->log) / GW_ADDR_UNIT;
+    *out = store;
+    return GW_OK;
+
+fail_lock:
+    gw_log_destroy(store->log);
+fail_log:
+    gw_table_destroy(store->table);
+fail_table:
+    gw_epoch_destroy(store->epoch);
+fail_epoch:
+    free(store);
+    return st;
+}
+
+void gw_store_close(struct gw_store *store)
+{
+    if (!store)
+        return;
+    for (uint32_t i = 0; i < store->threads_max; i++)
+        GW_ASSERT(!store->threads[i]);
+    gw_epoch_destroy(store->epoch); /* runs the log's last triggers */
+    gw_log_destroy(store->log);
+    gw_table_destroy(store->table);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}
+
+enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **out)
+{
+    struct gw_thread *t = aligned_alloc(GW_CACHE_LINE, sizeof *t);
+    if (!t)
+        return GW_E_NOMEM;
+    memset(t, 0, sizeof *t);
+    t->store = store;
+    t->table = store->table;
+    t->log = store->log;
+    enum gw_status st = gw_epoch_join(store->epoch, true, &t->slot);
+    if (st != GW_OK) {
+        free(t);
+        return st;
+    }
+    pthread_mutex_lock(&store->lock);
+    GW_ASSERT(!store->threads[t->slot]);
+    store->threads[t->slot] = t;
+    pthread_mutex_unlock(&store->lock);
+    *out = t;
+    return GW_OK;
+}
+
+/* Adds what a thread counted to a sum. */
+static void counters_add(struct gwi_counters *into, const struct gwi_counters *from)
+{
+#define ADD(field)                                                                                 \
+    atomic_store_explicit(&into->field,                                                            \
+                          atomic_load_explicit(&into->field, memory_order_relaxed) +               \
+                              atomic_load_explicit(&from->field, memory_order_relaxed),            \
+                          memory_order_relaxed)
+    ADD(keys);
+    ADD(refused_full);
+    ADD(retries);
+    ADD(copies);
+#undef ADD
+    gwi_count_highest(&into->walk_longest,
+                      atomic_load_explicit(&from->walk_longest, memory_order_relaxed));
+    gwi_count_highest(&into->version_highest,
+                      atomic_load_explicit(&from->version_highest, memory_order_relaxed));
+}
+
+void gw_store_thread_close(struct gw_thread *t)
+{
+    if (!t)
+        return;
+    GW_ASSERT(!t->inside);
+    struct gw_store *store = t->store;
+    uint32_t slot = t->slot;
+    pthread_mutex_lock(&store->lock);
+    counters_add(&store->closed, &t->counters);
+    store->threads[slot] = NULL;
+    pthread_mutex_unlock(&store->lock);
+    free(t->scratch);
+    free(t);
+    gw_epoch_leave(store->epoch, slot);
+}
+
+void gw_store_enter(struct gw_thread *t)
+{
+    gw_epoch_enter(t->store->epoch, t->slot);
+    t->inside = true;
+    gw_log_view_load(t->log, &t->view); /* after entering: ENGINE rule 12 */
+}
+
+void gw_store_exit(struct gw_thread *t)
+{
+    t->inside = false;
+    gw_epoch_exit(t->store->epoch, t->slot);
+}
+
+void gw_store_poll(struct gw_thread *t)
+{
+    gw_epoch_poll(t->store->epoch);
+}
+
+struct gw_epoch *gw_store_epoch(struct gw_store *store)
+{
+    return store->epoch;
+}
+
+uint32_t gw_store_epoch_slot(const struct gw_thread *t)
+{
+    return t->slot;
+}
+
+void gw_store_hash(const struct gw_store *store, struct gw_op *op)
+{
+    op->hash = gw_key_hash(op->key, op->key_bytes, store->hash_seed);
+    op->slot = gw_key_slot(op->key, op->key_bytes);
+}
+
+uint64_t gw_store_hash_seed(const struct gw_store *store)
+{
+    return store->hash_seed;
+}
+
+uint64_t gw_store_record_bytes_max(const struct gw_store *store)
+{
+    return store->units_max * GW_ADDR_UNIT;
+}
+
+static void counters_sum(const struct gw_store *store, struct gwi_counters *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    pthread_mutex_t *lock = (pthread_mutex_t *)&store->lock; /* a look, though it takes the lock */
+    pthread_mutex_lock(lock);
+    counters_add(sum, &store->closed);
+    for (uint32_t i = 0; i < store->threads_max; i++)
+        if (store->threads[i])
+            counters_add(sum, &store->threads[i]->counters);
+    pthread_mutex_unlock(lock);
+}
+
+uint32_t gw_store_version_highest(const struct gw_store *store)
+{
+    struct gwi_counters sum;
+    counters_sum(store, &sum);
+    uint32_t floor = atomic_load_explicit(&store->version_floor, memory_order_acquire);
+    uint32_t highest = atomic_load_explicit(&sum.version_highest, memory_order_relaxed);
+    return highest > floor ? highest : floor;
+}
+
+void gw_store_version_floor(struct gw_store *store, uint32_t floor)
+{
+    uint32_t now = atomic_load_explicit(&store->version_floor, memory_order_relaxed);
+    /* Release: pairs with the acquire where keys are created; who is told of the floor by other
+     * means has synchronised already. */
+    while (now < floor &&
+           !atomic_compare_exchange_weak_explicit(&store->version_floor, &now, floor,
+                                                  memory_order_release, memory_order_relaxed)) {}
+}
+
+enum gw_status gw_store_shift_read_only(struct gw_store *store)
+{
+    return gw_log_shift_read_only(store->log, gw_log_tail(store->log));
+}
+
+void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
+{
+    struct gwi_counters sum;
+    counters_sum(store, &sum);
+    const struct gw_log *log = store->log;
+    int64_t keys = atomic_load_explicit(&sum.keys, memory_order_relaxed);
+    uint64_t begin = atomic_load_explicit(&log->begin, memory_order_acquire);
+    uint64_t tail = gw_log_tail(log).v;
+    *out = (struct gw_store_stats){
+        .keys = keys > 0 ? (uint64_t)keys : 0,
+        .log_bytes_used = tail - begin,
+        .log_bytes_total = log->ring_bytes,
+        .log_begin = begin,
+        .log_tail = tail,
+        .log_read_only = atomic_load_explicit(&log->read_only, memory_order_acquire),
+        .index_bytes = store->table->memory_bytes,
+        .index_buckets = gw_table_buckets(store->table),
+        .index_overflow_used = gw_table_lines_used(store->table),
+        .index_overflow_total = gw_table_lines_total(store->table),
+        .log_pages = log->pages,
+        .index_pages = store->table->pages,
+        .full = atomic_load_explicit(&log->full, memory_order_relaxed) != 0,
+        .refused_full = atomic_load_explicit(&sum.refused_full, memory_order_relaxed),
+        .retries = atomic_load_explicit(&sum.retries, memory_order_relaxed),
+        .copies = atomic_load_explicit(&sum.copies, memory_order_relaxed),
+        .walk_longest = atomic_load_explicit(&sum.walk_longest, memory_order_relaxed),
+    };
+}

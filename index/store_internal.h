@@ -1,0 +1,139 @@
+/* store_internal.h - what the files of the store share: its structs, look-up in a chain of records,
+ * publication. Layer: index. */
+#ifndef GW_INDEX_STORE_INTERNAL_H
+#define GW_INDEX_STORE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "index/epoch.h"
+#include "index/log.h"
+#include "index/record_inline.h"
+#include "index/store.h"
+#include "index/table.h"
+
+#define GWI_TRIES 64u /* bound of every spin on another thread's record (ENGINE rule 10) */
+
+/* One thread's numbers: written by it alone (relaxed load and store), read by the statistics. */
+struct gwi_counters {
+    _Atomic int64_t keys; /* made live less deleted */
+    _Atomic uint64_t refused_full, retries, copies;
+    _Atomic uint32_t walk_longest, version_highest;
+};
+
+struct gw_store {
+    struct gw_table *table;
+    struct gw_log *log;
+    struct gw_epoch *epoch;
+    uint64_t hash_seed;
+    uint64_t units_max;             /* of a record */
+    _Atomic uint32_t version_floor; /* only rises; read when a key is created */
+    uint32_t threads_max;
+    pthread_mutex_t lock;       /* threads[], closed */
+    struct gwi_counters closed; /* sums of the threads that are gone */
+    struct gw_thread *threads[GW_STORE_THREADS_MAX];
+};
+
+struct gw_thread {
+    _Alignas(GW_CACHE_LINE) struct gw_store *store;
+    struct gw_table *table;
+    struct gw_log *log;
+    struct gw_log_view view; /* loaded by gw_store_enter */
+    uint32_t slot;           /* in the epoch */
+    bool inside;
+    uint8_t *scratch; /* values met by a walk */
+    size_t scratch_bytes;
+    struct gwi_counters counters;
+};
+
+static inline void gwi_count(_Atomic uint64_t *counter, uint64_t n)
+{
+    /* Relaxed: one writer; readers want a recent number, nothing else. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+static inline void gwi_count_keys(struct gw_thread *t, int64_t n)
+{
+    _Atomic int64_t *keys = &t->counters.keys;
+    atomic_store_explicit(keys, atomic_load_explicit(keys, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+static inline void gwi_count_highest(_Atomic uint32_t *highest, uint32_t value)
+{
+    if (GW_UNLIKELY(value > atomic_load_explicit(highest, memory_order_relaxed)))
+        atomic_store_explicit(highest, value, memory_order_relaxed);
+}
+
+/* ---- look-up ------------------------------------------------------------------------------------
+ */
+
+enum gwi_walk {
+    GWI_FOUND,
+    GWI_COLD,   /* the chain goes on below head; *address says where. Not "absent" (ENGINE H6) */
+    GWI_ABSENT, /* the chain's end was reached */
+};
+
+/* Where an operation's key was found, or the entry at which its search began. */
+struct gwi_position {
+    _Atomic uint64_t *place; /* NULL: no entry has the tag */
+    uint64_t entry;
+    struct gw_record *record; /* FOUND */
+    gw_addr address;          /* FOUND, COLD */
+};
+
+/* Finds the newest record of the key in the chain that begins at position->entry. */
+static inline enum gwi_walk gwi_chain_find(struct gw_thread *t, const uint8_t *key,
+                                           uint16_t key_bytes, struct gwi_position *position)
+{
+    uint64_t narrow = gw_entry_narrow(position->entry);
+    uint32_t steps = 0;
+    do {
+        gw_addr at = gw_addr_widen(narrow, t->view.reference);
+        position->address = at;
+        if (GW_UNLIKELY(at.v < t->view.head))
+            return at.v < t->view.begin ? GWI_ABSENT : GWI_COLD;
+        struct gw_record *record = gw_log_at(&t->view, at);
+        /* Relaxed: key bytes and kind of layout never change once published, and publication was
+         * acquired with the entry; who reads the value loads control again, with acquire. */
+        uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
+        steps++;
+        if (GW_LIKELY(gw_record_has_key(record, control, key, key_bytes))) {
+            position->record = record;
+            if (GW_UNLIKELY(steps > 1))
+                gwi_count_highest(&t->counters.walk_longest, steps);
+            return GWI_FOUND;
+        }
+        narrow = gw_record_previous(record);
+    } while (narrow != 0);
+    gwi_count_highest(&t->counters.walk_longest, steps);
+    return GWI_ABSENT;
+}
+
+/* Looks the key up from the table on: place, entry and, if FOUND, record. */
+static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op,
+                                     struct gwi_position *position)
+{
+    uint64_t tag = gw_table_tag(t->table, op->hash, op->slot);
+    position->place = gw_table_find(t->table, op->hash, tag, &position->entry);
+    if (!position->place) {
+        position->entry = 0;
+        return GWI_ABSENT;
+    }
+    return gwi_chain_find(t, op->key, op->key_bytes, position);
+}
+
+/* Makes the private record at `address` the newest of the chain whose entry is `entry`. False: the
+ * entry has changed, or the record does not lie above what it would follow (ENGINE H13: then make
+ * it void and allocate anew). */
+bool gwi_publish(struct gw_thread *t, _Atomic uint64_t *place, uint64_t entry,
+                 struct gw_record *record, gw_addr address);
+
+/* Executes a verb that may change something: everything but READ and FETCH. */
+enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op);
+
+static inline void gwi_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+#endif

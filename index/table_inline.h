@@ -1,0 +1,122 @@
+/* table_inline.h - the hash table's layout, and look-up, which is the hot path.
+ *
+ * A directory of chunks: the top `directory_bits` of the hash choose a chunk, the next bits a
+ * bucket in it, so a chunk is a contiguous range of hashes and may have a size of its own. A
+ * directory word: 63 growing | 47-6 address of the chunk | 5-0 log2 of its buckets.
+ * A bucket is one cache line: seven entries (entry_inline.h) and an eighth word, 31-0 overflow line
+ * (0: none), 33-32 plain / splitting / split. Overflow lines have the same form and lie behind the
+ * chunk's buckets, line n being the n-th of them.
+ * "Chain" in what follows means a bucket with its overflow lines; an entry's place in it is its
+ * line first, then its position, and "lower" is nearer to the bucket. Layer: index. */
+#ifndef GW_INDEX_TABLE_INLINE_H
+#define GW_INDEX_TABLE_INLINE_H
+
+#include <assert.h>
+#include <stdatomic.h>
+
+#include "index/base/assert.h"
+#include "index/base/memory.h"
+#include "index/entry_inline.h"
+
+#define GW_BUCKET_ENTRIES     7u
+#define GW_BUCKET_OVERFLOW    7u /* the eighth word */
+#define GW_DIRECTORY_BITS_MAX 12u
+
+struct gw_bucket {
+    /* Entries: written by CAS only, read by everybody; a live one publishes the record it leads to.
+     * Overflow word: 0 -> a line, by CAS, for good; publishes that the line is empty. */
+    _Alignas(64) _Atomic uint64_t word[8];
+};
+static_assert(sizeof(struct gw_bucket) == 64, "a bucket is one cache line");
+
+/* The free overflow lines of a chunk. */
+struct gwi_arena {
+    /* Lines handed out so far, in order; then the freelist: 63-32 tag against ABA, 31-0 first. */
+    _Alignas(GW_CACHE_LINE) _Atomic uint32_t next;
+    _Atomic uint64_t free;
+    _Atomic uint32_t used; /* for the statistics */
+};
+
+struct gw_table {
+    _Atomic uint64_t *directory;
+    uint32_t directory_bits;
+    uint32_t split_shift; /* hash >> this gives the entry's six bits; fixed for the store's life */
+    uint32_t bucket_bits; /* log2 of a chunk's buckets, all the same until growth */
+    uint32_t lines;       /* overflow lines of each chunk */
+    struct gwi_arena *arenas;
+    void *memory;
+    uint64_t memory_bytes;
+    enum gw_memory_kind pages;
+};
+
+static inline uint64_t gw_table_tag(const struct gw_table *table, uint64_t hash, uint16_t slot)
+{
+    return gw_entry_tag(slot, (uint32_t)(hash >> table->split_shift));
+}
+
+/* Which chunk; the double shift because directory_bits may be 0. */
+static inline uint64_t gwi_table_chunk(const struct gw_table *table, uint64_t hash)
+{
+    return (hash >> 1) >> (63 - table->directory_bits);
+}
+static inline struct gw_bucket *gwi_chunk_buckets(uint64_t directory_word)
+{
+    return (struct gw_bucket *)(directory_word & 0x0000ffffffffffc0u);
+}
+static inline uint32_t gwi_chunk_bits(uint64_t directory_word)
+{
+    return (uint32_t)directory_word & 63;
+}
+
+static inline struct gw_bucket *gw_table_bucket(const struct gw_table *table, uint64_t hash)
+{
+    /* Acquire: the chunk's words come before the directory word that leads to it. */
+    uint64_t word =
+        atomic_load_explicit(&table->directory[gwi_table_chunk(table, hash)], memory_order_acquire);
+    return gwi_chunk_buckets(word) +
+           ((hash << table->directory_bits) >> (64 - gwi_chunk_bits(word)));
+}
+
+/* The line behind `bucket` in its chain, NULL at the end. `hash` says which chunk. */
+static inline struct gw_bucket *gw_table_next_line(const struct gw_table *table, uint64_t hash,
+                                                   const struct gw_bucket *bucket,
+                                                   memory_order order)
+{
+    uint32_t line = (uint32_t)atomic_load_explicit(&bucket->word[GW_BUCKET_OVERFLOW], order);
+    if (GW_LIKELY(line == 0))
+        return NULL;
+    uint64_t word =
+        atomic_load_explicit(&table->directory[gwi_table_chunk(table, hash)], memory_order_acquire);
+    return gwi_chunk_buckets(word) + ((uint64_t)1 << gwi_chunk_bits(word)) + line - 1;
+}
+
+/* The live entry with this tag in one line: its place, NULL if there is none. At most one exists
+ * in a chain (rules 2 and 3 of table.c). */
+static inline _Atomic uint64_t *gw_bucket_find(struct gw_bucket *bucket, uint64_t tag,
+                                               uint64_t *entry)
+{
+    for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
+        /* Acquire: the record comes before the entry that leads to it; pairs with the release CAS
+         * in gwi_publish and the confirming CAS in gw_table_insert. */
+        uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_acquire);
+        if (e >> GW_ENTRY_TAG_SHIFT == tag && e != 0) {
+            *entry = e;
+            return &bucket->word[i];
+        }
+    }
+    return NULL;
+}
+
+static inline _Atomic uint64_t *gw_table_find(const struct gw_table *table, uint64_t hash,
+                                              uint64_t tag, uint64_t *entry)
+{
+    struct gw_bucket *bucket = gw_table_bucket(table, hash);
+    do {
+        _Atomic uint64_t *place = gw_bucket_find(bucket, tag, entry);
+        if (place)
+            return place;
+        bucket = gw_table_next_line(table, hash, bucket, memory_order_acquire);
+    } while (GW_UNLIKELY(bucket != NULL));
+    return NULL;
+}
+#endif
