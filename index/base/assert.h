@@ -4,11 +4,11 @@
 #ifndef GW_INDEX_BASE_ASSERT_H
 #define GW_INDEX_BASE_ASSERT_H
 
-#define GW_LIKELY(x) __builtin_expect(!!(x), 1)
-#define GW_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define GW_LIKELY(x)     __builtin_expect(!!(x), 1)
+#define GW_UNLIKELY(x)   __builtin_expect(!!(x), 0)
 #define GW_IMPLIES(a, b) (!(a) || (b))
-#define GW_BIT(n) (1u << (n))
-#define GW_CACHE_LINE 64
+#define GW_BIT(n)        (1u << (n))
+#define GW_CACHE_LINE    64
 
 /* Prints file, line and the condition to stderr and aborts. */
 _Noreturn void gw_assert_failed(const char *file, int line, const char *condition);

@@ -11,6 +11,7 @@ enum gw_memory_kind { GW_MEMORY_PLAIN, GW_MEMORY_ADVISED, GW_MEMORY_HUGETLB };
 
 /* Zeroed, 2 MiB aligned. GW_E_NOMEM: *out is not written. kind may be NULL. */
 GW_MUST_USE enum gw_status gw_memory_map(size_t bytes, void **out, enum gw_memory_kind *kind);
-void gw_memory_unmap(void *base, size_t bytes); /* the same bytes as given to map; NULL is ignored */
+void gw_memory_unmap(void *base,
+                     size_t bytes); /* the same bytes as given to map; NULL is ignored */
 const char *gw_memory_kind_name(enum gw_memory_kind kind);
 #endif

@@ -123,10 +123,12 @@ void gw_format_size(uint64_t bytes, char *room, size_t room_bytes)
         value /= 1024;
         unit++;
     }
-    if (unit == 0 || value == (double)(uint64_t)value)
-        snprintf(room, room_bytes, "%.0f %s", value, units[unit]);
+    uint64_t tenths = (uint64_t)(value * 10 + 0.5);
+    if (tenths % 10 == 0)
+        snprintf(room, room_bytes, "%llu %s", (unsigned long long)(tenths / 10), units[unit]);
     else
-        snprintf(room, room_bytes, "%.1f %s", value, units[unit]);
+        snprintf(room, room_bytes, "%llu.%llu %s", (unsigned long long)(tenths / 10),
+                 (unsigned long long)(tenths % 10), units[unit]);
 }
 
 /* The length of the valid UTF-8 sequence of two to four bytes at p, or 0: no overlong forms, no

@@ -1,2 +1,2 @@
-#include "client/net/net.h" /* reported */
 #include "client/wire/wire.h"
+#include "client/net/net.h" /* reported */
