@@ -7,6 +7,7 @@
  * software-based, CRC generators", 2005). The 4 KiB of tables stay in the first-level cache. */
 #include "index/base/hash.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "index/base/bytes.h"
@@ -59,7 +60,7 @@ uint16_t gw_crc16(const void *bytes, size_t n)
 
 /* The part of a key that decides its slot: between the first '{' and the first '}' behind it,
  * unless nothing is between. */
-static const char *hash_tag(const char *key, size_t *bytes)
+static const void *hash_tag(const char *key, size_t *bytes)
 {
     const char *open = memchr(key, '{', *bytes);
     if (!open)
@@ -72,19 +73,30 @@ static const char *hash_tag(const char *key, size_t *bytes)
     return tag;
 }
 
+/* Not zero if a byte of `word` is '{': such a byte is zero in x, and only the lowest zero byte and
+ * bytes above it can set their high bit here, so no word without one is reported. */
+static inline uint64_t brace_in(uint64_t word)
+{
+    uint64_t x = word ^ 0x7b7b7b7b7b7b7b7bu;
+    return (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
+}
+
+/* Most keys are short and have no tag. Two loads that may overlap see a key of 4 to 16 bytes in a
+ * few instructions, where memchr is a call. */
+static inline bool may_hold_tag(const uint8_t *key, size_t bytes)
+{
+    if (bytes >= 8 && bytes <= 16)
+        return brace_in(gw_load64(key)) | brace_in(gw_load64(key + bytes - 8));
+    if (bytes >= 4 && bytes < 8)
+        return brace_in(gw_load32(key) | (uint64_t)gw_load32(key + bytes - 4) << 32);
+    return bytes > 2; /* the shortest tag is "{x}" */
+}
+
 uint16_t gw_key_slot(const void *key, size_t key_bytes)
 {
-    /* Eight-byte keys are the commonest: whether a '{' is among them takes a few instructions, no
-     * call. A byte of x is zero where the key has a '{'; the classic test for a zero byte. */
-    if (key_bytes == 8) {
-        uint64_t x = gw_load64(key) ^ 0x7b7b7b7b7b7b7b7bu;
-        if (!((x - 0x0101010101010101u) & ~x & 0x8080808080808080u))
-            return gw_crc16(key, 8) & (GW_SLOTS - 1);
-    }
-    if (key_bytes == 0)
-        return 0; /* memchr must not see a null pointer */
-    const char *tag = hash_tag(key, &key_bytes);
-    return gw_crc16(tag, key_bytes) & (GW_SLOTS - 1);
+    if (may_hold_tag(key, key_bytes))
+        key = hash_tag(key, &key_bytes);
+    return gw_crc16(key, key_bytes) & (GW_SLOTS - 1);
 }
 
 uint64_t gw_key_hash(const void *key, size_t key_bytes, uint64_t seed)

@@ -80,6 +80,15 @@ Test(histogram, quantiles_of_random_values_match_the_sorted_list)
     cr_expect_eq(gw_histogram_at(&h, 1), values[N - 1]);
 }
 
+Test(histogram, the_lowest_quantile_is_the_least_value)
+{
+    gw_histogram_clear(&h);
+    gw_histogram_add(&h, 5);
+    gw_histogram_add(&h, 9);
+    cr_expect_eq(gw_histogram_at(&h, 0), 5u);
+    cr_expect_eq(gw_histogram_at(&h, -1), 5u);
+}
+
 Test(histogram, no_quantile_is_above_the_maximum)
 {
     gw_histogram_clear(&h);
@@ -92,6 +101,7 @@ Test(histogram, values_beyond_the_range_are_counted_in_the_last_bucket)
 {
     gw_histogram_clear(&h);
     gw_histogram_add(&h, UINT64_MAX);
+    cr_expect_eq(gw_histogram_at(&h, 0.5), (UINT64_C(1) << 40) - 1);
     gw_histogram_add(&h, (UINT64_C(1) << 40) - 1);
     cr_expect_eq(h.count, 2u);
     cr_expect_eq(h.max, UINT64_MAX);

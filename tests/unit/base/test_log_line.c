@@ -105,6 +105,7 @@ Test(log_line, lines_of_every_length_around_the_bound_end_in_one_newline)
         size_t len = strlen(logged());
         cr_assert_leq(len, 1024u);
         cr_assert_eq(strchr(output, '\n'), output + len - 1);
+        cr_assert_null(strchr(output, '?'), "%d: a zero inside the line", n);
         cr_assert_eq(strstr(output, "...") != NULL, len < 24 + 15 + (size_t)n + 1, "%d", n);
     }
 }

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -36,6 +37,29 @@ Test(memory, unmapping_gives_back_the_whole_rounded_mapping)
     gw_memory_unmap(p, 3 * MIB);
     cr_expect_eq(mincore(p, 4096, in_core), -1, "the first page is still mapped");
     cr_expect_eq(mincore((uint8_t *)p + 4 * MIB - 4096, 4096, in_core), -1, "the last one is");
+}
+
+static long mapped_pages(void)
+{
+    long pages = -1;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    cr_assert(statm);
+    cr_assert_eq(fscanf(statm, "%ld", &pages), 1);
+    fclose(statm);
+    return pages;
+}
+
+/* Goal: what is mapped beyond the size, to find an aligned place in it, does not stay. */
+Test(memory, mapping_and_unmapping_leaves_no_address_space_behind)
+{
+    long before = mapped_pages();
+    for (int i = 0; i < 200; i++) {
+        void *p, *neighbour = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        cr_assert_eq(gw_memory_map(3 * MIB, &p, NULL), GW_OK);
+        gw_memory_unmap(p, 3 * MIB);
+        munmap(neighbour, 4096); /* moved the next mapping off its alignment */
+    }
+    cr_expect_lt(mapped_pages() - before, (long)(20 * MIB / 4096));
 }
 
 Test(memory, what_cannot_be_had_is_refused_and_nothing_written)
