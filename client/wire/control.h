@@ -1,8 +1,9 @@
 /* control.h - what a server and the coordinator say to each other. A server holds one connection to
- * the coordinator: JOIN, then JOINED with the map, then HEARTBEATs one way, MAPs and JOBs the other,
- * JOB_EVENTs whenever a job of which the server is the source moves on. The coordinator answers a JOB_EVENT by a
- * JOB (its new durable state) and, if the map changed, a MAP before it. Events are idempotent: the server repeats the
- * last one until the JOB shows it (after a reconnect, too). Layer: client/wire. */
+ * the coordinator: JOIN, then JOINED with the map, then HEARTBEATs one way, MAPs and JOBs the
+ * other, JOB_EVENTs whenever a job of which the server is the source moves on. The coordinator
+ * answers a JOB_EVENT by a JOB (its new durable state) and, if the map changed, a MAP before it.
+ * Events are idempotent: the server repeats the last one until the JOB shows it (after a reconnect,
+ * too). Layer: client/wire. */
 #ifndef GW_CLIENT_WIRE_CONTROL_H
 #define GW_CLIENT_WIRE_CONTROL_H
 
@@ -11,7 +12,8 @@
 #include "client/wire/frame.h"
 #include "index/base/slots.h"
 
-/* JOIN: u64 incarnation, u64 cluster (0: never joined), u8 id bytes, id, u8 address bytes, address. */
+/* JOIN: u64 incarnation, u64 cluster (0: never joined), u8 id bytes, id, u8 address bytes, address.
+ */
 struct gw_join {
     uint64_t incarnation, cluster;
     char id[GW_ID_BYTES_MAX + 1];
@@ -19,13 +21,14 @@ struct gw_join {
 };
 /* JOINED carries frame.view = map version and the map as its body; refusals come as ERROR. */
 
-/* HEARTBEAT: all u64: incarnation, map version held, operations done, keys, memory used, memory total, sessions. */
+/* HEARTBEAT: all u64: incarnation, map version held, operations done, keys, memory used, memory
+ * total, sessions. */
 struct gw_heartbeat {
     uint64_t incarnation, map_version, operations, keys, memory_used, memory_total, sessions;
 };
 
-/* Durable states of a job; moved only by the coordinator, by compare-and-set in one transaction (R3).
- *   CREATED --commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
+/* Durable states of a job; moved only by the coordinator, by compare-and-set in one transaction
+ * (R3). CREATED --commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
  *      `--cancel, failure--> CANCELLED | FAILED */
 enum gw_job_state {
     GW_JOB_CREATED = 1, /* the source prepares the target and then asks for the commit */
@@ -38,8 +41,9 @@ enum gw_job_state {
 };
 const char *gw_job_state_name(enum gw_job_state state);
 
-/* JOB: u64 id, u8 state, u8[3] zero, u64 map version of the commit (0 before), u8+from id, u8+to id, u8+from address, u8+to address, slots,
- * u16+ last error. Sent to both parties at each change and at JOIN for every open job of that server. */
+/* JOB: u64 id, u8 state, u8[3] zero, u64 map version of the commit (0 before), u8+from id, u8+to
+ * id, u8+from address, u8+to address, slots, u16+ last error. Sent to both parties at each change
+ * and at JOIN for every open job of that server. */
 struct gw_job {
     uint64_t id;
     uint64_t commit_version;
@@ -50,8 +54,9 @@ struct gw_job {
     struct gw_slots slots;
 };
 
-/* JOB_EVENT: u64 job, u8 event, u8[3] zero, then u64: bytes moved, records moved, chunks done, chunks, pulls, pause ns (longest that any request
- * of the range waited), then u16+ text (failure's reason; progress: phase). */
+/* JOB_EVENT: u64 job, u8 event, u8[3] zero, then u64: bytes moved, records moved, chunks done,
+ * chunks, pulls, pause ns (longest that any request of the range waited), then u16+ text (failure's
+ * reason; progress: phase). */
 enum gw_job_event_kind {
     GW_JOB_PROGRESS = 1, /* numbers only; changes no state */
     GW_JOB_ASK_COMMIT,   /* every dispatcher of the target has passed Prepare */

@@ -1,7 +1,8 @@
 /* map.h - the cluster map: who owns which slot, in which view, and where servers are.
  * A map is a value that is adopted whole and only upwards (MIGRATION R1): whoever holds version n
  * ignores every version <= n. Each server's `view` is the map version at which its own slots last
- * changed, so that a migration between two servers refuses no batch at a third. Layer: client/wire. */
+ * changed, so that a migration between two servers refuses no batch at a third. Layer: client/wire.
+ */
 #ifndef GW_CLIENT_WIRE_MAP_H
 #define GW_CLIENT_WIRE_MAP_H
 
@@ -11,7 +12,7 @@
 #include "index/base/slots.h"
 
 #define GW_SERVERS_MAX 1024u
-#define GW_NO_SERVER 0xffffu
+#define GW_NO_SERVER   0xffffu
 
 struct gw_map_server {
     char id[GW_ID_BYTES_MAX + 1];
@@ -36,8 +37,9 @@ struct gw_map *gw_map_copy(const struct gw_map *map);
 int gw_map_find(const struct gw_map *map, const char *id);
 void gw_map_slots_of(const struct gw_map *map, uint32_t server, struct gw_slots *out);
 
-/* Wire: u64 version, u64 cluster, u64 hash seed, u16 servers, u16 zero; per server: u64 view, u64 incarnation, u8 id bytes, id,
- * u8 address bytes, address; then owners as runs: u16 runs, per run u16 first, u16 last, u16 server; slots in no run have no owner. */
+/* Wire: u64 version, u64 cluster, u64 hash seed, u16 servers, u16 zero; per server: u64 view, u64
+ * incarnation, u8 id bytes, id, u8 address bytes, address; then owners as runs: u16 runs, per run
+ * u16 first, u16 last, u16 server; slots in no run have no owner. */
 size_t gw_map_wire_bytes(const struct gw_map *map); /* an upper bound */
 void gw_map_encode(const struct gw_map *map, struct gw_writer *w);
 /* GW_E_PROTOCOL, GW_E_NOMEM; *out is the caller's then. */

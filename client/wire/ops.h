@@ -1,13 +1,17 @@
 /* ops.h - operations in a BATCH, replies in a REPLY or COMPLETION: packed, decoded in place.
- * One op:    u8 verb, u8 flags, u16 key bytes, u32 serial - frame.serial, key,
- *            [UPSERT, CAS, INSERT: u32 value bytes, value; with GW_WIRE_COUNTER instead: i64 number]
- *            [ADD: i64 delta; with GW_WIRE_INITIAL: i64 initial] [CAS: u32 expected version, before the value]
- * One reply: i8 status, u8 flags, u16 zero, u32 version,
- *            [GW_WIRE_HAS_SERIAL: u32 serial - frame.serial] [GW_WIRE_COUNTER: i64 number]
- *            [GW_WIRE_VALUE: u32 bytes, value]
- * An add with an 8-byte key takes 24 bytes, its reply 16. Replies to a batch stand in the order of its ops and
- * carry no serial; an op answered GW_PENDING gets its reply later in a COMPLETION, with its serial.
- * Serials: unique and rising within a session, over all servers. Numbers of verbs are stable. Layer: client/wire. */
+ * One op:    u8 verb, u8 flags, u16 key bytes, u32 serial - frame.serial, key, then by verb
+ *            READ, DELETE     nothing
+ *            UPSERT, INSERT   u32 value bytes, value; with GW_WIRE_COUNTER instead: i64 number
+ *            CAS              u32 expected version, then as UPSERT
+ *            ADD              i64 delta; with GW_WIRE_INITIAL also: i64 initial
+ * One reply: i8 status, u8 flags, u16 zero, u32 version, then by flag
+ *            GW_WIRE_HAS_SERIAL   u32 serial - frame.serial
+ *            GW_WIRE_COUNTER      i64 number
+ *            GW_WIRE_VALUE        u32 bytes, value (not together with GW_WIRE_COUNTER)
+ * An add with an 8-byte key takes 24 bytes, its reply 16. Replies to a batch stand in the order of
+ * its ops and carry no serial; an op answered GW_PENDING gets its reply later in a COMPLETION, with
+ * its serial. Serials: unique and rising within a session, over all servers. Numbers of verbs are
+ * stable. Also here: the bodies of HELLO, WELCOME and ERROR. Any thread. Layer: client/wire. */
 #ifndef GW_CLIENT_WIRE_OPS_H
 #define GW_CLIENT_WIRE_OPS_H
 
@@ -25,17 +29,22 @@ enum gw_wire_verb {
 };
 #define GW_WIRE_VERB_MAX 6
 
-/* flags of an op */
+/* Flags of an op. COUNTER goes with UPSERT, CAS and INSERT, INITIAL with ADD, RESENT with all. */
 #define GW_WIRE_COUNTER 1u /* the value is a counter (in a reply: the number follows) */
 #define GW_WIRE_INITIAL 2u
-#define GW_WIRE_RESENT 4u  /* it was sent before and its result is not known: it may have been applied already */
-/* flags of a reply, besides GW_WIRE_COUNTER */
-#define GW_WIRE_VALUE 2u
+/* It was sent before and its result is not known: it may have been applied already. */
+#define GW_WIRE_RESENT 4u
+/* Flags of a reply, besides GW_WIRE_COUNTER. */
+#define GW_WIRE_VALUE      2u
 #define GW_WIRE_HAS_SERIAL 4u
+
+/* For gw_frame_count_plausible. */
+#define GW_WIRE_OP_BYTES_LEAST    9u
+#define GW_WIRE_REPLY_BYTES_LEAST 8u
 
 struct gw_wire_op {
     const uint8_t *key;   /* borrows the frame */
-    const uint8_t *value; /* borrows the frame */
+    const uint8_t *value; /* borrows the frame; NULL where the op has none */
     int64_t number;       /* ADD: delta; COUNTER values: the value */
     int64_t initial;
     uint32_t value_bytes;
@@ -46,7 +55,7 @@ struct gw_wire_op {
 };
 
 struct gw_wire_reply {
-    const uint8_t *value; /* borrows the frame */
+    const uint8_t *value; /* borrows the frame; NULL without GW_WIRE_VALUE */
     int64_t number;
     uint32_t value_bytes;
     uint32_t version;
@@ -55,19 +64,32 @@ struct gw_wire_reply {
     uint8_t flags;
 };
 
-/* The next op; false at the end or when bad (then r->bad). Refuses (bad) verbs, flags and key lengths (0) that do not
- * exist; whether a value is too large is the store's business. Inline-able hot path. */
-bool gw_wire_op_decode(struct gw_reader *r, struct gw_wire_op *op);
-size_t gw_wire_op_bytes(const struct gw_wire_op *op); /* what encode will take */
-void gw_wire_op_encode(const struct gw_wire_op *op, struct gw_writer *w);
-bool gw_wire_reply_decode(struct gw_reader *r, struct gw_wire_reply *reply);
-size_t gw_wire_reply_bytes(const struct gw_wire_reply *reply);
-void gw_wire_reply_encode(const struct gw_wire_reply *reply, struct gw_writer *w);
+/* The next op; false at the end or when bad (then r->bad, and *op says nothing). Refuses (bad)
+ * verbs, flags and key lengths (0) that do not exist; whether a value is too large is the store's
+ * business. Fields that the op does not have are zero. The caller compares the number of ops with
+ * frame.count: fewer or more is GW_E_PROTOCOL. */
+static inline bool gw_wire_op_decode(struct gw_reader *r, struct gw_wire_op *op);
+/* What encode will take. */
+static inline size_t gw_wire_op_bytes(const struct gw_wire_op *op);
+/* Requires: a verb, flags and key length that exist. w->bad when the room does not suffice; what
+ * was written before stays good. Fields that the op does not have are ignored. */
+static inline void gw_wire_op_encode(const struct gw_wire_op *op, struct gw_writer *w);
+/* The same for replies. That replies in a COMPLETION have serials, and those in a REPLY do not, is
+ * for the caller to check. */
+static inline bool gw_wire_reply_decode(struct gw_reader *r, struct gw_wire_reply *reply);
+static inline size_t gw_wire_reply_bytes(const struct gw_wire_reply *reply);
+static inline void gw_wire_reply_encode(const struct gw_wire_reply *reply, struct gw_writer *w);
 
-/* HELLO body: u8 role, u8 flags, u16 zero, u32 window (serials in flight at most), u32 index (dispatcher of the peer for
- * role PEER), u64 incarnation of the server that the session was opened with earlier (0 none), u8 id bytes, id (server id for PEER).
+/* HELLO body: u8 role, u8 flags, u16 zero, u32 window (serials in flight at most), u32 index
+ * (dispatcher of the peer for role PEER), u64 incarnation of the server that the session was opened
+ * with earlier (0 none), u8 id bytes, id (the server's id for PEER; may be empty for CLIENT).
  * frame.session is the client's session id (chosen by the client, random, never 0). */
-enum gw_role { GW_ROLE_CLIENT = 1, GW_ROLE_PEER_CONTROL = 2, GW_ROLE_PEER_BULK = 3, GW_ROLE_PEER_PULL = 4 };
+enum gw_role {
+    GW_ROLE_CLIENT = 1,
+    GW_ROLE_PEER_CONTROL = 2,
+    GW_ROLE_PEER_BULK = 3,
+    GW_ROLE_PEER_PULL = 4
+};
 #define GW_HELLO_RESUME 1u /* the client had this session here before */
 struct gw_hello {
     uint64_t incarnation;
@@ -75,11 +97,15 @@ struct gw_hello {
     uint8_t role, flags;
     char id[GW_ID_BYTES_MAX + 1];
 };
+/* Every encode of a body marks the writer when the room does not suffice; every decode takes the
+ * whole body, gives GW_E_PROTOCOL for anything that is not as described, bytes left over included,
+ * and leaves nothing unchecked. */
 void gw_hello_encode(const struct gw_hello *h, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_hello_decode(struct gw_reader *r, struct gw_hello *h);
 
-/* WELCOME body: u32 window granted, u32 frame bytes max, u32 value bytes max, u8 flags, u8[3] zero, u64 incarnation,
- * u64 cluster id, u8 id bytes, id. frame.view = the server's view, frame.confirmed = 0. */
+/* WELCOME body: u32 window granted, u32 frame bytes max, u32 value bytes max, u8 flags, u8[3] zero,
+ * u64 incarnation, u64 cluster id, u8 id bytes, id (empty: a coordinator, which has none).
+ * frame.view = the server's view, frame.confirmed = 0. */
 #define GW_WELCOME_KNOWN 1u /* the session was known: what it had applied is remembered */
 struct gw_welcome {
     uint64_t incarnation, cluster;
@@ -91,8 +117,13 @@ void gw_welcome_encode(const struct gw_welcome *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_welcome_decode(struct gw_reader *r, struct gw_welcome *m);
 
 /* Whole frames, ready to send. Return the frame's bytes, 0 when room does not suffice. */
+/* Requires: st is a failure. text NULL: gw_status_text(st); longer ones are cut. */
+#define GW_ERROR_TEXT_BYTES_MAX 1023u
 size_t gw_frame_error(uint8_t *room, size_t room_bytes, enum gw_status st, const char *text);
 size_t gw_frame_empty(uint8_t *room, size_t room_bytes, uint8_t kind, uint64_t session);
-/* ERROR's body. text is cut to fit and always terminated. */
+/* ERROR's body: the failure that the peer names, or GW_E_PROTOCOL with an empty text. text is cut
+ * to fit and always terminated. */
 enum gw_status gw_frame_error_decode(struct gw_reader *r, char *text, size_t text_bytes);
+
+#include "client/wire/ops_inline.h"
 #endif

@@ -1,8 +1,10 @@
-/* scan.h - a scan of one server's live keys, resumable: SCAN: u64 cursor hash, u32 bytes max, u16 zero..., slots;
- * SCAN_REPLY: i8 status (GW_OK more follows, GW_END done, GW_WRONG_VIEW: slots moved, ask the map), u8[3] zero, u64 next cursor; per key: u16 key bytes,
- * u8 kind, u8 zero, u32 version, u32 value bytes, key, value (counter: 8 bytes, the number). frame.session = request id chosen by the client.
- * frame.view: the server's view the client believes in; slots must be owned and settled, those that are still arriving make the server answer
- * GW_PENDING with no keys: ask again. Every key that lives throughout is given at least once. Layer: client/wire. */
+/* scan.h - a scan of one server's live keys, resumable: SCAN: u64 cursor hash, u32 bytes max, u16
+ * zero..., slots; SCAN_REPLY: i8 status (GW_OK more follows, GW_END done, GW_WRONG_VIEW: slots
+ * moved, ask the map), u8[3] zero, u64 next cursor; per key: u16 key bytes, u8 kind, u8 zero, u32
+ * version, u32 value bytes, key, value (counter: 8 bytes, the number). frame.session = request id
+ * chosen by the client. frame.view: the server's view the client believes in; slots must be owned
+ * and settled, those that are still arriving make the server answer GW_PENDING with no keys: ask
+ * again. Every key that lives throughout is given at least once. Layer: client/wire. */
 #ifndef GW_CLIENT_WIRE_SCAN_H
 #define GW_CLIENT_WIRE_SCAN_H
 
