@@ -3,7 +3,8 @@
  * other, JOB_EVENTs whenever a job of which the server is the source moves on. The coordinator
  * answers a JOB_EVENT by a JOB (its new durable state) and, if the map changed, a MAP before it.
  * Events are idempotent: the server repeats the last one until the JOB shows it (after a reconnect,
- * too). Layer: client/wire. */
+ * too). "u8+" is u8 bytes and the bytes, "u16+" likewise (names.h). Any thread. Layer: client/wire.
+ */
 #ifndef GW_CLIENT_WIRE_CONTROL_H
 #define GW_CLIENT_WIRE_CONTROL_H
 
@@ -12,8 +13,7 @@
 #include "client/wire/frame.h"
 #include "index/base/slots.h"
 
-/* JOIN: u64 incarnation, u64 cluster (0: never joined), u8 id bytes, id, u8 address bytes, address.
- */
+/* JOIN: u64 incarnation, u64 cluster (0: never joined), u8+ id, u8+ address. */
 struct gw_join {
     uint64_t incarnation, cluster;
     char id[GW_ID_BYTES_MAX + 1];
@@ -28,7 +28,8 @@ struct gw_heartbeat {
 };
 
 /* Durable states of a job; moved only by the coordinator, by compare-and-set in one transaction
- * (R3). CREATED --commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
+ * (MIGRATION R3).
+ *   CREATED --commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
  *      `--cancel, failure--> CANCELLED | FAILED */
 enum gw_job_state {
     GW_JOB_CREATED = 1, /* the source prepares the target and then asks for the commit */
@@ -39,11 +40,12 @@ enum gw_job_state {
     GW_JOB_FAILED,
     GW_JOB_STATES
 };
-const char *gw_job_state_name(enum gw_job_state state);
+const char *gw_job_state_name(enum gw_job_state state); /* "created", ...; never NULL */
 
-/* JOB: u64 id, u8 state, u8[3] zero, u64 map version of the commit (0 before), u8+from id, u8+to
- * id, u8+from address, u8+to address, slots, u16+ last error. Sent to both parties at each change
- * and at JOIN for every open job of that server. */
+/* JOB: u64 id, u8 state, u8[3] zero, u64 map version of the commit (0 before it and in jobs that
+ * never had one, never 0 after), u8+ from id, u8+ to id, u8+ from address, u8+ to address (may be
+ * empty: not known), slots, u16+ last error. Sent to both parties at each change, and at JOIN for
+ * every open job of that server. */
 struct gw_job {
     uint64_t id;
     uint64_t commit_version;
@@ -71,7 +73,9 @@ struct gw_job_event {
     char text[256];
 };
 
-/* Each encode writes the body only; decode leaves nothing unchecked (GW_E_PROTOCOL). */
+/* Each encode writes the body only and marks the writer when the room does not suffice; control
+ * characters of a text become blanks. Each decode takes the whole body and leaves nothing
+ * unchecked: GW_E_PROTOCOL, and then *m is not written. */
 void gw_join_encode(const struct gw_join *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_join_decode(struct gw_reader *r, struct gw_join *m);
 void gw_heartbeat_encode(const struct gw_heartbeat *m, struct gw_writer *w);

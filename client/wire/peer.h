@@ -1,9 +1,10 @@
-/* peer.h - what two servers say to each other while a range moves (docs: MIGRATION's phases).
+/* peer.h - what two servers say to each other while a range moves (MIGRATION's phases).
  * frame.session = job id, frame.view = `attempt` (raised by the source whenever it starts sending
  * over, so that frames of an earlier attempt are recognised and dropped; R12). Connections: one
  * PEER_CONTROL (PREPARE, YOURS, ABANDON), one PEER_BULK per source dispatcher (CHUNK), one
  * PEER_PULL per target dispatcher, opened by the target (PULL), so that pulls never wait behind
- * bulk (R20). Layer: client/wire. */
+ * bulk (R20). "u8+" is u8 bytes and the bytes, "u16+" likewise (names.h). Any thread. Layer:
+ * client/wire. */
 #ifndef GW_CLIENT_WIRE_PEER_H
 #define GW_CLIENT_WIRE_PEER_H
 
@@ -12,12 +13,14 @@
 #include "client/wire/frame.h"
 #include "index/base/slots.h"
 
-/* PREPARE: u64 source incarnation, u8 chunk bits, u8[3] zero, u8+from id, u8+from address, slots.
- * Idempotent. PREPARED: i8 status, u8[3] zero, u64 target incarnation, u16+ text. frame.session =
- * job. ABANDON: empty: the job was cancelled, leave the waiting state. */
+/* PREPARE: u64 source incarnation, u8 chunk bits, u8[3] zero, u8+ from id, u8+ from address, slots.
+ * Idempotent. PREPARED: i8 status, u8[3] zero, u64 target incarnation, u16+ text.
+ * ABANDON: empty: the job was cancelled, leave the waiting state. */
+#define GW_CHUNK_BITS_MAX 20u /* a million chunks: what a target may be made to keep book of */
 struct gw_prepare {
     uint64_t incarnation;
-    uint8_t chunk_bits; /* chunk = top bits of the hash; fixed when the job starts (R21) */
+    uint8_t chunk_bits; /* 1..GW_CHUNK_BITS_MAX: chunk = so many top bits of the hash; fixed when
+                           the job starts (R21) */
     char from[GW_ID_BYTES_MAX + 1];
     char from_address[GW_ADDRESS_BYTES_MAX + 1];
     struct gw_slots slots;
@@ -31,14 +34,14 @@ struct gw_prepared {
 /* YOURS: frame.sequence = part number from 0, frame.count = entries in this part, body: u8 last
  * part, u8[3] zero, u32 highest version, u64 commit map version, entries of 32 bytes. YOURS_ACK
  * echoes frame.sequence (part). Nothing of the range is executed at the target before the last part
- * (R7). */
+ * (R7). gw_yours_decode stops at the entries; the caller compares their number with the count. */
 struct gw_yours {
     uint64_t commit_version;
     uint32_t version_highest;
     uint8_t last;
 };
-/* One applied serial of one session: u64 session, u64 serial, i64 number, u32 version, u16 slot, i8
- * status, u8 kind of result (flags as in a reply: GW_WIRE_COUNTER or 0). */
+/* One applied serial of one session: u64 session, u64 serial, i64 number, u32 version, u16 slot,
+ * i8 status, u8 kind of result (as in a reply: GW_WIRE_COUNTER, or 0 and then number is 0). */
 #define GW_APPLIED_BYTES 32u
 struct gw_applied {
     uint64_t session, serial;
@@ -50,27 +53,40 @@ struct gw_applied {
 };
 
 /* CHUNK: frame.sequence = chunk << 32 | frame number within the chunk (from 0), frame.count =
- * records, flags bit 1 (GW_CHUNK_LAST) on the chunk's last frame. CHUNK_ACK: frame.sequence = chunk
- * << 32, sent when the chunk is complete. Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1
- * counter), u8 flags (1 tombstone), u32 value bytes, key, value (counter: value bytes = 8, the
- * number; tombstone: 0). */
-#define GW_CHUNK_LAST 2u
+ * records, flags bit 1 (GW_CHUNK_LAST) on the chunk's last frame. CHUNK_ACK: frame.sequence =
+ * chunk << 32, sent when the chunk is complete.
+ * Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1 counter), u8 flags (1 tombstone), u32
+ * value bytes, key, value (counter: value bytes = 8, the number; tombstone: 0). */
+#define GW_CHUNK_LAST              2u
+#define GW_PEER_BYTES              0u
+#define GW_PEER_COUNTER            1u
+#define GW_PEER_RECORD_BYTES_LEAST 13u /* for gw_frame_count_plausible */
 struct gw_peer_record {
-    const uint8_t *key, *value;
-    int64_t number;
+    const uint8_t *key, *value; /* borrow the frame; a counter's value is its 8 bytes */
+    int64_t number;             /* encode takes a counter's number from here */
     uint32_t version, value_bytes;
     uint16_t key_bytes;
-    uint8_t kind, tombstone;
+    uint8_t kind, tombstone; /* a tombstone has no value, whatever its kind */
 };
 
 /* PULL: frame.count keys, each u16 bytes, key. PULL_ANSWER: frame.sequence echoes the pull's; per
- * key in order: u8 found (0 absent, 1 record, 2 not the owner of the range any more / not known:
- * ask again later), then for 1 a record as in CHUNK. */
+ * key in order: u8 found, then for GW_PULL_RECORD a record as in CHUNK. */
+enum gw_pull_found {
+    GW_PULL_ABSENT = 0,
+    GW_PULL_RECORD = 1,
+    GW_PULL_ASK_AGAIN = 2 /* not the owner of the range any more, or not known: ask again later */
+};
+#define GW_PULL_KEY_BYTES_LEAST    3u
+#define GW_PULL_ANSWER_BYTES_LEAST 1u
 
+/* Whole bodies. Encode marks the writer when the room does not suffice; decode gives GW_E_PROTOCOL
+ * for whatever is not as described, and then *m is not written. */
 void gw_prepare_encode(const struct gw_prepare *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_prepare_decode(struct gw_reader *r, struct gw_prepare *m);
 void gw_prepared_encode(const struct gw_prepared *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_prepared_decode(struct gw_reader *r, struct gw_prepared *m);
+/* Parts of bodies: the bool ones give false at the end, or with r->bad set. Encoding requires what
+ * decoding accepts. */
 void gw_yours_encode(const struct gw_yours *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_yours_decode(struct gw_reader *r, struct gw_yours *m);
 void gw_applied_encode(const struct gw_applied *m, struct gw_writer *w);
@@ -78,4 +94,11 @@ bool gw_applied_decode(struct gw_reader *r, struct gw_applied *m);
 size_t gw_peer_record_bytes(const struct gw_peer_record *m);
 void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w);
 bool gw_peer_record_decode(struct gw_reader *r, struct gw_peer_record *m);
+void gw_pull_key_encode(const uint8_t *key, uint16_t key_bytes, struct gw_writer *w);
+bool gw_pull_key_decode(struct gw_reader *r, const uint8_t **key, uint16_t *key_bytes);
+/* The record is read or written for GW_PULL_RECORD only; encoding others, it may be NULL. */
+void gw_pull_answer_encode(enum gw_pull_found found, const struct gw_peer_record *m,
+                           struct gw_writer *w);
+bool gw_pull_answer_decode(struct gw_reader *r, enum gw_pull_found *found,
+                           struct gw_peer_record *m);
 #endif

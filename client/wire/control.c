@@ -1,0 +1,152 @@
+/* control.c - bodies of what a server and the coordinator say to each other. Each decode fills a
+ * local value and hands it out only when the whole body was good. */
+#include "client/wire/control.h"
+
+#include "client/wire/names.h"
+
+const char *gw_job_state_name(enum gw_job_state state)
+{
+    switch (state) {
+    case GW_JOB_CREATED:
+        return "created";
+    case GW_JOB_COMMITTED:
+        return "committed";
+    case GW_JOB_CLOSING:
+        return "closing";
+    case GW_JOB_DONE:
+        return "done";
+    case GW_JOB_CANCELLED:
+        return "cancelled";
+    case GW_JOB_FAILED:
+        return "failed";
+    case GW_JOB_STATES:
+        break;
+    }
+    return "unknown";
+}
+
+void gw_join_encode(const struct gw_join *m, struct gw_writer *w)
+{
+    gw_write64(w, m->incarnation);
+    gw_write64(w, m->cluster);
+    gwi_id_encode(m->id, w);
+    gwi_address_encode(m->address, w);
+}
+
+enum gw_status gw_join_decode(struct gw_reader *r, struct gw_join *out)
+{
+    struct gw_join m = {0};
+    m.incarnation = gw_read64(r);
+    m.cluster = gw_read64(r);
+    gwi_id_decode(r, m.id, GWI_REQUIRED);
+    gwi_address_decode(r, m.address, GWI_REQUIRED);
+    enum gw_status st = gwi_body_end(r);
+    if (st == GW_OK)
+        *out = m;
+    return st;
+}
+
+void gw_heartbeat_encode(const struct gw_heartbeat *m, struct gw_writer *w)
+{
+    gw_write64(w, m->incarnation);
+    gw_write64(w, m->map_version);
+    gw_write64(w, m->operations);
+    gw_write64(w, m->keys);
+    gw_write64(w, m->memory_used);
+    gw_write64(w, m->memory_total);
+    gw_write64(w, m->sessions);
+}
+
+enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out)
+{
+    struct gw_heartbeat m = {0};
+    m.incarnation = gw_read64(r);
+    m.map_version = gw_read64(r);
+    m.operations = gw_read64(r);
+    m.keys = gw_read64(r);
+    m.memory_used = gw_read64(r);
+    m.memory_total = gw_read64(r);
+    m.sessions = gw_read64(r);
+    enum gw_status st = gwi_body_end(r);
+    if (st == GW_OK)
+        *out = m;
+    return st;
+}
+
+static bool state_after_commit(uint8_t state)
+{
+    return state == GW_JOB_COMMITTED || state == GW_JOB_CLOSING || state == GW_JOB_DONE;
+}
+
+void gw_job_encode(const struct gw_job *m, struct gw_writer *w)
+{
+    gw_write64(w, m->id);
+    gw_write8(w, (uint8_t)m->state);
+    gwi_zero_encode(w, 3);
+    gw_write64(w, m->commit_version);
+    gwi_id_encode(m->from, w);
+    gwi_id_encode(m->to, w);
+    gwi_address_encode(m->from_address, w);
+    gwi_address_encode(m->to_address, w);
+    gw_slots_encode(&m->slots, w);
+    gwi_text_encode(m->error, sizeof m->error - 1, w);
+}
+
+enum gw_status gw_job_decode(struct gw_reader *r, struct gw_job *out)
+{
+    struct gw_job m = {0};
+    m.id = gw_read64(r);
+    uint8_t state = gw_read8(r);
+    gwi_zero_decode(r, 3);
+    m.commit_version = gw_read64(r);
+    gwi_id_decode(r, m.from, GWI_REQUIRED);
+    gwi_id_decode(r, m.to, GWI_REQUIRED);
+    gwi_address_decode(r, m.from_address, GWI_OPTIONAL);
+    gwi_address_decode(r, m.to_address, GWI_OPTIONAL);
+    gw_slots_decode(r, &m.slots);
+    gwi_text_decode(r, m.error, sizeof m.error);
+    gwi_expect(r, state >= GW_JOB_CREATED && state < GW_JOB_STATES);
+    gwi_expect(r, state_after_commit(state) == (m.commit_version != 0));
+    enum gw_status st = gwi_body_end(r);
+    if (st == GW_OK) {
+        m.state = (enum gw_job_state)state;
+        *out = m;
+    }
+    return st;
+}
+
+void gw_job_event_encode(const struct gw_job_event *m, struct gw_writer *w)
+{
+    gw_write64(w, m->job);
+    gw_write8(w, (uint8_t)m->event);
+    gwi_zero_encode(w, 3);
+    gw_write64(w, m->bytes_moved);
+    gw_write64(w, m->records_moved);
+    gw_write64(w, m->chunks_done);
+    gw_write64(w, m->chunks);
+    gw_write64(w, m->pulls);
+    gw_write64(w, m->pause_ns);
+    gwi_text_encode(m->text, sizeof m->text - 1, w);
+}
+
+enum gw_status gw_job_event_decode(struct gw_reader *r, struct gw_job_event *out)
+{
+    struct gw_job_event m = {0};
+    m.job = gw_read64(r);
+    uint8_t event = gw_read8(r);
+    gwi_zero_decode(r, 3);
+    m.bytes_moved = gw_read64(r);
+    m.records_moved = gw_read64(r);
+    m.chunks_done = gw_read64(r);
+    m.chunks = gw_read64(r);
+    m.pulls = gw_read64(r);
+    m.pause_ns = gw_read64(r);
+    gwi_text_decode(r, m.text, sizeof m.text);
+    gwi_expect(r, event >= GW_JOB_PROGRESS && event <= GW_JOB_GAVE_UP);
+    enum gw_status st = gwi_body_end(r);
+    if (st == GW_OK) {
+        m.event = (enum gw_job_event_kind)event;
+        *out = m;
+    }
+    return st;
+}
