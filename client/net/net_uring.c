@@ -370,8 +370,11 @@ static void enter(struct uring_net *net)
     if (net->outside_fd < 0)
         return;
     atomic_store_explicit(&net->asleep, 0, memory_order_relaxed); /* as in uring_wait */
+    /* Reset after the deferred work, whose completions ring too and are seen by this turn, and
+     * before looking at completions: what comes later rings again. */
+    if (ring_wants_us(net))
+        ring_submit(net);
     uint64_t count;
-    /* Reset before looking: what comes later rings again. */
     ssize_t rc = read(net->outside_fd, &count, sizeof count);
     (void)rc; /* EAGAIN: was not readable */
 }
