@@ -5,6 +5,7 @@
  * version can give it a meaning. Layout: docs/PROTOCOL.md. */
 #include "client/wire/frame.h"
 
+#include "client/wire/ops.h"
 #include "client/wire/peer.h"
 #include "index/base/checksum.h"
 
@@ -26,7 +27,9 @@ enum {
     LENGTH_BYTES = 8 /* length, magic and version: what gw_frame_length needs */
 };
 _Static_assert(AT_ZERO4 + 4 == GW_FRAME_HEADER, "the header's fields fill it");
-_Static_assert((GW_FRAME_HAS_CRC & GW_CHUNK_LAST) == 0, "flags of a frame are distinct bits");
+_Static_assert((GW_FRAME_HAS_CRC & (GW_CHUNK_LAST | GW_BATCH_RESUME)) == 0 &&
+                   (GW_CHUNK_LAST & GW_BATCH_RESUME) == 0,
+               "flags of a frame are distinct bits");
 
 static bool kind_exists(uint8_t kind)
 {
@@ -42,7 +45,14 @@ static bool kind_exists(uint8_t kind)
 
 static uint16_t flags_of(uint8_t kind)
 {
-    return kind == GW_KIND_CHUNK ? GW_FRAME_HAS_CRC | GW_CHUNK_LAST : GW_FRAME_HAS_CRC;
+    switch (kind) {
+    case GW_KIND_CHUNK:
+        return GW_FRAME_HAS_CRC | GW_CHUNK_LAST;
+    case GW_KIND_BATCH:
+        return GW_FRAME_HAS_CRC | GW_BATCH_RESUME;
+    default:
+        return GW_FRAME_HAS_CRC;
+    }
 }
 
 static uint32_t frame_crc(const uint8_t *frame, uint32_t bytes)

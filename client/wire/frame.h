@@ -59,7 +59,8 @@ enum gw_frame_kind {
 #undef GW_FRAME_KIND_ENUM
 };
 
-/* Flags of every kind; bit 1 is GW_CHUNK_LAST (peer.h) and belongs to CHUNK alone. */
+/* Flags of every kind; bit 1 is GW_CHUNK_LAST (peer.h) and belongs to CHUNK alone, bit 2 is
+ * GW_BATCH_RESUME (ops.h) and belongs to BATCH alone. */
 #define GW_FRAME_HAS_CRC 1u /* crc covers the whole frame with this field as zero */
 
 /* offset: 0 bytes 4, 4 magic 2, 6 version 1, 7 kind 1, 8 flags 2, 10 zero 2, 12 count 4,
