@@ -4,6 +4,7 @@ include(CheckCCompilerFlag)
 # Defined empty, so that a file that defines it too is not a redefinition.
 add_compile_options(-D_GNU_SOURCE= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
                     -fno-omit-frame-pointer)
+add_compile_definitions(GODWIT_VERSION="${PROJECT_VERSION}")
 include_directories(${CMAKE_SOURCE_DIR}) # includes are rooted: "index/base/status.h"
 
 if(GODWIT_WERROR)
