@@ -117,10 +117,11 @@ bool gwi_loop_send(struct loop_conn *to, enum loop_item_kind kind, const uint8_t
     struct loop_item *item = malloc(sizeof *item + bytes);
     if (!item)
         return false;
-    uint64_t at_ns = loop->now_ns + draw_delay_ns(loop);
-    if (to->last && to->last->at_ns > at_ns)
-        at_ns = to->last->at_ns;
-    *item = (struct loop_item){.at_ns = at_ns, .kind = kind, .bytes = bytes};
+    *item = (struct loop_item){
+        .at_ns = loop->now_ns + draw_delay_ns(loop),
+        .kind = kind,
+        .bytes = bytes,
+    };
     if (bytes > 0)
         memcpy(item->data, data, bytes);
     if (to->last)
@@ -152,7 +153,7 @@ static void consider(const struct gw_loop *loop, struct loop_event *best, uint64
                      struct loop_conn *c, struct loop_item *item)
 {
     if (at_ns < loop->now_ns)
-        at_ns = loop->now_ns; /* it waited for a partition to heal */
+        at_ns = loop->now_ns; /* it waited for the one in front of it, or for a partition to heal */
     if (at_ns < best->at_ns)
         *best = (struct loop_event){at_ns, c, item};
 }

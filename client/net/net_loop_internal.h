@@ -16,7 +16,7 @@ enum loop_item_kind { ITEM_CONNECTED, ITEM_REFUSED, ITEM_FRAME, ITEM_END };
 /* Something on its way to one end of a connection. */
 struct loop_item {
     struct loop_item *next;
-    uint64_t at_ns; /* never before that of the item in front of it */
+    uint64_t at_ns; /* not before the item in front of it has arrived, whatever this says */
     bool arrived;
     enum loop_item_kind kind;
     uint32_t bytes; /* ITEM_FRAME */

@@ -27,6 +27,7 @@
 #include "index/base/log_line.h"
 
 #define SPIN_PAUSES      32u  /* between two looks at the clock */
+#define ROUNDS_PER_CLOCK 64u  /* without callbacks, before the deadline is looked at */
 #define SUBMIT_TRIES_MAX 1000 /* the kernel is short of memory: beyond this we cannot go on */
 
 uint64_t gwi_uring_now_ns(void)
@@ -333,22 +334,22 @@ static bool uring_wait(struct uring_net *net, uint64_t start, uint64_t budget_ns
         return true;
     }
     int rc = 0;
+    if (net->base.before_sleep)
+        net->base.before_sleep(net->base.ctx); /* before the check: it may itself wake us */
     atomic_store_explicit(&net->asleep, 1, memory_order_seq_cst); /* Dekker, file head */
     if (!atomic_load_explicit(&net->wake_pending, memory_order_seq_cst)) {
         struct io_uring_cqe *cqe;
         struct __kernel_timespec left = {.tv_sec = (long long)(budget_ns / 1000000000),
                                          .tv_nsec = (long long)(budget_ns % 1000000000)};
-        if (net->base.before_sleep)
-            net->base.before_sleep(net->base.ctx);
         net->base.stats.waits++;
         rc = io_uring_submit_and_wait_timeout(&net->ring, &cqe, 1,
                                               budget_ns == UINT64_MAX ? NULL : &left, NULL);
-        if (net->base.after_sleep)
-            net->base.after_sleep(net->base.ctx);
         GW_ASSERT(rc != -EEXIST); /* another thread than the owner */
     }
     /* Relaxed: a waker that still sees 1 rings once too often, nothing else. */
     atomic_store_explicit(&net->asleep, 0, memory_order_relaxed);
+    if (net->base.after_sleep)
+        net->base.after_sleep(net->base.ctx);
     spin_learn(net, gwi_uring_now_ns() - start);
     return rc != -EINTR;
 }
@@ -383,6 +384,7 @@ static uint32_t uring_poll(struct gw_net *base, uint64_t timeout_ns)
 {
     struct uring_net *net = (struct uring_net *)base;
     const uint32_t before = net->callbacks;
+    uint32_t rounds = 0;
     uint64_t deadline = 0; /* 0: not asked for the time yet, nothing has been waited for */
     enter(net);
     for (;;) {
@@ -390,14 +392,15 @@ static uint32_t uring_poll(struct gw_net *base, uint64_t timeout_ns)
         turn(net);
         if (net->callbacks != before || woken || timeout_ns == 0)
             break;
-        if (has_work(net))
+        bool busy = has_work(net); /* of the kind that runs no callback */
+        if (busy && ++rounds % ROUNDS_PER_CLOCK != 0)
             continue;
         uint64_t now = gwi_uring_now_ns();
         if (deadline == 0)
             deadline = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
         if (now >= deadline)
             break;
-        if (!uring_wait(net, now, deadline == UINT64_MAX ? UINT64_MAX : deadline - now))
+        if (!busy && !uring_wait(net, now, deadline == UINT64_MAX ? UINT64_MAX : deadline - now))
             break;
     }
     leave(net);

@@ -108,6 +108,10 @@ static enum gw_status on_frame(void *ctx, struct gw_conn *conn, const uint8_t *f
         detach(p, conn);
         return GW_END;
     }
+    if (p->resume && p->resume != conn) {
+        gw_conn_resume(p->resume);
+        p->resume = NULL;
+    }
     if (nth == p->pause_at)
         gw_conn_pause(conn);
     if (nth == p->close_at) {

@@ -20,13 +20,14 @@ struct probe {
     uint64_t expected; /* the number that the next frame must have; checked if `ordered` */
     uint64_t wrong;    /* frames that were not what they should be */
     bool ordered;
-    bool echo;             /* sends every frame back */
-    bool error_on_garbage; /* sends one last frame numbered 999 */
-    uint32_t close_at;     /* closes in the callback of the n-th frame (1 = first); 0: never */
-    uint32_t fail_at;      /* the n-th frame's callback returns GW_E_REFUSED */
-    uint32_t block_at;     /* the n-th frame is answered with GW_WOULD_BLOCK once */
-    uint32_t pause_at;     /* pauses in the callback of the n-th frame, and takes it */
-    uint32_t detach_at;    /* detaches in the callback of the n-th frame */
+    bool echo;              /* sends every frame back */
+    bool error_on_garbage;  /* sends one last frame numbered 999 */
+    uint32_t close_at;      /* closes in the callback of the n-th frame (1 = first); 0: never */
+    uint32_t fail_at;       /* the n-th frame's callback returns GW_E_REFUSED */
+    uint32_t block_at;      /* the n-th frame is answered with GW_WOULD_BLOCK once */
+    uint32_t pause_at;      /* pauses in the callback of the n-th frame, and takes it */
+    struct gw_conn *resume; /* resumed in the callback of the next frame of another connection */
+    uint32_t detach_at;     /* detaches in the callback of the n-th frame */
     bool detach_again;
     bool blocked;
     uint32_t handovers;
