@@ -1,0 +1,89 @@
+/* applied.h - exactly once: which serials of a session a server has applied, and with what result,
+ * until the client says that it has the answers (MIGRATION R7; never "the highest serial").
+ *
+ * A window covers the serials [confirmed, confirmed + window). Its entries are a ring indexed by
+ * serial that starts small and doubles when serials are further apart; gw_applied_reserve makes
+ * room before anything is executed, so that recording cannot fail. An operation is PENDING from
+ * begin to record or forget: a resent one that finds it so waits for the first one's answer (R8).
+ * What travels with a range: collect at the source, merge at the target, entry by entry.
+ * Thread rule: the owner's thread. Hot path: applied_inline.h. Layer: migration. */
+#ifndef GW_MIGRATION_APPLIED_H
+#define GW_MIGRATION_APPLIED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/wire/peer.h"
+#include "index/base/slots.h"
+#include "index/base/status.h"
+
+#define GW_APPLIED_WINDOW_MIN 64u
+#define GW_APPLIED_WINDOW_MAX 65536u
+
+enum gw_applied_state {
+    GW_APPLIED_NEW = 0, /* not executed here, nor known from elsewhere */
+    GW_APPLIED_PENDING, /* accepted, its result follows */
+    GW_APPLIED_DONE,    /* executed: answer with this result, do not execute */
+    GW_APPLIED_BELOW,   /* the client said that it has the answer: it must not ask */
+    GW_APPLIED_BEYOND,  /* further ahead than the window agreed */
+};
+
+struct gw_applied_entry {
+    uint32_t serial; /* low half; which serial it is follows from `confirmed` */
+    uint16_t slot;
+    int8_t status;
+    uint8_t state : 2, flags : 6; /* NEW: empty. flags: GW_WIRE_COUNTER or 0 */
+    int64_t number;
+    uint32_t version;
+    uint32_t zero;
+};
+_Static_assert(sizeof(struct gw_applied_entry) == 24, "a session's memory is counted in these");
+
+struct gw_applied_window {
+    uint64_t confirmed;
+    uint32_t window;               /* a power of two */
+    uint32_t capacity;             /* entries, a power of two or 0 */
+    struct gw_applied_entry *ring; /* owned; NULL: nothing recorded yet */
+};
+
+/* window is raised to a power of two within the bounds. NULL: out of memory. */
+struct gw_applied_window *gw_applied_create(uint32_t window);
+void gw_applied_destroy(struct gw_applied_window *w); /* NULL is ignored */
+/* For a session that agrees on its window later (created by a merge, for one); never lowers it. */
+void gw_applied_widen(struct gw_applied_window *w, uint32_t window);
+
+/* Makes room for every serial up to and with `serial`. GW_E_NOMEM; GW_E_SERIAL: BEYOND. */
+GW_MUST_USE static inline enum gw_status gw_applied_reserve(struct gw_applied_window *w,
+                                                            uint64_t serial);
+/* The entry is valid with PENDING and DONE, until the window is changed; may be NULL. */
+static inline enum gw_applied_state gw_applied_check(const struct gw_applied_window *w,
+                                                     uint64_t serial,
+                                                     const struct gw_applied_entry **entry);
+/* The three below require: reserved. begin: NEW -> PENDING. record: NEW or PENDING -> DONE; with a
+ * status other than GW_OK, too, if the client is to get the same answer again. forget: PENDING ->
+ * NEW, returned unexecuted. */
+static inline void gw_applied_begin(struct gw_applied_window *w, uint64_t serial, uint16_t slot);
+static inline void gw_applied_record(struct gw_applied_window *w, uint64_t serial, uint16_t slot,
+                                     int8_t status, uint32_t version, uint8_t flags,
+                                     int64_t number);
+static inline void gw_applied_forget(struct gw_applied_window *w, uint64_t serial);
+/* Every serial below `confirmed` has been answered. Lower values than before are ignored. */
+static inline void gw_applied_confirm(struct gw_applied_window *w, uint64_t confirmed);
+
+/* DONE entries of these slots (NULL: of all), oldest first; fills at most `max` and returns how
+ * many there are. */
+size_t gw_applied_collect(const struct gw_applied_window *w, uint64_t session,
+                          const struct gw_slots *slots, struct gw_applied *out, size_t max);
+/* How many PENDING ones: 0 for a range at the moment of its collection (R5). */
+size_t gw_applied_pending(const struct gw_applied_window *w, const struct gw_slots *slots);
+/* Takes over one entry of the previous owner. Below `confirmed`, or known here: dropped. Beyond:
+ * confirmed follows, for a client never has more than its window in flight; the session's window
+ * must be no smaller than that, at least what any server grants. GW_E_NOMEM: nothing happened. */
+GW_MUST_USE enum gw_status gw_applied_merge(struct gw_applied_window *w,
+                                            const struct gw_applied *entry);
+/* Forgets the DONE entries of these slots (closing: the new owner has them). */
+void gw_applied_drop(struct gw_applied_window *w, const struct gw_slots *slots);
+
+#include "migration/applied_inline.h"
+#endif

@@ -1,0 +1,98 @@
+/* incoming.h - the target's data plane of one job: which chunks are complete, and inserting what
+ * arrives if the key is absent (ARRIVE; MIGRATION R11).
+ *
+ * "Not found" may be said of a key only if gw_incoming_complete said true BEFORE the look-up (R10).
+ * What comes for a complete chunk or of another attempt is dropped (R12). That a chunk is still
+ * incomplete is checked inside the caller's epoch stay, in which the insertion happens, too: so a
+ * tombstone that stays until every dispatcher has passed an epoch after completeness (R13) stops
+ * the insertions that were under way. Thread rule: any dispatcher at any time; those with a thread
+ * require: entered. Layer: migration. */
+#ifndef GW_MIGRATION_INCOMING_H
+#define GW_MIGRATION_INCOMING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "client/wire/peer.h"
+#include "index/store.h"
+#include "migration/range.h"
+
+/* Open because the look-up of completeness is inlined; touch nothing else from outside. */
+struct gw_incoming {
+    uint64_t job;
+    uint8_t chunk_bits;
+    /* One bit a chunk. Set with release once every record of the chunk is in the index, read with
+     * acquire: who sees the bit finds the records. Never cleared. */
+    _Atomic uint64_t *complete;
+    struct gwi_incoming *inner;
+};
+
+/* *slots is copied. GW_E_INVALID: chunk_bits; GW_E_NOMEM. */
+GW_MUST_USE enum gw_status gw_incoming_create(uint64_t job, const struct gw_slots *slots,
+                                              uint8_t chunk_bits, uint64_t attempt,
+                                              struct gw_incoming **out);
+void gw_incoming_destroy(struct gw_incoming *in); /* requires: no dispatcher uses it */
+
+static inline bool gw_incoming_complete(const struct gw_incoming *in, uint64_t hash)
+{
+    uint32_t chunk = gw_chunk_of(hash, in->chunk_bits);
+    return (atomic_load_explicit(&in->complete[chunk / 64], memory_order_acquire) >> (chunk & 63)) &
+           1;
+}
+
+/* The source sends over: frames of other attempts are dropped from now on. Complete chunks stay
+ * complete. */
+void gw_incoming_restart(struct gw_incoming *in, uint64_t attempt);
+uint64_t gw_incoming_attempt(const struct gw_incoming *in);
+bool gw_incoming_done(const struct gw_incoming *in); /* every chunk is complete */
+
+struct gw_incoming_result {
+    bool ack_due;       /* send gw_incoming_ack for `chunk` on this connection */
+    bool completed_all; /* this frame completed the last chunk: tell the machine ALL_COMPLETE */
+    uint32_t chunk;
+};
+/* Inserts one CHUNK frame.
+ *   GW_OK           done or dropped; see *result
+ *   GW_WOULD_BLOCK  not all of it: the store is full or a record is busy. Offer the same frame
+ *                   again later, and nothing else of this connection before it
+ *   GW_E_PROTOCOL   the frame is not what it says, is out of order, or holds keys that are not of
+ *                   this range or chunk: close the connection
+ *   GW_E_TOO_LARGE  a record that this store's pages cannot hold: the job cannot go on
+ * The thread is the caller's; `store` its store. */
+GW_MUST_USE enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_thread *thread,
+                                             const struct gw_store *store, const struct gw_frame *f,
+                                             struct gw_reader body,
+                                             struct gw_incoming_result *result);
+/* CHUNK_ACK, GW_FRAME_HEADER bytes. */
+size_t gw_incoming_ack(const struct gw_incoming *in, uint32_t chunk, uint8_t *room,
+                       size_t room_bytes);
+
+/* A PULL for `n` keys; 0: the room does not suffice. The caller remembers under `sequence` which
+ * keys it asked for, in this order. */
+struct gw_pull_key {
+    const uint8_t *key;
+    uint16_t key_bytes;
+};
+size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence,
+                        const struct gw_pull_key *keys, uint32_t n, uint8_t *room,
+                        size_t room_bytes);
+/* Of the i-th key of the pull. GW_OK: a record is here now, whoever brought it, or its chunk is
+ * complete: start over. GW_NOT_FOUND: the source has none: start over; absent counts now.
+ * GW_RETRY: ask again later. GW_E_FULL: no room for it. GW_E_TOO_LARGE. */
+typedef void (*gw_pull_cb)(void *ctx, uint32_t i, enum gw_status outcome);
+/* Inserts what a PULL_ANSWER brings and tells fn of each key; n: how many were asked for.
+ * GW_E_PROTOCOL: not an answer to that; fn may have been called for the first ones. GW_RETRY: of an
+ * earlier life of the source; dropped, fn was not called: ask again. */
+GW_MUST_USE enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread *thread,
+                                                   const struct gw_store *store,
+                                                   const struct gw_frame *f, struct gw_reader body,
+                                                   uint32_t n, gw_pull_cb fn, void *ctx);
+
+struct gw_incoming_progress {
+    uint64_t bytes, records; /* received in frames and pull answers, dropped ones not counted */
+    uint64_t chunks_done, chunks;
+    uint64_t pulled;  /* records that came by a pull */
+    uint64_t blocked; /* frames that had to be offered again */
+};
+void gw_incoming_progress(const struct gw_incoming *in, struct gw_incoming_progress *progress);
+#endif

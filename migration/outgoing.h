@@ -1,0 +1,78 @@
+/* outgoing.h - the source's data plane of one job: all dispatchers walk disjoint chunks of the
+ * index between batches and answer pulls. From START_SHIPPING on, behind our cut, the range's
+ * records are frozen (MIGRATION R5), so what is read here needs no care for writers.
+ *
+ * Of each key the newest version goes out, tombstones too (R14); all frames of a chunk are made by
+ * one dispatcher and go out on its one connection, in order, numbered from 0, the last one marked.
+ * Thread rule: functions with a `dispatcher` are called by that dispatcher alone, different ones at
+ * the same time; the others by anyone at any time, create and destroy apart. Those with a thread
+ * require: entered. Layer: migration. */
+#ifndef GW_MIGRATION_OUTGOING_H
+#define GW_MIGRATION_OUTGOING_H
+
+#include <stdbool.h>
+
+#include "client/wire/peer.h"
+#include "index/store.h"
+#include "migration/range.h"
+
+struct gw_outgoing;
+
+/* *slots is copied. GW_E_INVALID: chunk_bits above GW_CHUNK_BITS_MAX; GW_E_NOMEM. */
+GW_MUST_USE enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slots *slots,
+                                              uint8_t chunk_bits, uint64_t attempt,
+                                              uint32_t dispatchers, struct gw_outgoing **out);
+void gw_outgoing_destroy(struct gw_outgoing *out); /* requires: no dispatcher uses it */
+
+/* A frame of this size holds any record of the store; smaller ones serve while records fit. */
+size_t gw_outgoing_frame_bytes_max(const struct gw_thread *thread, const struct gw_store *store);
+
+/* Makes at most one CHUNK frame in room (8-byte aligned or not), looking at no more than
+ * buckets_max buckets, and goes on there next time.
+ *   GW_OK           *used bytes are to be sent, in this order, on this dispatcher's BULK
+ *                   connection; 0: nothing to send yet, call again next turn
+ *   GW_END          nothing left to claim: only acks, a restart or nothing at all can follow
+ *   GW_E_TOO_LARGE  the next record does not fit the room; call again with a larger one
+ * A frame that is lost afterwards is made up for by gw_outgoing_restart only. */
+GW_MUST_USE enum gw_status gw_outgoing_fill(struct gw_outgoing *out, uint32_t dispatcher,
+                                            struct gw_thread *thread, uint8_t *room,
+                                            size_t room_bytes, uint32_t buckets_max, size_t *used);
+
+/* A CHUNK_ACK came: frame.sequence >> 32, frame.view. False: of another attempt, or no such chunk;
+ * dropped. */
+bool gw_outgoing_acked(struct gw_outgoing *out, uint32_t chunk, uint64_t attempt);
+/* Sends over what is not acknowledged; from_scratch: all of it. Attempts rise. */
+void gw_outgoing_restart(struct gw_outgoing *out, uint64_t attempt, bool from_scratch);
+bool gw_outgoing_done(const struct gw_outgoing *out); /* every chunk is acknowledged */
+uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
+
+/* Answers one PULL (header *f, body behind it) by one whole PULL_ANSWER. What does not fit, is
+ * busy, is no key of the range or is being unlinked is answered "ask again" (2). scratch: for
+ * values while they are read; both should take the largest record, else a large one is never
+ * answered. GW_E_PROTOCOL: the body is not what the header says; GW_E_TOO_LARGE: not even the
+ * answers without records fit. */
+GW_MUST_USE enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *out,
+                                                   struct gw_thread *thread,
+                                                   const struct gw_store *store,
+                                                   const struct gw_frame *f, struct gw_reader body,
+                                                   uint8_t *scratch, size_t scratch_bytes,
+                                                   uint8_t *room, size_t room_bytes, size_t *used);
+/* The answer of a server that has no such job (any more, or yet): "ask again" for every key. */
+GW_MUST_USE enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *room,
+                                                      size_t room_bytes, size_t *used);
+
+/* Closing (R24), after the coordinator said so: from begin on pulls are answered "ask again". Each
+ * dispatcher calls unlink between batches until it gives GW_END (GW_OK: call again); when
+ * gw_outgoing_unlinked says true everything is unlinked and a cut must pass. */
+void gw_outgoing_unlink_begin(struct gw_outgoing *out);
+GW_MUST_USE enum gw_status gw_outgoing_unlink(struct gw_outgoing *out, uint32_t dispatcher,
+                                              struct gw_thread *thread, uint32_t buckets_max);
+bool gw_outgoing_unlinked(const struct gw_outgoing *out);
+
+struct gw_outgoing_progress {
+    uint64_t bytes, records;      /* sent, repeats included, pulls too */
+    uint64_t chunks_done, chunks; /* acknowledged, all */
+    uint64_t pulls;               /* keys asked for */
+};
+void gw_outgoing_progress(const struct gw_outgoing *out, struct gw_outgoing_progress *progress);
+#endif
