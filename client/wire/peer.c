@@ -30,7 +30,7 @@ enum gw_status gw_prepare_decode(struct gw_reader *r, struct gw_prepare *out)
     gwi_id_decode(r, m.from, GWI_REQUIRED);
     gwi_address_decode(r, m.from_address, GWI_REQUIRED);
     gw_slots_decode(r, &m.slots);
-    gwi_expect(r, m.chunk_bits >= 1 && m.chunk_bits <= GW_CHUNK_BITS_MAX);
+    gwi_expect(r, m.chunk_bits <= GW_CHUNK_BITS_MAX);
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK)
         *out = m;

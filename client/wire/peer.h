@@ -16,10 +16,10 @@
 /* PREPARE: u64 source incarnation, u8 chunk bits, u8[3] zero, u8+ from id, u8+ from address, slots.
  * Idempotent. PREPARED: i8 status, u8[3] zero, u64 target incarnation, u16+ text.
  * ABANDON: empty: the job was cancelled, leave the waiting state. */
-#define GW_CHUNK_BITS_MAX 20u /* a million chunks: what a target may be made to keep book of */
+#define GW_CHUNK_BITS_MAX 12u /* bounds the book that a target must keep of chunks */
 struct gw_prepare {
     uint64_t incarnation;
-    uint8_t chunk_bits; /* 1..GW_CHUNK_BITS_MAX: chunk = so many top bits of the hash; fixed when
+    uint8_t chunk_bits; /* 0..GW_CHUNK_BITS_MAX: chunk = so many top bits of the hash; fixed when
                            the job starts (R21) */
     char from[GW_ID_BYTES_MAX + 1];
     char from_address[GW_ADDRESS_BYTES_MAX + 1];
