@@ -7,6 +7,9 @@
 
 #include "index/base/rand.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #define SLOT(text) gw_key_slot(text, sizeof text - 1)
 
 /* Bit by bit, as the definition has it. */
@@ -131,4 +134,19 @@ Test(hash, the_key_hash_is_seeded_xxh3)
     large[65534] = 'y';
     cr_expect_neq(gw_key_hash(large, 65535, 1), before, "the last byte counts");
     free(large);
+}
+
+Test(hash, the_key_hash_equals_the_library_at_every_length_and_seed)
+{
+    uint8_t bytes[300];
+    struct gw_rand r;
+    gw_rand_init(&r, 5);
+    for (int round = 0; round < 200; round++) {
+        uint64_t seed = round ? gw_rand_next(&r) : 0;
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (uint8_t)gw_rand_next(&r);
+        for (size_t n = 0; n < sizeof bytes; n++)
+            cr_assert_eq(gw_key_hash(bytes, n, seed), XXH3_64bits_withSeed(bytes, n, seed),
+                         "%zu bytes, seed %llx", n, (unsigned long long)seed);
+    }
 }
