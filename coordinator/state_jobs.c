@@ -1,0 +1,357 @@
+/* state_jobs.c - a migration job from its creation to its end.
+ *
+ *   CREATED --ask_commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
+ *      |--cancel--> CANCELLED
+ *      `--gave_up--> FAILED
+ *
+ * The commit gives the slots away, in one transaction with the job's move: up to it the source owns
+ * them, after it the target, and there is no way back but a second job (MIGRATION R3). An event
+ * that does not fit the state changes nothing: it is a repeated or a late one, and its answer, the
+ * job as it is, tells the sender what won. Rules: state_internal.h. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "coordinator/state_internal.h"
+#include "index/base/log_line.h"
+
+static const uint32_t moves[GW_JOB_STATES] = {
+    [GW_JOB_CREATED] = GW_BIT(GW_JOB_COMMITTED) | GW_BIT(GW_JOB_CANCELLED) | GW_BIT(GW_JOB_FAILED),
+    [GW_JOB_COMMITTED] = GW_BIT(GW_JOB_CLOSING),
+    [GW_JOB_CLOSING] = GW_BIT(GW_JOB_DONE),
+    [GW_JOB_DONE] = 0,
+    [GW_JOB_CANCELLED] = 0,
+    [GW_JOB_FAILED] = 0,
+};
+
+struct coordinator_job *gwi_coordinator_job_new(void)
+{
+    return calloc(1, sizeof(struct coordinator_job));
+}
+
+static void fact_job(struct gw_coordinator *c, struct coordinator_job *job, enum gw_job_state was)
+{
+    struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_JOB);
+    fact->job.was = was;
+    fact->job.is = job->record;
+    job->unsaved = false;
+    job->saved_ns = c->now_ns;
+}
+
+void gwi_coordinator_save_numbers(struct gw_coordinator *c, struct coordinator_job *job)
+{
+    fact_job(c, job, job->record.state);
+}
+
+void gwi_coordinator_send_job(struct gw_coordinator *c, const struct coordinator_job *job)
+{
+    uint64_t from = c->server[job->record.from].link, to = c->server[job->record.to].link;
+    if (from)
+        gwi_coordinator_action(c, GW_ACT_JOB, from)->id = job->record.id;
+    if (to)
+        gwi_coordinator_action(c, GW_ACT_JOB, to)->id = job->record.id;
+}
+
+/* The only writer of a job's state. Compare-and-set: false, and nothing changed, when it is not in
+ * `was`. The caller has room for 1 fact and 2 actions. */
+static bool job_move(struct gw_coordinator *c, struct coordinator_job *job, enum gw_job_state was,
+                     enum gw_job_state next)
+{
+    if (job->record.state != was)
+        return false;
+    GW_ASSERT(moves[was] & GW_BIT(next));
+    gw_log_move("coordinator.job", job->record.id, gw_job_state_name(was), gw_job_state_name(next));
+    job->record.state = next;
+    job->record.updated_ms = c->wall_ms;
+    if (!gw_job_is_open(next)) {
+        job->record.finished_ms = c->wall_ms ? c->wall_ms : 1; /* 0 means open */
+        c->jobs_open--;
+    }
+    fact_job(c, job, was);
+    gwi_coordinator_send_job(c, job);
+    return true;
+}
+
+/* The slots change hands: map, both views and the job's state, in one batch of facts. */
+static void job_commit(struct gw_coordinator *c, struct coordinator_job *job)
+{
+    struct gw_map *map = c->map;
+    struct gw_job_record *record = &job->record;
+    if (record->state != GW_JOB_CREATED)
+        return;
+    /* The target has passed Prepare, but is it still there? While it is away the source goes on
+     * serving and asks again: better than a range that nobody serves. */
+    if (!gw_coordinator_server_up(c, record->to))
+        return;
+    gwi_coordinator_fact_cluster(c, map->version + 1);
+    uint16_t first, last;
+    for (uint32_t at = 0; gw_slots_next_run(&record->slots, &at, &first, &last);)
+        for (uint32_t slot = first; slot <= last; slot++) {
+            GW_ASSERT(map->owner[slot] == record->from);
+            map->owner[slot] = (uint16_t)record->to;
+        }
+    map->server[record->from].view = map->version;
+    map->server[record->to].view = map->version;
+    gwi_coordinator_fact_server(c, record->from);
+    gwi_coordinator_fact_server(c, record->to);
+    struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_OWNER);
+    fact->owner.server = record->to;
+    fact->owner.slots = record->slots;
+    record->commit_version = map->version;
+    record->transferred_ms = c->wall_ms;
+    gwi_coordinator_send_map(c, 0); /* rule 3 */
+    bool moved = job_move(c, job, GW_JOB_CREATED, GW_JOB_COMMITTED);
+    GW_ASSERT(moved);
+}
+
+static void take_numbers(struct gw_coordinator *c, struct coordinator_job *job,
+                         const struct gw_job_event *event)
+{
+    struct gw_job_record *record = &job->record;
+    record->bytes_moved = event->bytes_moved;
+    record->records_moved = event->records_moved;
+    record->chunks_done = event->chunks_done;
+    record->chunks = event->chunks;
+    record->pulls = event->pulls;
+    if (event->pause_ns > record->pause_ns) /* the longest of all, a restarted source's too */
+        record->pause_ns = event->pause_ns;
+    if (event->event == GW_JOB_PROGRESS)
+        snprintf(record->phase, sizeof record->phase, "%.*s", (int)GW_JOB_PHASE_MAX, event->text);
+    record->updated_ms = c->wall_ms;
+    job->unsaved = true;
+}
+
+/* Once an event has had its effect its repetitions have old numbers. */
+static bool event_is_due(enum gw_job_state state, enum gw_job_event_kind event)
+{
+    switch (event) {
+    case GW_JOB_PROGRESS:
+        return gw_job_is_open(state);
+    case GW_JOB_ASK_COMMIT:
+    case GW_JOB_GAVE_UP:
+        return state == GW_JOB_CREATED;
+    case GW_JOB_ARRIVED:
+        return state == GW_JOB_COMMITTED;
+    case GW_JOB_CLOSED:
+        return state == GW_JOB_CLOSING;
+    }
+    return false;
+}
+
+static void job_event(struct gw_coordinator *c, struct coordinator_job *job,
+                      const struct gw_job_event *event)
+{
+    if (!event_is_due(job->record.state, event->event))
+        return;
+    take_numbers(c, job, event);
+    switch (event->event) {
+    case GW_JOB_PROGRESS:
+        break;
+    case GW_JOB_ASK_COMMIT:
+        job_commit(c, job);
+        break;
+    case GW_JOB_ARRIVED:
+        (void)job_move(c, job, GW_JOB_COMMITTED, GW_JOB_CLOSING); /* event_is_due has looked */
+        break;
+    case GW_JOB_CLOSED:
+        (void)job_move(c, job, GW_JOB_CLOSING, GW_JOB_DONE);
+        break;
+    case GW_JOB_GAVE_UP:
+        snprintf(job->record.error, sizeof job->record.error, "%s",
+                 event->text[0] ? event->text : "the source gave no reason");
+        (void)job_move(c, job, GW_JOB_CREATED, GW_JOB_FAILED);
+        break;
+    }
+}
+
+enum gw_status gw_coordinator_job_event(struct gw_coordinator *c, uint64_t link,
+                                        const struct gw_job_event *event)
+{
+    GW_ASSERT(c->started && link);
+    if (!gwi_coordinator_room(c, 5, 3 + c->map->servers))
+        return GW_E_NOMEM;
+    int sender = gwi_coordinator_server_of(c, link);
+    int at = gwi_coordinator_find_job(c, event->job);
+    if (sender < 0) {
+        gwi_coordinator_refuse(c, link, GW_E_PROTOCOL,
+                               "a job event on a connection that has not joined");
+        return GW_OK;
+    }
+    if (at < 0) {
+        gwi_coordinator_refuse(c, link, GW_E_REFUSED,
+                               "job %" PRIu64 " is not known to this coordinator", event->job);
+        return GW_OK;
+    }
+    struct coordinator_job *job = c->job[at];
+    if (job->record.from != (uint32_t)sender) {
+        gwi_coordinator_refuse(c, link, GW_E_PROTOCOL,
+                               "job %" PRIu64 " has server %s as its source, not %s", event->job,
+                               c->map->server[job->record.from].id, c->map->server[sender].id);
+        return GW_OK;
+    }
+    enum gw_job_state was = job->record.state;
+    job_event(c, job, event);
+    bool told = job->record.state != was;
+    /* Progress wants no answer, unless there is nothing left to make progress with. */
+    if (!told && (event->event != GW_JOB_PROGRESS || !gw_job_is_open(was)))
+        gwi_coordinator_action(c, GW_ACT_JOB, link)->id = event->job;
+    if (job->unsaved && c->now_ns - job->saved_ns >= GW_PROGRESS_SAVE_NS)
+        gwi_coordinator_save_numbers(c, job);
+    return GW_OK;
+}
+
+/* --- the operator ------------------------------------------------------------------------------
+ */
+
+static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
+                              const char *format, ...) __attribute__((format(printf, 4, 5)));
+static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
+                              const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, text_bytes, format, args);
+    va_end(args);
+    return status;
+}
+
+enum gw_status gwi_coordinator_target(struct gw_coordinator *c, const char *to, uint32_t jobs,
+                                      uint32_t *server, char *text, size_t text_bytes)
+{
+    int at = gw_map_find(c->map, to);
+    if (at < 0)
+        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", to);
+    if (!gw_coordinator_server_up(c, (uint32_t)at))
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "server %s is down: it cannot take slots until it has joined again", to);
+    if (c->jobs_open + jobs > GW_JOBS_OPEN_MAX)
+        return refusal(GW_E_LIMIT, text, text_bytes,
+                       "%" PRIu32 " jobs are open, %" PRIu32 " more would be over the limit of %u",
+                       c->jobs_open, jobs, GW_JOBS_OPEN_MAX);
+    *server = (uint32_t)at;
+    return GW_OK;
+}
+
+/* The oldest finished job makes room; it is only history. */
+static void forget_oldest(struct gw_coordinator *c)
+{
+    if (c->jobs - c->jobs_open < GW_JOBS_FINISHED_MAX)
+        return;
+    uint32_t at = 0;
+    while (gw_job_is_open(c->job[at]->record.state))
+        at++;
+    gwi_coordinator_fact(c, GW_FACT_JOB_GONE)->job_gone = c->job[at]->record.id;
+    free(c->job[at]);
+    c->jobs--;
+    memmove(&c->job[at], &c->job[at + 1], (c->jobs - at) * sizeof c->job[0]);
+}
+
+uint64_t gwi_coordinator_job_open(struct gw_coordinator *c, struct coordinator_job *job,
+                                  const struct gw_slots *slots, uint32_t from, uint32_t to)
+{
+    forget_oldest(c);
+    GW_ASSERT(c->jobs < GWI_JOBS_MAX);
+    GW_ASSERT(from != to);
+    job->record.id = c->next_job++;
+    job->record.state = GW_JOB_CREATED;
+    job->record.from = from;
+    job->record.to = to;
+    job->record.slots = *slots;
+    job->record.created_ms = job->record.updated_ms = c->wall_ms;
+    c->job[c->jobs++] = job;
+    c->jobs_open++;
+    gwi_coordinator_fact_cluster(c, c->map->version); /* the next id */
+    fact_job(c, job, 0);
+    gwi_coordinator_send_job(c, job);
+    gw_log_move("coordinator.job", job->record.id, "none", gw_job_state_name(GW_JOB_CREATED));
+    return job->record.id;
+}
+
+static enum gw_status slots_are_free(const struct gw_coordinator *c, const struct gw_slots *slots,
+                                     uint32_t from, char *text, size_t text_bytes)
+{
+    if (gw_slots_count(slots) == 0)
+        return refusal(GW_E_INVALID, text, text_bytes, "slots: name at least one of 0 to %u",
+                       GW_SLOTS - 1);
+    for (uint32_t i = 0; i < c->jobs; i++) {
+        const struct gw_job_record *job = &c->job[i]->record;
+        if (gw_job_is_open(job->state) && gw_slots_overlap(&job->slots, slots)) {
+            struct gw_slots both;
+            for (uint32_t w = 0; w < GW_SLOTS / 64; w++)
+                both.word[w] = job->slots.word[w] & slots->word[w];
+            char which[64];
+            gw_slots_format(&both, which, sizeof which);
+            return refusal(GW_E_BUSY, text, text_bytes,
+                           "slots %s are in job %" PRIu64
+                           " (%s, %.60s to %.60s); a slot is in at most one open job",
+                           which, job->id, gw_job_state_name(job->state),
+                           c->map->server[job->from].id, c->map->server[job->to].id);
+        }
+    }
+    struct gw_slots owned, missing;
+    gw_map_slots_of(c->map, from, &owned);
+    for (uint32_t w = 0; w < GW_SLOTS / 64; w++)
+        missing.word[w] = slots->word[w] & ~owned.word[w];
+    if (gw_slots_count(&missing)) {
+        char which[128];
+        gw_slots_format(&missing, which, sizeof which);
+        return refusal(GW_E_REFUSED, text, text_bytes, "server %s does not own slots %s",
+                       c->map->server[from].id, which);
+    }
+    return GW_OK;
+}
+
+enum gw_status gw_coordinator_migrate(struct gw_coordinator *c, const struct gw_slots *slots,
+                                      const char *from, const char *to, uint64_t *job, char *text,
+                                      size_t text_bytes)
+{
+    GW_ASSERT(c->started);
+    int source = gw_map_find(c->map, from);
+    if (source < 0)
+        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", from);
+    uint32_t target;
+    enum gw_status st = gwi_coordinator_target(c, to, 1, &target, text, text_bytes);
+    if (st != GW_OK)
+        return st;
+    if ((uint32_t)source == target)
+        return refusal(GW_E_INVALID, text, text_bytes, "from and to are the same server, %s", to);
+    st = slots_are_free(c, slots, (uint32_t)source, text, text_bytes);
+    if (st != GW_OK)
+        return st;
+    struct coordinator_job *opened = gwi_coordinator_job_new();
+    if (!opened || !gwi_coordinator_room(c, 3, 2)) {
+        free(opened);
+        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+    }
+    *job = gwi_coordinator_job_open(c, opened, slots, (uint32_t)source, target);
+    return GW_OK;
+}
+
+enum gw_status gw_coordinator_cancel(struct gw_coordinator *c, uint64_t id, char *text,
+                                     size_t text_bytes)
+{
+    GW_ASSERT(c->started);
+    int at = gwi_coordinator_find_job(c, id);
+    if (at < 0)
+        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
+    if (!gwi_coordinator_room(c, 1, 2))
+        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+    struct coordinator_job *job = c->job[at];
+    const char *from = c->map->server[job->record.from].id, *to = c->map->server[job->record.to].id;
+    if (job_move(c, job, GW_JOB_CREATED, GW_JOB_CANCELLED))
+        return GW_OK;
+    switch (job->record.state) {
+    case GW_JOB_CANCELLED:
+        return GW_OK;
+    case GW_JOB_COMMITTED:
+    case GW_JOB_CLOSING:
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "job %" PRIu64 " is committed and will finish: the slots belong to %.60s "
+                       "now; they can be moved back to %.60s by another migrate",
+                       id, to, from);
+    default:
+        return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s", id,
+                       gw_job_state_name(job->record.state));
+    }
+}

@@ -1,0 +1,512 @@
+/* store.c - facts to SQLite and back.
+ *
+ * Rules:
+ *  1. The file is locked for as long as it is open (locking_mode=EXCLUSIVE, taken by the first
+ *     transaction, before anything is read): two coordinators would both commit.
+ *  2. A fact's `was` is part of the statement's WHERE: compare-and-set holds in the file, too.
+ *  3. Numbers are unsigned 64-bit words stored as SQLite's signed ones, bit by bit.
+ * Design: MIGRATION R3, docs/ADMIN.md. */
+#include "coordinator/store.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "index/base/assert.h"
+
+#define APPLICATION_ID 0x47445754 /* "GDWT": tells our files from other programs' */
+#define SLOTS_TEXT_MAX (GW_SLOTS * 6u)
+
+/* In the order of `statement_text`. */
+enum statement {
+    SAVE_CLUSTER,
+    SAVE_SERVER,
+    SAVE_OWNER,
+    INSERT_JOB,
+    UPDATE_JOB,
+    DELETE_JOB,
+    STATEMENTS
+};
+
+#define JOB_COLUMNS                                                                                \
+    "id, state, source, target, slots, commit_version, bytes_moved, records_moved, chunks_done, "  \
+    "chunks, pulls, pause_ns, created_ms, updated_ms, transferred_ms, finished_ms, phase, error"
+
+static const char *const statement_text[STATEMENTS] = {
+    [SAVE_CLUSTER] = "UPDATE cluster SET map_version=?2, cluster=?3, hash_seed=?4, next_job=?5 "
+                     "WHERE one=1 AND map_version=?1",
+    [SAVE_SERVER] = "INSERT INTO servers(position, id, address, view, incarnation) "
+                    "VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(position) DO UPDATE SET "
+                    "address=excluded.address, view=excluded.view, "
+                    "incarnation=excluded.incarnation WHERE id=excluded.id",
+    [SAVE_OWNER] = "UPDATE slots SET server=?3 WHERE slot BETWEEN ?1 AND ?2",
+    [INSERT_JOB] = "INSERT INTO jobs(" JOB_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
+                   "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+    [UPDATE_JOB] = "UPDATE jobs SET state=?2, source=?3, target=?4, slots=?5, commit_version=?6, "
+                   "bytes_moved=?7, records_moved=?8, chunks_done=?9, chunks=?10, pulls=?11, "
+                   "pause_ns=?12, created_ms=?13, updated_ms=?14, transferred_ms=?15, "
+                   "finished_ms=?16, phase=?17, error=?18 WHERE id=?1 AND state=?19",
+    [DELETE_JOB] = "DELETE FROM jobs WHERE id=?1",
+};
+
+static const char schema[] =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+    "INSERT INTO meta VALUES('schema', 1);"
+    "CREATE TABLE cluster(one INTEGER PRIMARY KEY CHECK(one = 1), cluster INTEGER NOT NULL,"
+    " hash_seed INTEGER NOT NULL, map_version INTEGER NOT NULL, next_job INTEGER NOT NULL);"
+    "INSERT INTO cluster VALUES(1, 0, 0, 0, 0);"
+    "CREATE TABLE servers(position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+    " address TEXT NOT NULL, view INTEGER NOT NULL, incarnation INTEGER NOT NULL);"
+    "CREATE TABLE slots(slot INTEGER PRIMARY KEY, server INTEGER REFERENCES servers(position));"
+    "WITH RECURSIVE every(slot) AS (VALUES(0) UNION ALL SELECT slot + 1 FROM every"
+    " WHERE slot < 16383) INSERT INTO slots SELECT slot, NULL FROM every;"
+    "CREATE TABLE jobs(id INTEGER PRIMARY KEY, state INTEGER NOT NULL, source INTEGER NOT NULL"
+    " REFERENCES servers(position), target INTEGER NOT NULL REFERENCES servers(position),"
+    " slots TEXT NOT NULL, commit_version INTEGER NOT NULL, bytes_moved INTEGER NOT NULL,"
+    " records_moved INTEGER NOT NULL, chunks_done INTEGER NOT NULL, chunks INTEGER NOT NULL,"
+    " pulls INTEGER NOT NULL, pause_ns INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
+    " updated_ms INTEGER NOT NULL, transferred_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
+    " phase TEXT NOT NULL, error TEXT NOT NULL);";
+static_assert(GW_FACT_STORE_SCHEMA == 1, "the schema's text says 1");
+static_assert(GW_SLOTS == 16384, "the schema's text says 16383");
+
+struct gw_fact_store {
+    sqlite3 *db;
+    char *path;
+    char *slots_text; /* SLOTS_TEXT_MAX */
+    sqlite3_stmt *statement[STATEMENTS];
+};
+
+/* SQLite's result as ours, with a sentence. */
+static enum gw_status failure(struct gw_fact_store *store, const char *doing, char *error,
+                              size_t error_bytes)
+{
+    int code = store->db ? sqlite3_errcode(store->db) : SQLITE_NOMEM;
+    const char *why = store->db ? sqlite3_errmsg(store->db) : "out of memory";
+    switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        snprintf(error, error_bytes, "store %s is locked: another coordinator holds it",
+                 store->path);
+        return GW_E_BUSY;
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+        snprintf(error, error_bytes, "store %s is damaged or no database: cannot %s: %s",
+                 store->path, doing, why);
+        return GW_E_CORRUPT;
+    case SQLITE_NOMEM:
+        snprintf(error, error_bytes, "store %s: cannot %s: %s", store->path, doing, why);
+        return GW_E_NOMEM;
+    default:
+        snprintf(error, error_bytes, "store %s: cannot %s: %s", store->path, doing, why);
+        return GW_E_IO;
+    }
+}
+
+static bool run(struct gw_fact_store *store, const char *sql)
+{
+    return sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK;
+}
+
+/* The first column of the first row as a number; -1 when it cannot be had. */
+static int64_t ask(struct gw_fact_store *store, const char *sql)
+{
+    sqlite3_stmt *statement;
+    int64_t answer = -1;
+    if (sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL) != SQLITE_OK)
+        return -1;
+    if (sqlite3_step(statement) == SQLITE_ROW)
+        answer = sqlite3_column_int64(statement, 0);
+    if (sqlite3_finalize(statement) != SQLITE_OK)
+        return -1;
+    return answer;
+}
+
+/* Takes the lock, and makes an empty file ours or looks whether it is. */
+static enum gw_status adopt(struct gw_fact_store *store, char *error, size_t error_bytes)
+{
+    if (!run(store, "PRAGMA locking_mode=EXCLUSIVE") || !run(store, "PRAGMA journal_mode=WAL") ||
+        !run(store, "PRAGMA synchronous=FULL") || !run(store, "PRAGMA foreign_keys=ON") ||
+        !run(store, "BEGIN EXCLUSIVE"))
+        return failure(store, "take it", error, error_bytes);
+    int64_t tables = ask(store, "SELECT count(*) FROM sqlite_master");
+    if (tables < 0)
+        return failure(store, "read it", error, error_bytes);
+    if (tables == 0) {
+        char mark[64];
+        snprintf(mark, sizeof mark, "PRAGMA application_id=%d", APPLICATION_ID);
+        if (!run(store, mark) || !run(store, schema) || !run(store, "COMMIT"))
+            return failure(store, "make its tables", error, error_bytes);
+        return GW_OK;
+    }
+    if (ask(store, "PRAGMA application_id") != APPLICATION_ID) {
+        snprintf(error, error_bytes, "store %s is a database of another program", store->path);
+        return GW_E_CORRUPT;
+    }
+    int64_t version = ask(store, "SELECT value FROM meta WHERE key='schema'");
+    if (version != GW_FACT_STORE_SCHEMA) {
+        snprintf(error, error_bytes,
+                 "store %s has schema version %" PRId64 ", this coordinator knows only %d",
+                 store->path, version, GW_FACT_STORE_SCHEMA);
+        return GW_E_VERSION;
+    }
+    if (ask(store, "SELECT count(*) FROM pragma_quick_check WHERE quick_check <> 'ok'") != 0) {
+        snprintf(error, error_bytes, "store %s is damaged: PRAGMA quick_check finds faults",
+                 store->path);
+        return GW_E_CORRUPT;
+    }
+    if (!run(store, "COMMIT"))
+        return failure(store, "take it", error, error_bytes);
+    return GW_OK;
+}
+
+enum gw_status gw_fact_store_open(const char *url, struct gw_fact_store **out, char *error,
+                                  size_t error_bytes)
+{
+    if (strncmp(url, "sqlite:", 7) != 0 || !url[7]) {
+        snprintf(error, error_bytes, "a store is sqlite:PATH, not \"%s\"", url);
+        return GW_E_INVALID;
+    }
+    enum gw_status st = GW_E_NOMEM;
+    struct gw_fact_store *store = calloc(1, sizeof *store);
+    if (!store)
+        goto fail_store;
+    store->path = strdup(url + 7);
+    store->slots_text = malloc(SLOTS_TEXT_MAX);
+    if (!store->path || !store->slots_text)
+        goto fail_open;
+    if (sqlite3_open_v2(store->path, &store->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK) {
+        st = failure(store, "open it", error, error_bytes);
+        goto fail_reported;
+    }
+    if (sqlite3_db_readonly(store->db, "main") == 1) { /* SQLite falls back silently */
+        snprintf(error, error_bytes, "store %s cannot be written: it is read-only", store->path);
+        st = GW_E_IO;
+        goto fail_reported;
+    }
+    st = adopt(store, error, error_bytes);
+    if (st != GW_OK)
+        goto fail_reported;
+    for (int i = 0; i < STATEMENTS; i++)
+        if (sqlite3_prepare_v3(store->db, statement_text[i], -1, SQLITE_PREPARE_PERSISTENT,
+                               &store->statement[i], NULL) != SQLITE_OK) {
+            st = failure(store, "read its tables", error, error_bytes);
+            goto fail_reported;
+        }
+    *out = store;
+    return GW_OK;
+
+fail_open:
+    snprintf(error, error_bytes, "out of memory");
+fail_reported:
+    gw_fact_store_close(store);
+    return st;
+fail_store:
+    snprintf(error, error_bytes, "out of memory");
+    return st;
+}
+
+void gw_fact_store_close(struct gw_fact_store *store)
+{
+    if (!store)
+        return;
+    for (int i = 0; i < STATEMENTS; i++)
+        sqlite3_finalize(store->statement[i]);
+    sqlite3_close(store->db);
+    free(store->slots_text);
+    free(store->path);
+    free(store);
+}
+
+/* --- saving ------------------------------------------------------------------------------------
+ */
+
+static void bind(sqlite3_stmt *statement, int at, uint64_t word) /* rule 3 */
+{
+    /* Cannot fail: the positions are those of the texts above. */
+    int rc = sqlite3_bind_int64(statement, at, (sqlite3_int64)word);
+    GW_ASSERT(rc == SQLITE_OK);
+}
+
+static void bind_text(sqlite3_stmt *statement, int at, const char *text)
+{
+    int rc = sqlite3_bind_text(statement, at, text, -1, SQLITE_STATIC);
+    GW_ASSERT(rc == SQLITE_OK);
+}
+
+static bool step(struct gw_fact_store *store, enum statement which)
+{
+    sqlite3_stmt *statement = store->statement[which];
+    bool done = sqlite3_step(statement) == SQLITE_DONE;
+    return sqlite3_reset(statement) == SQLITE_OK && done;
+}
+
+static void bind_job(struct gw_fact_store *store, sqlite3_stmt *s, const struct gw_job_record *job)
+{
+    gw_slots_format(&job->slots, store->slots_text, SLOTS_TEXT_MAX);
+    bind(s, 1, job->id);
+    bind(s, 2, job->state);
+    bind(s, 3, job->from);
+    bind(s, 4, job->to);
+    bind_text(s, 5, store->slots_text);
+    bind(s, 6, job->commit_version);
+    bind(s, 7, job->bytes_moved);
+    bind(s, 8, job->records_moved);
+    bind(s, 9, job->chunks_done);
+    bind(s, 10, job->chunks);
+    bind(s, 11, job->pulls);
+    bind(s, 12, job->pause_ns);
+    bind(s, 13, job->created_ms);
+    bind(s, 14, job->updated_ms);
+    bind(s, 15, job->transferred_ms);
+    bind(s, 16, job->finished_ms);
+    bind_text(s, 17, job->phase);
+    bind_text(s, 18, job->error);
+}
+
+static bool save_owner(struct gw_fact_store *store, const struct gw_fact *fact)
+{
+    sqlite3_stmt *s = store->statement[SAVE_OWNER];
+    uint16_t first, last;
+    for (uint32_t at = 0; gw_slots_next_run(&fact->owner.slots, &at, &first, &last);) {
+        bind(s, 1, first);
+        bind(s, 2, last);
+        bind(s, 3, fact->owner.server);
+        if (!step(store, SAVE_OWNER))
+            return false;
+    }
+    return true;
+}
+
+/* False: SQLite has failed. *rows: how many the fact has changed; 1 unless `was` is not so. */
+static bool save_fact(struct gw_fact_store *store, const struct gw_fact *fact, int *rows)
+{
+    enum statement which = DELETE_JOB;
+    switch (fact->kind) {
+    case GW_FACT_CLUSTER: {
+        which = SAVE_CLUSTER;
+        sqlite3_stmt *s = store->statement[which];
+        bind(s, 1, fact->cluster.version_was);
+        bind(s, 2, fact->cluster.version);
+        bind(s, 3, fact->cluster.cluster);
+        bind(s, 4, fact->cluster.hash_seed);
+        bind(s, 5, fact->cluster.next_job);
+        break;
+    }
+    case GW_FACT_SERVER: {
+        which = SAVE_SERVER;
+        sqlite3_stmt *s = store->statement[which];
+        bind(s, 1, fact->server.index);
+        bind_text(s, 2, fact->server.is.id);
+        bind_text(s, 3, fact->server.is.address);
+        bind(s, 4, fact->server.is.view);
+        bind(s, 5, fact->server.is.incarnation);
+        break;
+    }
+    case GW_FACT_OWNER:
+        *rows = 1;
+        return save_owner(store, fact);
+    case GW_FACT_JOB:
+        which = fact->job.was ? UPDATE_JOB : INSERT_JOB;
+        bind_job(store, store->statement[which], &fact->job.is);
+        if (fact->job.was)
+            bind(store->statement[which], 19, fact->job.was);
+        break;
+    case GW_FACT_JOB_GONE:
+        bind(store->statement[which], 1, fact->job_gone);
+        break;
+    }
+    if (!step(store, which))
+        return false;
+    *rows = sqlite3_changes(store->db);
+    return true;
+}
+
+enum gw_status gw_fact_store_save(struct gw_fact_store *store, const struct gw_fact *facts,
+                                  uint32_t n, char *error, size_t error_bytes)
+{
+    if (n == 0)
+        return GW_OK;
+    enum gw_status st;
+    if (!run(store, "BEGIN IMMEDIATE"))
+        return failure(store, "begin a transaction", error, error_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        int rows;
+        if (!save_fact(store, &facts[i], &rows)) {
+            st = failure(store, "write a fact", error, error_bytes);
+            goto fail;
+        }
+        if (rows != 1) {
+            snprintf(error, error_bytes,
+                     "store %s is not as the coordinator left it (fact %" PRIu32 " of %" PRIu32
+                     ", kind %d): somebody else has written to it",
+                     store->path, i + 1, n, (int)facts[i].kind);
+            st = GW_MISMATCH;
+            goto fail;
+        }
+    }
+    if (run(store, "COMMIT"))
+        return GW_OK;
+    st = failure(store, "commit", error, error_bytes);
+fail:
+    if (!sqlite3_get_autocommit(store->db)) /* some failures have rolled it back already */
+        (void)run(store, "ROLLBACK");       /* if this fails, too, the file's recovery does it */
+    return st;
+}
+
+/* --- loading -----------------------------------------------------------------------------------
+ */
+
+static uint64_t word(sqlite3_stmt *s, int column) /* rule 3 */
+{
+    return (uint64_t)sqlite3_column_int64(s, column);
+}
+
+static bool text_into(sqlite3_stmt *s, int column, char *room, size_t room_bytes)
+{
+    const char *text = (const char *)sqlite3_column_text(s, column);
+    if (!text || strlen(text) >= room_bytes)
+        return false;
+    memset(room, 0, room_bytes);
+    memcpy(room, text, strlen(text));
+    return true;
+}
+
+/* One row as a fact. False: no coordinator has written that. */
+typedef bool (*row_cb)(sqlite3_stmt *s, struct gw_fact *fact);
+
+static bool row_cluster(sqlite3_stmt *s, struct gw_fact *fact)
+{
+    fact->kind = GW_FACT_CLUSTER;
+    fact->cluster.version = word(s, 0);
+    fact->cluster.cluster = word(s, 1);
+    fact->cluster.hash_seed = word(s, 2);
+    fact->cluster.next_job = word(s, 3);
+    return true;
+}
+
+static bool row_server(sqlite3_stmt *s, struct gw_fact *fact)
+{
+    fact->kind = GW_FACT_SERVER;
+    fact->server.index = (uint32_t)word(s, 0);
+    fact->server.is.view = word(s, 3);
+    fact->server.is.incarnation = word(s, 4);
+    return text_into(s, 1, fact->server.is.id, sizeof fact->server.is.id) &&
+           text_into(s, 2, fact->server.is.address, sizeof fact->server.is.address);
+}
+
+static bool row_owner(sqlite3_stmt *s, struct gw_fact *fact)
+{
+    fact->kind = GW_FACT_OWNER;
+    fact->owner.server = (uint32_t)word(s, 2);
+    if (word(s, 0) > word(s, 1) || word(s, 1) >= GW_SLOTS)
+        return false;
+    gw_slots_add_range(&fact->owner.slots, (uint16_t)word(s, 0), (uint16_t)word(s, 1));
+    return true;
+}
+
+static bool row_job(sqlite3_stmt *s, struct gw_fact *fact)
+{
+    struct gw_job_record *job = &fact->job.is;
+    fact->kind = GW_FACT_JOB;
+    job->id = word(s, 0);
+    job->state = (enum gw_job_state)word(s, 1);
+    job->from = (uint32_t)word(s, 2);
+    job->to = (uint32_t)word(s, 3);
+    const char *slots = (const char *)sqlite3_column_text(s, 4);
+    if (!slots || gw_slots_parse(slots, &job->slots, NULL, 0) != GW_OK)
+        return false;
+    job->commit_version = word(s, 5);
+    job->bytes_moved = word(s, 6);
+    job->records_moved = word(s, 7);
+    job->chunks_done = word(s, 8);
+    job->chunks = word(s, 9);
+    job->pulls = word(s, 10);
+    job->pause_ns = word(s, 11);
+    job->created_ms = word(s, 12);
+    job->updated_ms = word(s, 13);
+    job->transferred_ms = word(s, 14);
+    job->finished_ms = word(s, 15);
+    return text_into(s, 16, job->phase, sizeof job->phase) &&
+           text_into(s, 17, job->error, sizeof job->error);
+}
+
+/* Runs of equal owners: consecutive slots differ from their rank among that owner's by a constant.
+ */
+static const struct {
+    const char *table, *query;
+    row_cb row;
+} tables[] = {
+    {"cluster", "SELECT map_version, cluster, hash_seed, next_job FROM cluster WHERE cluster <> 0",
+     row_cluster},
+    {"servers", "SELECT position, id, address, view, incarnation FROM servers ORDER BY position",
+     row_server},
+    {"slots",
+     "SELECT min(slot), max(slot), server FROM (SELECT slot, server, slot - row_number() "
+     "OVER (PARTITION BY server ORDER BY slot) AS run FROM slots WHERE server IS NOT NULL) "
+     "GROUP BY server, run ORDER BY 1",
+     row_owner},
+    {"jobs", "SELECT " JOB_COLUMNS " FROM jobs ORDER BY id", row_job},
+};
+
+enum gw_status gw_fact_store_load(struct gw_fact_store *store, gw_fact_cb each, void *ctx,
+                                  char *error, size_t error_bytes)
+{
+    for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
+        sqlite3_stmt *s;
+        if (sqlite3_prepare_v2(store->db, tables[t].query, -1, &s, NULL) != SQLITE_OK)
+            return failure(store, "read its tables", error, error_bytes);
+        enum gw_status st = GW_OK;
+        int rc;
+        while (st == GW_OK && (rc = sqlite3_step(s)) == SQLITE_ROW) {
+            struct gw_fact fact;
+            memset(&fact, 0, sizeof fact);
+            st = tables[t].row(s, &fact) ? each(ctx, &fact) : GW_E_CORRUPT;
+        }
+        if (st == GW_OK && rc != SQLITE_DONE)
+            st = failure(store, "read its tables", error, error_bytes);
+        else if (st != GW_OK)
+            snprintf(error, error_bytes, "store %s: table %s holds what cannot be: %s", store->path,
+                     tables[t].table, gw_status_text(st));
+        sqlite3_finalize(s);
+        if (st != GW_OK)
+            return st;
+    }
+    return GW_OK;
+}
+
+static enum gw_status apply(void *ctx, const struct gw_fact *fact)
+{
+    return gw_coordinator_apply(ctx, fact);
+}
+
+enum gw_status gw_fact_store_start(struct gw_fact_store *store, uint64_t new_cluster,
+                                   uint64_t new_hash_seed, struct gw_coordinator **out, char *error,
+                                   size_t error_bytes)
+{
+    struct gw_coordinator *c;
+    enum gw_status st = gw_coordinator_create(&c);
+    if (st != GW_OK) {
+        snprintf(error, error_bytes, "out of memory");
+        return st;
+    }
+    st = gw_fact_store_load(store, apply, c, error, error_bytes);
+    if (st != GW_OK)
+        goto fail;
+    char why[256] = "out of memory";
+    st = gw_coordinator_start(c, new_cluster, new_hash_seed, why, sizeof why);
+    if (st != GW_OK) {
+        snprintf(error, error_bytes, "store %s: %s", store->path, why);
+        goto fail;
+    }
+    *out = c;
+    return GW_OK;
+fail:
+    gw_coordinator_destroy(c);
+    return st;
+}
