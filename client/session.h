@@ -1,0 +1,262 @@
+/* session.h - a session's inside: what its files share.
+ *
+ *   session.c         opening and closing, options, statistics
+ *   session_verbs.c   the calls that issue an operation, and their synchronous wrappers
+ *   session_window.c  the window of operations: answers, deadlines, callbacks
+ *   session_route.c   which operation may go to which server: maps, order, going back
+ *   session_lane.c    a server's connection: opening, handshake, loss
+ *   session_batch.c   batches out; replies, refusals and completions in
+ *   session_poll.c    time: poll, flush, drain, the descriptor
+ *
+ * An operation lives in the window at serial & mask from its issue to its answer:
+ *
+ *   FREE --issue--> QUEUED --dispatch--> READY --send--> SENT --GW_PENDING--> PENDING
+ *     ^               ^  |                 |              |                      |
+ *     |               |  `----- fail ------+-> FAILED     |                      |
+ *     |               `-- returned, refused, lane lost ---+----------------------'
+ *     `-- answered (callback), delivered (FAILED)
+ *
+ * QUEUED waits at the session, READY stands in its lane's list, SENT in a batch in flight.
+ * Rules (cited by number in these files):
+ *  1. Per slot, an operation goes to a lane only if no earlier one of the slot is QUEUED and none
+ *     is READY, SENT or PENDING at another lane (MIGRATION R6).
+ *  2. After a returned operation (GW_MOVED, GW_RETRY) nothing of its slot is sent before everything
+ *     of the slot that is under way has come back; then in the order of serials.
+ *  3. A refused lane sends nothing until none of its batches is in flight; its next batch carries
+ *     GW_BATCH_RESUME (R2).
+ *  4. Callbacks run only where `running` is set, which is inside gw_poll and what is built on it;
+ *     what fails elsewhere becomes FAILED and is delivered there.
+ *  5. An operation whose caller has been told (deadline) while it was under way stays in the
+ * window, `abandoned`, until its answer comes or its lane is lost: its place in order is still
+ * taken.
+ *
+ * Time and transport come from the environment, so that a simulation runs the same code.
+ * Thread rule: that of godwit.h. Layer: client. */
+#ifndef GW_CLIENT_SESSION_H
+#define GW_CLIENT_SESSION_H
+
+#include "client/cluster.h"
+#include "client/net/net.h"
+#include "client/wire/ops.h"
+#include "index/base/assert.h"
+#include "index/base/rand.h"
+
+#define GWI_WINDOW_MAX        65536u
+#define GWI_BATCHES_MAX       64u
+#define GWI_INLINE_BYTES      64u
+#define GWI_NO_OP             UINT32_MAX
+#define GWI_NO_LANE           0xffffu
+#define GWI_MS                UINT64_C(1000000) /* in ns */
+#define GWI_WAIT_MS_MAX       20u /* after GW_MOVED, GW_RETRY, GW_NOT_YET: from 1 ms up */
+#define GWI_RECONNECT_MS_MIN  10u
+#define GWI_RECONNECT_MS_MAX  1000u
+#define GWI_HANDSHAKE_NS      (5000 * GWI_MS)
+#define GWI_DEADLINE_CHECK_NS (5 * GWI_MS)
+#define GWI_SILENCE_NS        (1000 * GWI_MS) /* an abandoned operation's lane silent so long: lost */
+#define GWI_REFUSALS_MAX      3u /* connections in a row ended by an ERROR that repeating won't cure */
+#define GWI_ISSUES_PER_CLOCK  64u
+
+enum gwi_op_state {
+    GWI_OP_FREE,
+    GWI_OP_QUEUED,
+    GWI_OP_READY,
+    GWI_OP_SENT,
+    GWI_OP_PENDING,
+    GWI_OP_FAILED, /* status is set, the callback is owed (rule 4) */
+};
+
+struct gwi_op {
+    uint64_t serial;
+    gw_callback callback;
+    void *ctx;
+    uint8_t *heap; /* owned: the encoded operation, if it is longer than `bytes_inline` */
+    uint64_t issued_ns;
+    uint64_t deadline_ns; /* UINT64_MAX: none */
+    uint32_t next;        /* behind it in its lane's list or batch */
+    uint32_t bytes;       /* encoded */
+    uint16_t slot;
+    uint16_t lane; /* READY, SENT, PENDING: where; else where it was last */
+    uint8_t state;
+    int8_t status;  /* FAILED */
+    bool abandoned; /* rule 5 */
+    bool unsure;    /* was under way when a lane was lost: may have been applied */
+    uint8_t bytes_inline[GWI_INLINE_BYTES];
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct gwi_op) == 128, "two cache lines an operation");
+
+struct gwi_slot {
+    uint32_t under_way; /* operations READY, SENT or PENDING, all at `lane` */
+    uint32_t queued;
+    uint16_t lane;
+    uint16_t owner; /* by the session's map; GWI_NO_LANE: nobody */
+    uint16_t pass;  /* the dispatch that found it blocked */
+    bool returning; /* rule 2 */
+    uint8_t tries;  /* returned so often without an answer in between */
+};
+_Static_assert(sizeof(struct gwi_slot) == 16, "four slots a cache line");
+_Static_assert(GWI_NO_LANE == GW_NO_SERVER, "owners are copied from the map");
+
+struct gwi_batch {
+    uint64_t sequence, view;
+    uint32_t first, left; /* operations not yet answered, in order */
+};
+
+enum gwi_lane_state {
+    GWI_LANE_DOWN,    /* no connection; retry_ns says when one may be opened */
+    GWI_LANE_OPENING, /* HELLO is sent or will be, WELCOME has not come */
+    GWI_LANE_UP,
+};
+
+struct gwi_lane {
+    struct gw_session *session;
+    struct gw_conn *conn; /* NULL: DOWN */
+    uint64_t view;        /* of the server, by the session's map */
+    uint64_t sequence;    /* of the last batch of this connection */
+    uint64_t incarnation; /* of the server that welcomed us last; 0: none did */
+    uint64_t retry_ns, opened_ns, heard_ns;
+    uint64_t resume_ns;          /* refused: not before */
+    uint32_t first, last, count; /* READY */
+    size_t bytes;                /* of them */
+    uint32_t frame_bytes_max;
+    uint32_t batch_head, batch_count;
+    uint32_t pending;   /* operations */
+    uint32_t abandoned; /* operations (rule 5) */
+    uint32_t failures;  /* connections in a row that came to nothing */
+    uint32_t fatal;     /* of these, ended by E_VERSION, E_PROTOCOL, E_REFUSED */
+    uint32_t not_yet;   /* refusals in a row that a newer map did not explain */
+    uint16_t index;
+    uint8_t state;
+    bool draining; /* rule 3 */
+    bool resuming; /* rule 3: the next batch says so */
+    bool returned; /* an operation of it was returned: its READY ones go back to QUEUED */
+    bool choked;   /* the transport's backlog is full */
+    bool map_asked;
+    char address[GWI_ADDRESS_TEXT_BYTES];
+    struct gwi_batch batch[GWI_BATCHES_MAX];
+};
+
+/* What differs between production and a simulation. */
+struct gwi_env {
+    const struct gw_clock *clock;
+    uint64_t seed;
+    enum gw_status (*net_create)(void *ctx, const struct gw_net_options *options,
+                                 const struct gw_net_events *events, void *events_ctx,
+                                 struct gw_net **out);
+    void *ctx;
+};
+
+struct gw_session {
+    /* What every operation touches comes first. */
+    struct gwi_op *op;
+    struct gwi_slot *slot;
+    struct gwi_lane **lane; /* by server index */
+    uint64_t oldest;        /* the lowest serial that is not FREE */
+    uint64_t next;          /* the serial to be given next */
+    uint32_t mask;
+    uint32_t window;    /* serials between oldest and next at most: ours and the servers' bound */
+    uint32_t in_flight; /* callbacks owed */
+    uint32_t queued;    /* operations QUEUED */
+    uint32_t failed;    /* operations FAILED */
+    uint32_t lane_count;
+    uint64_t bytes; /* encoded operations in the window */
+    uint64_t now_ns, deadline_after_ns, deadline_low_ns;
+    uint32_t issues; /* since the clock was read */
+    bool clock_stale, running, dispatch_due, map_wanted, owner_claimed;
+    uint16_t pass;
+    uint64_t callbacks;
+
+    struct gw_session_options options;
+    struct gw_session_stats stats;
+    uint64_t id, map_version, cluster_id;
+    uint64_t *slot_wait_ns; /* by slot: returned, not before */
+    uint64_t wait_low_ns;   /* the lowest of them that somebody waits for */
+    uint64_t deadline_check_ns;
+    struct gw_cluster *cluster;
+    struct gw_net *net;
+    const struct gw_clock *clock;
+    struct gw_rand rand;
+    struct gw_conn *fetch; /* to the coordinator; NULL: none */
+    uint64_t fetch_until_ns;
+    int epoll_fd, timer_fd; /* gw_session_eventfd; -1: never asked for */
+    uint64_t timer_set_ns;
+    void *memory; /* op, slot, slot_wait_ns */
+    size_t memory_bytes;
+    uint8_t *sync_value; /* of the last synchronous call */
+    size_t sync_room;
+};
+
+static inline struct gwi_op *gwi_op_at(struct gw_session *s, uint64_t serial)
+{
+    return &s->op[serial & s->mask];
+}
+static inline uint8_t *gwi_op_bytes(struct gwi_op *op)
+{
+    return op->heap ? op->heap : op->bytes_inline;
+}
+static inline bool gwi_op_writes(struct gwi_op *op)
+{
+    return gwi_op_bytes(op)[0] != GW_WIRE_READ;
+}
+
+/* session.c */
+GW_MUST_USE enum gw_status gwi_session_create(struct gw_cluster *cluster,
+                                              const struct gw_session_options *options,
+                                              const struct gwi_env *env, struct gw_session **out);
+
+/* session_window.c */
+/* The answer to an operation that is SENT or PENDING; runs its callback. */
+void gwi_op_answer(struct gw_session *s, struct gwi_op *op, const struct gw_wire_reply *reply);
+/* Ends an operation that is QUEUED or READY without asking a server; its callback comes later. An
+ * op that is READY must have been taken from its lane's list. */
+void gwi_op_fail(struct gw_session *s, struct gwi_op *op, enum gw_status st);
+/* Forgets an operation that is QUEUED-to-be and abandoned: nobody waits for it any more. */
+void gwi_op_free(struct gw_session *s, struct gwi_op *op);
+void gwi_window_deliver(struct gw_session *s); /* callbacks of what has FAILED */
+void gwi_window_deadlines(struct gw_session *s);
+
+/* session_route.c */
+/* A new operation takes its way. */
+void gwi_route_queue(struct gw_session *s, struct gwi_op *op);
+void gwi_route_ready(struct gw_session *s, struct gwi_lane *lane, struct gwi_op *op);
+/* READY, SENT or PENDING becomes QUEUED; the caller has taken it from list or batch. */
+void gwi_route_requeue(struct gw_session *s, struct gwi_op *op);
+/* A single operation came back unexecuted (GW_MOVED, GW_RETRY, GW_WRONG_VIEW). */
+void gwi_route_returned(struct gw_session *s, struct gwi_op *op, bool moved);
+void gwi_route_pull_back(struct gw_session *s, struct gwi_lane *lane); /* all READY of the lane */
+void gwi_route_dispatch(struct gw_session *s); /* QUEUED to READY, in the order of serials */
+/* Adopts the cluster's map if it is newer than the session's. */
+void gwi_route_adopt(struct gw_session *s);
+
+/* session_lane.c */
+extern const struct gw_net_events gwi_session_events;
+void gwi_lane_init(struct gwi_lane *lane, struct gw_session *s, uint16_t index);
+void gwi_lane_tick(struct gwi_lane *lane); /* opens, gives up, resumes */
+void gwi_lane_lost(struct gwi_lane *lane, enum gw_status st);
+void gwi_lane_ask_map(struct gwi_lane *lane);
+/* Is there anything that this lane's connection is needed for? */
+bool gwi_lane_wanted(const struct gwi_lane *lane);
+void gwi_fetch_tick(struct gw_session *s);
+
+/* session_batch.c */
+/* Sends what may be sent. `force`: also batches that are not full while others are in flight. */
+void gwi_lane_send(struct gwi_lane *lane, bool force);
+enum gw_status gwi_batch_reply(struct gwi_lane *lane, const struct gw_frame *head,
+                               const uint8_t *frame);
+enum gw_status gwi_batch_completion(struct gwi_lane *lane, const struct gw_frame *head,
+                                    const uint8_t *frame);
+enum gw_status gwi_batch_refusal(struct gwi_lane *lane, const struct gw_frame *head,
+                                 const uint8_t *frame);
+
+/* session_poll.c */
+/* One turn without the transport: maps, timers, deadlines, callbacks owed, dispatch, sending. */
+void gwi_session_turn(struct gw_session *s, bool force);
+/* When a turn is due even if nothing comes. UINT64_MAX: never. */
+uint64_t gwi_session_next_ns(struct gw_session *s);
+
+static inline void gwi_session_clock(struct gw_session *s)
+{
+    s->now_ns = gw_clock_now_ns(s->clock);
+    s->issues = 0;
+    s->clock_stale = false;
+}
+#endif

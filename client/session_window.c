@@ -1,0 +1,165 @@
+/* session_window.c - the window of operations: what an answer does, what a deadline does, and where
+ * callbacks are run. Rules by number: session.h. */
+#include "client/session.h"
+
+#include <stdlib.h>
+
+static void window_advance(struct gw_session *s)
+{
+    while (s->oldest < s->next && gwi_op_at(s, s->oldest)->state == GWI_OP_FREE)
+        s->oldest++;
+}
+
+static inline void op_release(struct gw_session *s, struct gwi_op *op)
+{
+    s->bytes -= op->bytes;
+    if (GW_UNLIKELY(op->heap != NULL)) {
+        free(op->heap);
+        op->heap = NULL;
+    }
+    op->state = GWI_OP_FREE;
+    if (op->serial == s->oldest)
+        window_advance(s);
+}
+
+void gwi_op_free(struct gw_session *s, struct gwi_op *op)
+{
+    GW_ASSERT(op->abandoned && op->state == GWI_OP_QUEUED);
+    s->queued--;
+    s->slot[op->slot].queued--;
+    op_release(s, op);
+}
+
+static void note_wait(struct gw_session *s, const struct gwi_op *op)
+{
+    if (s->now_ns > op->issued_ns && s->now_ns - op->issued_ns > s->stats.wait_longest_ns)
+        s->stats.wait_longest_ns = s->now_ns - op->issued_ns;
+}
+
+void gwi_op_answer(struct gw_session *s, struct gwi_op *op, const struct gw_wire_reply *reply)
+{
+    struct gwi_slot *slot = &s->slot[op->slot];
+    slot->tries = 0;
+    if (--slot->under_way == 0 && GW_UNLIKELY(slot->queued != 0))
+        s->dispatch_due = true;
+    if (GW_UNLIKELY(op->state == GWI_OP_PENDING))
+        s->lane[op->lane]->pending--;
+    if (GW_UNLIKELY(op->abandoned)) {
+        s->lane[op->lane]->abandoned--;
+        op_release(s, op);
+        return;
+    }
+
+    /* The slot in the window may be given to another operation by the callback: everything that is
+     * needed of this one is taken before. */
+    gw_callback callback = op->callback;
+    void *ctx = op->ctx;
+    note_wait(s, op);
+    s->in_flight--;
+    s->callbacks++;
+    op_release(s, op);
+    if (GW_UNLIKELY(reply->status == GW_IN_DOUBT))
+        s->stats.in_doubt++;
+    if (!callback)
+        return;
+    struct gw_result result = {
+        .status = (enum gw_status)reply->status,
+        .version = reply->version,
+        .kind = reply->flags & GW_WIRE_COUNTER ? GW_VALUE_COUNTER : GW_VALUE_BYTES,
+        .number = reply->number,
+        .value = reply->value,
+        .value_bytes = reply->value_bytes,
+    };
+    callback(ctx, &result);
+}
+
+void gwi_op_fail(struct gw_session *s, struct gwi_op *op, enum gw_status st)
+{
+    struct gwi_slot *slot = &s->slot[op->slot];
+    if (op->state == GWI_OP_QUEUED) {
+        s->queued--;
+        slot->queued--;
+    } else {
+        GW_ASSERT(op->state == GWI_OP_READY);
+        slot->under_way--;
+    }
+    s->dispatch_due |= slot->queued != 0;
+    op->state = GWI_OP_FAILED;
+    op->status = (int8_t)(op->unsure && gw_failed(st) ? GW_IN_DOUBT : st);
+    s->failed++;
+}
+
+/* Tells the caller a status of our own. */
+static void tell(struct gw_session *s, struct gwi_op *op, enum gw_status st)
+{
+    note_wait(s, op);
+    s->in_flight--;
+    s->callbacks++;
+    if (st == GW_IN_DOUBT)
+        s->stats.in_doubt++;
+}
+
+void gwi_window_deliver(struct gw_session *s)
+{
+    GW_ASSERT(s->running);
+    uint64_t end = s->next; /* what callbacks issue has not failed yet */
+    for (uint64_t serial = s->oldest; s->failed > 0 && serial < end; serial++) {
+        struct gwi_op *op = gwi_op_at(s, serial);
+        if (op->state != GWI_OP_FAILED || op->serial != serial)
+            continue;
+        struct gw_result result = {.status = (enum gw_status)op->status};
+        gw_callback callback = op->callback;
+        void *ctx = op->ctx;
+        s->failed--;
+        tell(s, op, result.status);
+        op_release(s, op);
+        if (callback)
+            callback(ctx, &result);
+    }
+}
+
+static void expire(struct gw_session *s, struct gwi_op *op)
+{
+    if (op->state == GWI_OP_READY)
+        gwi_route_pull_back(s, s->lane[op->lane]);
+    if (op->state == GWI_OP_QUEUED) {
+        gwi_op_fail(s, op, GW_E_TIMEOUT);
+        return;
+    }
+    /* Under way: the caller is told, the place in order stays taken (rule 5). */
+    op->abandoned = true;
+    s->lane[op->lane]->abandoned++;
+    struct gw_result result = {.status = GW_IN_DOUBT};
+    gw_callback callback = op->callback;
+    void *ctx = op->ctx;
+    op->callback = NULL;
+    tell(s, op, GW_IN_DOUBT);
+    if (callback)
+        callback(ctx, &result);
+}
+
+/* deadline_low_ns is at or below the lowest deadline in the window; answers do not raise it, so
+ * that they cost nothing. When it passes, one walk finds the true one: with one deadline for all,
+ * that is one walk in a deadline's time. */
+void gwi_window_deadlines(struct gw_session *s)
+{
+    GW_ASSERT(s->running);
+    if (s->now_ns < s->deadline_low_ns || s->now_ns < s->deadline_check_ns)
+        return;
+    s->deadline_check_ns = s->now_ns + GWI_DEADLINE_CHECK_NS;
+    s->deadline_low_ns = UINT64_MAX;
+    uint64_t low_ns = UINT64_MAX;
+    uint64_t end = s->next;
+    for (uint64_t serial = s->oldest; serial < end; serial++) {
+        struct gwi_op *op = gwi_op_at(s, serial);
+        if (op->serial != serial || op->abandoned || op->state == GWI_OP_FREE ||
+            op->state == GWI_OP_FAILED)
+            continue;
+        if (op->deadline_ns <= s->now_ns)
+            expire(s, op);
+        else if (op->deadline_ns < low_ns)
+            low_ns = op->deadline_ns;
+    }
+    if (low_ns < s->deadline_low_ns) /* callbacks may have issued some with lower ones */
+        s->deadline_low_ns = low_ns;
+}
