@@ -61,8 +61,7 @@ static void set_write(struct gw_op *op, const struct settings *s, uint8_t verb,
     op->number = (int64_t)(key >> KEYS_SHIFT);
 }
 
-/* ---- loading
- * ------------------------------------------------------------------------------------- */
+/* ---- loading ---- */
 
 static void *load_main(void *arg)
 {
@@ -95,8 +94,7 @@ static void *load_main(void *arg)
     return NULL;
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static inline void draw(struct worker *w, struct batch *b, uint32_t i, const uint8_t *value)
 {
@@ -119,8 +117,6 @@ static inline void draw(struct worker *w, struct batch *b, uint32_t i, const uin
         set_write(op, w->settings, GW_VERB_UPSERT, value, b->key[i]);
         break;
     }
-    op->key = (const uint8_t *)&b->key[i];
-    op->key_bytes = 8;
     gw_store_hash(w->store, op);
 }
 
@@ -148,6 +144,10 @@ static void *run_main(void *arg)
     size_t room_bytes = n * (s->value_bytes + 8), used;
     uint8_t *room = malloc(room_bytes);
     memset(value, 'w', s->value_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        b->op[i].key = (const uint8_t *)&b->key[i];
+        b->op[i].key_bytes = 8;
+    }
     pthread_barrier_wait(w->start);
     uint64_t start = gw_clock_now_ns(clock), now = start;
     uint64_t end = start + (uint64_t)(s->seconds * 1e9);
@@ -195,8 +195,7 @@ static bool on_all(struct worker *workers, uint64_t threads, void *(*main_fn)(vo
     return true;
 }
 
-/* ---- report
- * -------------------------------------------------------------------------------------- */
+/* ---- report ---- */
 
 static void report(const struct settings *s, const struct worker *workers, struct gw_store *store)
 {
@@ -247,8 +246,7 @@ static void report(const struct settings *s, const struct worker *workers, struc
     }
 }
 
-/* ---- command line
- * -------------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 static int usage(const char *what)
 {

@@ -70,8 +70,9 @@ static uint64_t zipf_rank(struct gw_workload *w)
 enum gw_workload_verb gw_workload_next(struct gw_workload *w, uint64_t *key)
 {
     const struct gw_workload_options *o = &w->options;
-    uint64_t draw = gw_rand_next(&w->rand);
-    bool read = (uint32_t)draw < w->read_share || w->read_share == UINT32_MAX;
+    /* Mixes of one verb draw only the key. */
+    bool read = w->read_share == UINT32_MAX ||
+                (w->read_share != 0 && (uint32_t)gw_rand_next(&w->rand) < w->read_share);
     if (o->mix == 'd') {
         if (!read) {
             *key = o->keys + w->inserted++ * o->threads + o->thread;

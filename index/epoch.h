@@ -47,7 +47,7 @@ GW_MUST_USE enum gw_status gw_epoch_defer(struct gw_epoch *epoch, gw_epoch_cb cb
 uint32_t gw_epoch_poll(struct gw_epoch *epoch);
 uint32_t gw_epoch_waiting(const struct gw_epoch *epoch); /* triggers that have not run */
 
-/* ---- the cut ------------------------------------------------------------------------------- */
+/* ---- the cut ---- */
 
 /* What is published. `phase` and `subject` mean something to the participants only; `done(arg)`
  * runs on the thread of the last acknowledgement, inside of its call. */

@@ -106,7 +106,7 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
     view->ring_bytes = log->ring_bytes;
 }
 
-/* ---- allocation ------------------------------------------------------------------------------ */
+/* ---- allocation ---- */
 
 /* Notes how far a page was used. Only one thread ends a page: the one whose CAS turned it from
  * within, or whose fetch-add stepped over its end. */
@@ -177,7 +177,7 @@ void gw_log_void(struct gw_record *record, uint64_t units)
                           memory_order_release);
 }
 
-/* ---- boundaries ------------------------------------------------------------------------------ */
+/* ---- boundaries ---- */
 
 /* Raises a boundary; release: pairs with gw_log_view_load. */
 static void raise(_Atomic uint64_t *boundary, uint64_t to)

@@ -90,7 +90,7 @@ static inline enum gw_record_kind gw_control_kind(uint64_t c)
     return (enum gw_record_kind)((c >> GW_CONTROL_KIND_SHIFT) & 3);
 }
 
-/* ---- word 0 --------------------------------------------------------------------------------- */
+/* ---- word 0 ---- */
 
 static inline uint64_t gw_record_link(uint64_t units, uint64_t previous_narrow)
 {
@@ -105,8 +105,7 @@ static inline uint64_t gw_record_previous(const struct gw_record *r)
     return r->link & GW_ADDR_MASK;
 }
 
-/* ---- sizes: all a function of units, key bytes and slack ---------------------------------------
- */
+/* ---- sizes: all a function of units, key bytes and slack ---- */
 
 /* Units of a record without expiry that has this key and room for this value. */
 static inline uint64_t gw_record_units_for(uint16_t key_bytes, uint64_t value_bytes)

@@ -58,7 +58,7 @@ void gw_store_poll(struct gw_thread *thread);
 struct gw_epoch *gw_store_epoch(struct gw_store *store);
 uint32_t gw_store_epoch_slot(const struct gw_thread *thread); /* for gw_cut_next and _acknowledge */
 
-/* ---- operations ---------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 enum gw_verb {
     GW_VERB_READ = 1, /* OK, NOT_FOUND */
@@ -125,7 +125,7 @@ uint32_t gw_store_execute(struct gw_thread *thread, struct gw_op *ops, uint32_t 
  */
 uint64_t gw_store_record_bytes_max(const struct gw_store *store);
 
-/* ---- walking ------------------------------------------------------------------------------- */
+/* ---- walking ---- */
 
 struct gw_record_view {
     const uint8_t *key; /* borrowed until the walk returns */
@@ -163,7 +163,7 @@ void gw_store_walk(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t 
 void gw_store_unlink(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t hash_last,
                      const struct gw_slots *slots, uint32_t buckets_max, uint64_t *unlinked);
 
-/* ---- versions, boundaries, numbers --------------------------------------------------------- */
+/* ---- versions, boundaries, numbers ---- */
 
 /* The highest version that any record was given so far (not lower than the floor). Exact once the
  * threads that write have passed a cut. */

@@ -1,30 +1,35 @@
-/* store_execute.c - batches: three stages a few operations apart, so that the memory latency of
- * one operation passes under the work of its neighbours.
+/* store_execute.c - batches: four stages, so that the memory latency of one operation passes under
+ * the work of the others.
  *
- *   stage 1, for op i + 2 x DISTANCE: prefetch the bucket
- *   stage 2, for op i + DISTANCE: find the entry, prefetch the record
- *   stage 3, for op i: load the entry again, execute
- * A rolling pipeline and not three passes: there is no moment at which all wait for the last
- * prefetch of a stage. A read of an 8-byte key touches two lines, its bucket and its record, and
- * stores to nothing shared.
+ *   stage 1, up to FIRST_AHEAD operations early: prefetch the bucket
+ *   stage 2, up to SECOND_AHEAD: find the entry, prefetch the record or else the overflow line
+ *   stage 3, up to THIRD_AHEAD: if it was the line, find there, prefetch the record
+ *   stage 4: load the entry again, execute
+ * The first three run in short bursts between blocks of executions (run_ahead says why). A read of
+ * an 8-byte key touches two lines, its bucket and its record, and stores to nothing shared.
  *
  * Rules:
- *  1. What stage 2 found is a hint. Stage 3 reloads the entry, and looks up again if the place was
- *     empty or has another tag (ENGINE H12): op i may have created or replaced what op j needs.
- *  2. Stage 3 runs strictly in order. An operation that must be left undone (GW_RETRY, GW_ABSENT)
+ *  1. What stages 2 and 3 found is a hint. Stage 4 reloads the entry, and looks up again if the
+ *     place was empty or has another tag (ENGINE H12): op i may have created or replaced what op j
+ *     needs.
+ *  2. Stage 4 runs strictly in order. An operation that must be left undone (GW_RETRY, GW_ABSENT)
  *     keeps the later ones on its key from overtaking it: they are left undone too.
  *  3. Nothing waits. */
 #include <string.h>
 
 #include "index/store_internal.h"
 
-#define DISTANCE   16u
-#define HINTS      64u /* a power of two above 2 x DISTANCE */
-#define UNDONE_MAX 16u
+#define BLOCK        48u
+#define FIRST_AHEAD  (3 * BLOCK)
+#define SECOND_AHEAD (2 * BLOCK)
+#define THIRD_AHEAD  BLOCK
+#define HINTS        256u /* a power of two, not below FIRST_AHEAD + BLOCK */
+#define UNDONE_MAX   16u
 
 struct hint {
-    struct gw_bucket *bucket;
-    _Atomic uint64_t *place; /* NULL: stage 2 found nothing */
+    struct gw_bucket *bucket; /* after stage 2: the overflow line to look at, NULL: none */
+    _Atomic uint64_t *place;  /* NULL: nothing found so far */
+    uint64_t tag;
 };
 
 struct room {
@@ -41,8 +46,7 @@ struct undone {
     } key[UNDONE_MAX];
 };
 
-/* ---- reading
- * ------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 /* Copies the record's value; GW_WOULD_BLOCK: no room. Control is loaded before and after the
  * value's words (record_inline.h, rule 3); the seal changes nothing in them. */
@@ -83,8 +87,8 @@ static enum gw_status read_value(struct gw_op *op, struct gw_record *record, str
     return GW_RETRY;
 }
 
-static enum gw_status read_one(struct gw_thread *t, struct gw_op *op, struct gwi_position *position,
-                               struct room *room)
+static __attribute__((noinline)) enum gw_status
+read_one(struct gw_thread *t, struct gw_op *op, struct gwi_position *position, struct room *room)
 {
     enum gwi_walk walk = GWI_ABSENT;
     if (GW_LIKELY(position->place != NULL))
@@ -100,31 +104,70 @@ static enum gw_status read_one(struct gw_thread *t, struct gw_op *op, struct gwi
     return st;
 }
 
-/* ---- the common update: adding to a counter that is there, in place
- * ------------------------------ */
+/* ---- the common cases: a counter under a key of 8 bytes ---- */
 
-/* False: not that simple, gwi_write does it. */
-static inline bool add_fast(struct gw_thread *t, struct gw_op *op, struct gwi_position *position)
+/* Control word of a plain counter under a key of 8 bytes, but for version, slack, arrived, parity:
+ * one compare tells that key and value lie at fixed places and nothing is in the way. */
+#define SMALL_MASK                                                                                 \
+    ((uint64_t)UINT16_MAX << GW_CONTROL_KEY_SHIFT | (uint64_t)3 << GW_CONTROL_KIND_SHIFT |         \
+     GW_CONTROL_EXPIRY | GW_CONTROL_TOMBSTONE | GW_CONTROL_LOCKED)
+#define SMALL_COUNTER                                                                              \
+    ((uint64_t)8 << GW_CONTROL_KEY_SHIFT | (uint64_t)GW_RECORD_COUNTER << GW_CONTROL_KIND_SHIFT)
+
+struct small_record { /* what such a record looks like */
+    uint64_t link;
+    _Atomic uint64_t control;
+    uint64_t key;
+    _Atomic uint64_t value;
+};
+static_assert(sizeof(struct small_record) == 32, "a counter under 8 bytes takes 32");
+
+/* The common read: the newest record of the chain is a small counter and nobody changes it now.
+ * False: not that simple, read_one does it. */
+static inline bool read_small(struct gw_thread *t, struct gw_op *op,
+                              const struct gwi_position *position)
 {
-    if (!position->place || gwi_chain_find(t, op->key, op->key_bytes, position) != GWI_FOUND ||
-        position->address.v < t->view.read_only)
+    gw_addr at = gw_addr_widen(gw_entry_narrow(position->entry), t->view.reference);
+    if (GW_UNLIKELY(at.v < t->view.head) || op->key_bytes != 8)
         return false;
-    struct gw_record *record = position->record;
-    /* Relaxed: the lock's CAS acquires. */
-    uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
-    if (GW_UNLIKELY(control & (GW_CONTROL_LOCKED | GW_CONTROL_SEALED | GW_CONTROL_TOMBSTONE)) ||
-        GW_UNLIKELY(gw_control_kind(control) != GW_RECORD_COUNTER) ||
-        GW_UNLIKELY(!gw_record_lock(record, control)))
+    struct small_record *record = (struct small_record *)gw_log_at(&t->view, at);
+    /* Acquire and the order of loads: record_inline.h, rule 3. */
+    uint64_t before = atomic_load_explicit(&record->control, memory_order_acquire);
+    if ((before & SMALL_MASK) != SMALL_COUNTER || record->key != gw_load64(op->key))
         return false;
-    _Atomic uint64_t *value = gw_record_value(record, control);
-    int64_t old = (int64_t)atomic_load_explicit(value, memory_order_relaxed); /* locked */
-    int64_t sum;
+    uint64_t value = atomic_load_explicit(&record->value, memory_order_acquire);
+    uint64_t after = atomic_load_explicit(&record->control, memory_order_relaxed);
+    if (GW_UNLIKELY((before ^ after) & ~GW_CONTROL_SEALED))
+        return false;
+    op->number = (int64_t)value;
+    op->version = gw_control_version(before);
+    op->kind = GW_KIND_COUNTER;
+    return true;
+}
+
+/* The common update, as common as that: add to a small counter in place. False: gwi_write does it.
+ */
+static inline bool add_small(struct gw_thread *t, struct gw_op *op,
+                             const struct gwi_position *position)
+{
+    gw_addr at = gw_addr_widen(gw_entry_narrow(position->entry), t->view.reference);
+    if (GW_UNLIKELY(at.v < t->view.read_only) || op->key_bytes != 8)
+        return false;
+    struct gw_record *record = gw_log_at(&t->view, at);
+    struct small_record *small = (struct small_record *)record;
+    /* Relaxed: the lock's CAS acquires; the key was acquired with the entry. */
+    uint64_t control = atomic_load_explicit(&small->control, memory_order_relaxed);
+    if ((control & (SMALL_MASK | GW_CONTROL_SEALED)) != SMALL_COUNTER ||
+        small->key != gw_load64(op->key) || GW_UNLIKELY(!gw_record_lock(record, control)))
+        return false;
+    int64_t sum,
+        old = (int64_t)atomic_load_explicit(&small->value, memory_order_relaxed); /* locked */
     if (GW_UNLIKELY(__builtin_add_overflow(old, op->delta, &sum))) {
         gw_record_unlock(record, control);
         return false;
     }
     /* Release: see gw_value_store. */
-    atomic_store_explicit(value, (uint64_t)sum, memory_order_release);
+    atomic_store_explicit(&small->value, (uint64_t)sum, memory_order_release);
     uint64_t next = (control & ~GW_CONTROL_ARRIVED) + ((uint64_t)1 << GW_CONTROL_VERSION_SHIFT);
     gw_record_unlock(record, next);
     op->number = sum;
@@ -134,40 +177,43 @@ static inline bool add_fast(struct gw_thread *t, struct gw_op *op, struct gwi_po
     return true;
 }
 
-/* ---- stages
- * ---------------------------------------------------------------------------------------- */
+/* ---- stages ---- */
 
-static inline void stage1(struct gw_thread *t, const struct gw_op *op, struct hint *hint)
+static inline void stage1(const struct gw_table *table, const struct gw_op *op, struct hint *hint)
 {
-    hint->bucket = gw_table_bucket(t->table, op->hash);
+    hint->bucket = gw_table_bucket(table, op->hash);
+    hint->tag = gw_table_tag(table, op->hash, op->slot);
     __builtin_prefetch(hint->bucket, 0, 3);
 }
 
-static inline void stage2(struct gw_thread *t, const struct gw_op *op, struct hint *hint)
+/* Stages 2 and 3. One key in twenty lies in an overflow line at five keys a bucket; without a stage
+ * of their own each of them would wait for its record. */
+static inline void look(const struct gw_table *table, const struct gw_log_view *view,
+                        const struct gw_op *op, struct hint *hint)
 {
-    uint64_t tag = gw_table_tag(t->table, op->hash, op->slot);
     uint64_t entry;
-    hint->place = gw_bucket_find(hint->bucket, tag, &entry);
-    if (GW_LIKELY(hint->place != NULL)) {
-        gw_addr at = gw_addr_widen(gw_entry_narrow(entry), t->view.reference);
-        /* Below head the address maps to some other page's frame: a wasted prefetch, no more. */
-        if (GW_LIKELY(at.v >= t->view.head))
-            __builtin_prefetch(gw_log_at(&t->view, at), 0, 3);
+    struct gw_bucket *bucket = hint->bucket;
+    _Atomic uint64_t *place = gw_bucket_find(bucket, hint->tag, &entry);
+    hint->place = place;
+    if (GW_LIKELY(place != NULL)) {
+        hint->bucket = NULL;
+        gw_addr at = gw_addr_widen(gw_entry_narrow(entry), view->reference);
+        if (GW_LIKELY(at.v >= view->head))
+            __builtin_prefetch(gw_log_at(view, at), 0, 3);
         return;
     }
-    struct gw_bucket *line =
-        gw_table_next_line(t->table, op->hash, hint->bucket, memory_order_acquire);
-    if (line)
-        __builtin_prefetch(line, 0, 3);
+    hint->bucket = gw_table_next_line(table, op->hash, bucket, memory_order_acquire);
+    if (hint->bucket)
+        __builtin_prefetch(hint->bucket, 0, 3);
 }
 
-static inline enum gw_status stage3(struct gw_thread *t, struct gw_op *op, const struct hint *hint,
+static inline enum gw_status stage4(struct gw_thread *t, struct gw_op *op, const struct hint *hint,
                                     struct room *room)
 {
     if (GW_UNLIKELY(op->key_bytes == 0))
         return GW_E_INVALID;
     struct gwi_position position;
-    uint64_t tag = gw_table_tag(t->table, op->hash, op->slot);
+    uint64_t tag = hint->tag;
     position.place = hint->place;
     position.entry = 0;
     if (GW_LIKELY(position.place != NULL)) {
@@ -184,9 +230,11 @@ static inline enum gw_status stage3(struct gw_thread *t, struct gw_op *op, const
     switch (op->verb) {
     case GW_VERB_READ:
     case GW_VERB_FETCH:
+        if (GW_LIKELY(position.place != NULL) && GW_LIKELY(read_small(t, op, &position)))
+            return GW_OK;
         return read_one(t, op, &position, room);
     case GW_VERB_ADD:
-        if (GW_LIKELY(add_fast(t, op, &position)))
+        if (GW_LIKELY(position.place != NULL) && GW_LIKELY(add_small(t, op, &position)))
             return GW_OK;
         return gwi_write(t, op);
     case GW_VERB_UPSERT:
@@ -200,8 +248,38 @@ static inline enum gw_status stage3(struct gw_thread *t, struct gw_op *op, const
     }
 }
 
-/* ---- operations left undone
- * ------------------------------------------------------------------------ */
+/* How far each of the first three stages has come. */
+struct ahead {
+    uint32_t first, second, third;
+};
+
+/* Brings the first three stages a block further, in tight loops: many short iterations fit the
+ * processor's window, so that their address translations and misses overlap. Twice a block, for
+ * different stages, so that a burst never needs more line buffers than there are: the misses of
+ * one pass while operations execute. */
+static void run_ahead(struct gw_thread *t, const struct gw_op *ops, uint32_t n, struct hint *hints,
+                      uint32_t now, struct ahead *ahead)
+{
+    uint32_t first = ahead->first, second = ahead->second, third = ahead->third;
+    /* Copies whose addresses stay here: the compiler keeps them in registers over the stores to the
+     * hints, which could otherwise be stores to them. */
+    const struct gw_table table = *t->table;
+    const struct gw_log_view view = t->view;
+    bool odd = now % BLOCK != 0;
+    if (!odd)
+        for (; first < n && first < now + FIRST_AHEAD; first++)
+            stage1(&table, &ops[first], &hints[first % HINTS]);
+    if (odd || now == 0) {
+        for (; second < n && second < now + SECOND_AHEAD; second++)
+            look(&table, &view, &ops[second], &hints[second % HINTS]);
+        for (; third < n && third < now + THIRD_AHEAD; third++)
+            if (GW_UNLIKELY(hints[third % HINTS].bucket != NULL))
+                look(&table, &view, &ops[third], &hints[third % HINTS]);
+    }
+    *ahead = (struct ahead){first, second, third};
+}
+
+/* ---- operations left undone ---- */
 
 static void undone_add(struct undone *undone, uint64_t hash, enum gw_status status)
 {
@@ -232,18 +310,17 @@ uint32_t gw_store_execute(struct gw_thread *t, struct gw_op *ops, uint32_t n, ui
     struct undone undone;
     undone.count = 0;
     undone.rest = GW_OK;
-    uint32_t first = 0, second = 0, i;
-    for (i = 0; i < n; i++) {
-        for (; first < n && first <= i + 2 * DISTANCE; first++)
-            stage1(t, &ops[first], &hints[first % HINTS]);
-        for (; second < n && second <= i + DISTANCE; second++)
-            stage2(t, &ops[second], &hints[second % HINTS]);
+    struct ahead ahead = {0, 0, 0};
+    uint32_t i = 0;
+    for (; i < n; i++) {
+        if (i % (BLOCK / 2) == 0)
+            run_ahead(t, ops, n, hints, i, &ahead);
         struct gw_op *op = &ops[i];
         enum gw_status st = GW_OK;
         if (GW_UNLIKELY(undone.count != 0))
             st = undone_find(&undone, op->hash);
         if (GW_LIKELY(st == GW_OK))
-            st = stage3(t, op, &hints[i % HINTS], &room);
+            st = stage4(t, op, &hints[i % HINTS], &room);
         op->status = (int8_t)st;
         if (GW_LIKELY(st == GW_OK))
             continue;

@@ -14,7 +14,8 @@
 #include "index/base/hash.h"
 #include "index/store_internal.h"
 
-#define SEEN_MAX 64u /* keys of one chain remembered; beyond, the chain is walked again for each   \
+#define SEEN_MAX                                                                                   \
+    64u              /* keys of one chain remembered; beyond, the chain is walked again for each   \
                       */
 #define LOOKAHEAD 4u /* buckets whose records are fetched early */
 
@@ -32,8 +33,7 @@ static bool wanted(const struct gw_slots *slots, uint64_t entry)
     return gw_entry_is_live(entry) && (!slots || gw_slots_has(slots, gw_entry_slot(entry)));
 }
 
-/* ---- one record
- * ---------------------------------------------------------------------------------- */
+/* ---- one record ---- */
 
 /* Makes the scratch hold `bytes`; false: out of memory. */
 static bool scratch_want(struct gw_thread *t, uint64_t bytes)
@@ -86,8 +86,7 @@ static bool view_fill(struct gw_thread *t, struct gw_record *record, struct gw_r
     return false;
 }
 
-/* ---- one chain
- * ----------------------------------------------------------------------------------- */
+/* ---- one chain ---- */
 
 struct seen {
     uint32_t count;
@@ -151,8 +150,7 @@ static bool walk_chain(const struct walk *w, uint64_t entry)
     return true;
 }
 
-/* ---- buckets
- * --------------------------------------------------------------------------------------- */
+/* ---- buckets ---- */
 
 /* Fetches the records of a bucket's own line; the overflow lines are few. */
 static void prefetch_records(const struct walk *w, uint64_t hash)

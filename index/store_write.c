@@ -46,8 +46,7 @@ bool gwi_publish(struct gw_thread *t, _Atomic uint64_t *place, uint64_t entry,
                                                    memory_order_relaxed);
 }
 
-/* ---- room at the tail
- * ---------------------------------------------------------------------------- */
+/* ---- room at the tail ---- */
 
 static void spare_drop(struct gw_thread *t, struct spare *spare)
 {
@@ -73,8 +72,7 @@ static enum gw_status spare_want(struct gw_thread *t, struct spare *spare, uint6
     return st;
 }
 
-/* ---- deciding
- * -------------------------------------------------------------------------------------- */
+/* ---- deciding ---- */
 
 static enum gw_status add_checked(int64_t a, int64_t b, int64_t *sum)
 {
@@ -157,8 +155,7 @@ static enum gw_status decide_found(const struct gw_op *op, uint64_t control, str
     return GW_OK;
 }
 
-/* ---- doing
- * ----------------------------------------------------------------------------------------- */
+/* ---- doing ---- */
 
 static void value_store(struct gw_record *record, uint64_t control, const struct change *change)
 {

@@ -90,7 +90,7 @@ void gw_table_destroy(struct gw_table *table)
     free(table);
 }
 
-/* ---- overflow lines ------------------------------------------------------------------------- */
+/* ---- overflow lines ---- */
 
 static struct gw_bucket *line_at(const struct gw_table *table, uint64_t chunk, uint32_t line)
 {
@@ -161,7 +161,7 @@ static enum gw_status extend(struct gw_table *table, uint64_t hash, struct gw_bu
     return GW_OK;
 }
 
-/* ---- insertion ------------------------------------------------------------------------------ */
+/* ---- insertion ---- */
 
 enum gw_status gwi_table_place(struct gw_table *table, uint64_t hash, uint64_t tag, gw_addr address,
                                _Atomic uint64_t **place, uint64_t *entry)
@@ -266,7 +266,7 @@ enum gw_status gw_table_insert(struct gw_table *table, uint64_t hash, uint64_t t
     return st;
 }
 
-/* ---- positions and numbers ------------------------------------------------------------------- */
+/* ---- positions and numbers ---- */
 
 void gw_table_bucket_range(const struct gw_table *table, uint64_t hash, uint64_t *first,
                            uint64_t *last)

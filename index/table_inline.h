@@ -13,6 +13,9 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #include "index/base/assert.h"
 #include "index/base/memory.h"
@@ -90,19 +93,48 @@ static inline struct gw_bucket *gw_table_next_line(const struct gw_table *table,
     return gwi_chunk_buckets(word) + ((uint64_t)1 << gwi_chunk_bits(word)) + line - 1;
 }
 
+/* Which of the seven words have this tag, one bit each: all are compared before the first branch,
+ * for where in its bucket an entry lies cannot be predicted, and a wrong guess throws away the work
+ * of the neighbours. A hint: callers load the word again, with acquire.
+ * Two vector loads read the line: x86-64 reads each aligned 8-byte lane of them whole, so what is
+ * seen is what relaxed loads could have seen; ThreadSanitizer cannot know that and gets the loop.
+ */
+static inline uint32_t gwi_bucket_matches(struct gw_bucket *bucket, uint64_t tag)
+{
+#if defined(__AVX2__) && !defined(__SANITIZE_THREAD__)
+    __m256i want = _mm256_set1_epi64x((long long)tag);
+    __m256i low = _mm256_load_si256((const __m256i *)(const void *)&bucket->word[0]);
+    __m256i high = _mm256_load_si256((const __m256i *)(const void *)&bucket->word[4]);
+    low = _mm256_cmpeq_epi64(_mm256_srli_epi64(low, GW_ENTRY_TAG_SHIFT), want);
+    high = _mm256_cmpeq_epi64(_mm256_srli_epi64(high, GW_ENTRY_TAG_SHIFT), want);
+    return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
+           ((uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) & 7) << 4;
+#else
+    uint32_t matches = 0;
+    for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
+        uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_relaxed);
+        matches |= (uint32_t)(e >> GW_ENTRY_TAG_SHIFT == tag) << i;
+    }
+    return matches;
+#endif
+}
+
 /* The live entry with this tag in one line: its place, NULL if there is none. At most one exists
  * in a chain (rules 2 and 3 of table.c). */
 static inline _Atomic uint64_t *gw_bucket_find(struct gw_bucket *bucket, uint64_t tag,
                                                uint64_t *entry)
 {
-    for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
+    uint32_t matches = gwi_bucket_matches(bucket, tag);
+    while (matches != 0) { /* more than one: empty words beside an entry with tag 0 */
+        _Atomic uint64_t *place = &bucket->word[__builtin_ctz(matches)];
         /* Acquire: the record comes before the entry that leads to it; pairs with the release CAS
          * in gwi_publish and the confirming CAS in gw_table_insert. */
-        uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_acquire);
-        if (e >> GW_ENTRY_TAG_SHIFT == tag && e != 0) {
+        uint64_t e = atomic_load_explicit(place, memory_order_acquire);
+        if (GW_LIKELY(gw_entry_matches(e, tag))) {
             *entry = e;
-            return &bucket->word[i];
+            return place;
         }
+        matches &= matches - 1;
     }
     return NULL;
 }
