@@ -1,0 +1,268 @@
+/* verbs_cluster.c - status, migrate, scale-out and the job verbs: requests to the coordinator. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cli/admin.h"
+#include "client/cli/flags.h"
+#include "index/base/slots.h"
+#include "index/base/text.h"
+
+#define TIMEOUT_S_MAX 604800u /* a week */
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+static void print_servers(const json_t *servers)
+{
+    printf("%-16s %-6s %-22s %7s %12s %22s %9s\n", "SERVER", "STATE", "ADDRESS", "SLOTS", "KEYS",
+           "MEMORY", "SESSIONS");
+    size_t i;
+    json_t *server;
+    json_array_foreach((json_t *)servers, i, server)
+    {
+        char used[32], total[32], memory[72];
+        gw_format_size(gw_json_number(server, "memory_used"), used, sizeof used);
+        gw_format_size(gw_json_number(server, "memory_total"), total, sizeof total);
+        snprintf(memory, sizeof memory, "%s of %s", used, total);
+        printf("%-16s %-6s %-22s %7" PRIu64 " %12" PRIu64 " %22s %9" PRIu64 "\n",
+               gw_json_text(server, "id"), gw_json_text(server, "state"),
+               gw_json_text(server, "address"), gw_json_number(server, "slots"),
+               gw_json_number(server, "keys"), memory, gw_json_number(server, "sessions"));
+    }
+}
+
+static void print_jobs(const json_t *jobs)
+{
+    printf("%-6s %-10s %-12s %-12s %7s %9s %12s %10s  %s\n", "JOB", "STATE", "FROM", "TO", "SLOTS",
+           "CHUNKS", "MOVED", "PAUSE", "ERROR");
+    size_t i;
+    json_t *job;
+    json_array_foreach((json_t *)jobs, i, job)
+    {
+        char moved[32], chunks[48];
+        gw_format_size(gw_json_number(job, "bytes_moved"), moved, sizeof moved);
+        snprintf(chunks, sizeof chunks, "%" PRIu64 "/%" PRIu64, gw_json_number(job, "chunks_done"),
+                 gw_json_number(job, "chunks"));
+        printf("%-6" PRIu64 " %-10s %-12s %-12s %7" PRIu64 " %9s %12s %7.1f ms  %s\n",
+               gw_json_number(job, "id"), gw_json_text(job, "state"), gw_json_text(job, "from"),
+               gw_json_text(job, "to"), gw_json_number(job, "slot_count"), chunks, moved,
+               (double)gw_json_number(job, "pause_us") / 1000, gw_json_text(job, "error"));
+    }
+}
+
+enum gw_exit gwi_cli_status(struct gw_cli *cli, int argc, char **argv)
+{
+    json_t *answer;
+    enum gw_exit code = gw_flags_parse_counted(cli, NULL, &argc, argv, 0, 0);
+    if (code == GW_EXIT_OK)
+        code = gw_admin_ask(cli, json_pack("{s:s}", "op", "status"), &answer);
+    if (code != GW_EXIT_OK)
+        return code;
+    bool healthy = json_is_true(json_object_get(answer, "healthy"));
+    enum gw_exit health = healthy ? GW_EXIT_OK : GW_EXIT_DEGRADED;
+    if (cli->json) {
+        code = gw_cli_print(cli, answer);
+        return code != GW_EXIT_OK ? code : health;
+    }
+    const json_t *jobs = json_object_get(answer, "jobs");
+    printf("map %" PRIu64 ", cluster %s, %s\n", gw_json_number(answer, "map_version"),
+           gw_json_text(answer, "cluster"), healthy ? "healthy" : "degraded");
+    print_servers(json_object_get(answer, "servers"));
+    if (json_array_size(jobs) > 0) {
+        putchar('\n');
+        print_jobs(jobs);
+    }
+    json_decref(answer);
+    code = gw_cli_flush(cli);
+    return code != GW_EXIT_OK ? code : health;
+}
+
+/* ---- migrate, scale-out --------------------------------------------------------------------- */
+
+enum gw_exit gwi_cli_migrate(struct gw_cli *cli, int argc, char **argv)
+{
+    const char *slots = NULL, *from = NULL, *to = NULL;
+    bool wait = false;
+    uint64_t timeout_s = 0;
+    const struct gw_flag flags[] = {
+        {"--slots", GW_FLAG_TEXT, &slots, 0, 0},
+        {"--from", GW_FLAG_TEXT, &from, 0, 0},
+        {"--to", GW_FLAG_TEXT, &to, 0, 0},
+        {"--wait", GW_FLAG_SWITCH, &wait, 0, 0},
+        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, TIMEOUT_S_MAX},
+        {0},
+    };
+    enum gw_exit code = gw_flags_parse_counted(cli, flags, &argc, argv, 0, 0);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (!slots || !from || !to)
+        return gw_cli_fail_usage(cli, "%s is missing",
+                                 !slots  ? "--slots"
+                                 : !from ? "--from"
+                                         : "--to");
+    struct gw_slots set;
+    char why[160];
+    if (gw_slots_parse(slots, &set, why, sizeof why) != GW_OK)
+        return gw_cli_fail_usage(cli, "--slots: %s", why);
+
+    json_t *request =
+        json_pack("{s:s, s:s, s:s, s:s}", "op", "migrate", "slots", slots, "from", from, "to", to);
+    json_t *answer, *jobs;
+    if (!request)
+        return gw_cli_fail_usage(cli, "--from, --to: a server's id is printable text");
+    code = gw_admin_ask(cli, request, &answer);
+    if (code != GW_EXIT_OK)
+        return code;
+    uint64_t id = gw_json_number(answer, "job");
+    if (!wait && cli->json)
+        return gw_cli_print(cli, answer);
+    json_decref(answer);
+    if (!cli->json)
+        printf("%" PRIu64 "\n", id);
+    code = gw_cli_flush(cli);
+    if (!wait || code != GW_EXIT_OK)
+        return code;
+    code = gw_admin_wait(cli, &id, 1, timeout_s, &jobs);
+    if (!jobs)
+        return code;
+    code = gw_admin_end_said(cli, code, jobs, json_pack("{s:O}", "job", json_array_get(jobs, 0)));
+    json_decref(jobs);
+    return code;
+}
+
+enum gw_exit gwi_cli_scale_out(struct gw_cli *cli, int argc, char **argv)
+{
+    const char *to = NULL;
+    bool wait = false;
+    uint64_t timeout_s = 0;
+    const struct gw_flag flags[] = {
+        {"--to", GW_FLAG_TEXT, &to, 0, 0},
+        {"--wait", GW_FLAG_SWITCH, &wait, 0, 0},
+        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, TIMEOUT_S_MAX},
+        {0},
+    };
+    enum gw_exit code = gw_flags_parse_counted(cli, flags, &argc, argv, 0, 0);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (!to)
+        return gw_cli_fail_usage(cli, "--to is missing");
+    json_t *answer, *jobs, *request = json_pack("{s:s, s:s}", "op", "scale-out", "to", to);
+    if (!request)
+        return gw_cli_fail_usage(cli, "--to: a server's id is printable text");
+    code = gw_admin_ask(cli, request, &answer);
+    if (code != GW_EXIT_OK)
+        return code;
+    const json_t *list = json_object_get(answer, "jobs");
+    size_t count = json_array_size(list);
+    uint64_t *ids = calloc(count + 1, sizeof *ids);
+    if (!ids) {
+        json_decref(answer);
+        return gw_cli_fail_status(cli, GW_E_NOMEM, "scale-out");
+    }
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = (uint64_t)json_integer_value(json_array_get(list, i));
+        if (!cli->json)
+            printf("%" PRIu64 "\n", ids[i]);
+    }
+    code = gw_cli_flush(cli);
+    if (!wait && cli->json) {
+        code = gw_cli_print(cli, json_incref(answer));
+    } else if (wait && code == GW_EXIT_OK) {
+        code = gw_admin_wait(cli, ids, count, timeout_s, &jobs);
+        if (jobs)
+            code = gw_admin_end_said(cli, code, jobs, json_pack("{s:O}", "jobs", jobs));
+        json_decref(jobs);
+    }
+    free(ids);
+    json_decref(answer);
+    return code;
+}
+
+/* ---- job ------------------------------------------------------------------------------------ */
+
+enum gw_exit gwi_cli_job_list(struct gw_cli *cli, int argc, char **argv)
+{
+    json_t *answer;
+    enum gw_exit code = gw_flags_parse_counted(cli, NULL, &argc, argv, 0, 0);
+    if (code == GW_EXIT_OK)
+        code = gw_admin_ask(cli, json_pack("{s:s}", "op", "job-list"), &answer);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (cli->json)
+        return gw_cli_print(cli, answer);
+    print_jobs(json_object_get(answer, "jobs"));
+    json_decref(answer);
+    return gw_cli_flush(cli);
+}
+
+static enum gw_exit parse_id(struct gw_cli *cli, const struct gw_flag *flags, int *argc,
+                             char **argv, uint64_t *id)
+{
+    enum gw_exit code = gw_flags_parse_counted(cli, flags, argc, argv, 1, 1);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (gw_parse_u64(argv[0], 1, INT64_MAX, id) != GW_OK)
+        return gw_cli_fail_usage(cli, "ID: '%s' is not a job's number (1 or more)", argv[0]);
+    return GW_EXIT_OK;
+}
+
+static void print_job(const json_t *job)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)job, key, value)
+    {
+        if (json_is_string(value))
+            printf("%-15s %s\n", key, json_string_value(value));
+        else
+            printf("%-15s %" PRIu64 "\n", key, gw_json_number(job, key));
+    }
+}
+
+/* job-show and job-cancel: one request with an id, which is answered with the job. */
+static enum gw_exit ask_about(struct gw_cli *cli, const char *op, int argc, char **argv)
+{
+    uint64_t id;
+    json_t *answer;
+    enum gw_exit code = parse_id(cli, NULL, &argc, argv, &id);
+    if (code == GW_EXIT_OK)
+        code = gw_admin_ask(cli, json_pack("{s:s, s:I}", "op", op, "id", (json_int_t)id), &answer);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (cli->json)
+        return gw_cli_print(cli, answer);
+    print_job(json_object_get(answer, "job"));
+    json_decref(answer);
+    return gw_cli_flush(cli);
+}
+
+enum gw_exit gwi_cli_job_show(struct gw_cli *cli, int argc, char **argv)
+{
+    return ask_about(cli, "job-show", argc, argv);
+}
+
+enum gw_exit gwi_cli_job_cancel(struct gw_cli *cli, int argc, char **argv)
+{
+    return ask_about(cli, "job-cancel", argc, argv);
+}
+
+enum gw_exit gwi_cli_job_watch(struct gw_cli *cli, int argc, char **argv)
+{
+    uint64_t id, timeout_s = 0;
+    json_t *jobs;
+    const struct gw_flag flags[] = {
+        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, TIMEOUT_S_MAX},
+        {0},
+    };
+    enum gw_exit code = parse_id(cli, flags, &argc, argv, &id);
+    if (code == GW_EXIT_OK) {
+        code = gw_admin_wait(cli, &id, 1, timeout_s, &jobs);
+        if (!jobs)
+            return code;
+        code =
+            gw_admin_end_said(cli, code, jobs, json_pack("{s:O}", "job", json_array_get(jobs, 0)));
+        json_decref(jobs);
+    }
+    return code;
+}
