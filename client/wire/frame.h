@@ -28,7 +28,7 @@
     /* client and server */                                                                        \
     X(GW_KIND_BATCH, 0x10, "batch")           /* ops.h */                                          \
     X(GW_KIND_REPLY, 0x11, "reply")           /* one reply per op, in order */                     \
-    X(GW_KIND_REFUSAL, 0x12, "refusal")       /* of a batch: u8 status, newest map */              \
+    X(GW_KIND_REFUSAL, 0x12, "refusal")       /* of a batch: u8 status, u8[7] zero, map */         \
     X(GW_KIND_COMPLETION, 0x13, "completion") /* replies to pending ops, each with its serial */   \
     X(GW_KIND_SCAN, 0x14, "scan")             /* scan.h */                                         \
     X(GW_KIND_SCAN_REPLY, 0x15, "scan_reply")                                                      \
