@@ -27,7 +27,7 @@ struct gw_incoming {
     struct gwi_incoming *inner;
 };
 
-/* *slots is copied. GW_E_INVALID: chunk_bits; GW_E_NOMEM. */
+/* *slots is copied. GW_E_INVALID: chunk_bits not in 1..GW_CHUNK_BITS_MAX; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gw_incoming_create(uint64_t job, const struct gw_slots *slots,
                                               uint8_t chunk_bits, uint64_t attempt,
                                               struct gw_incoming **out);

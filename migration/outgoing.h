@@ -18,14 +18,14 @@
 
 struct gw_outgoing;
 
-/* *slots is copied. GW_E_INVALID: chunk_bits above GW_CHUNK_BITS_MAX; GW_E_NOMEM. */
+/* *slots is copied. GW_E_INVALID: chunk_bits not in 1..GW_CHUNK_BITS_MAX; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slots *slots,
                                               uint8_t chunk_bits, uint64_t attempt,
                                               uint32_t dispatchers, struct gw_outgoing **out);
 void gw_outgoing_destroy(struct gw_outgoing *out); /* requires: no dispatcher uses it */
 
 /* A frame of this size holds any record of the store; smaller ones serve while records fit. */
-size_t gw_outgoing_frame_bytes_max(const struct gw_thread *thread, const struct gw_store *store);
+size_t gw_outgoing_frame_bytes_max(const struct gw_store *store);
 
 /* Makes at most one CHUNK frame in room (8-byte aligned or not), looking at no more than
  * buckets_max buckets, and goes on there next time.

@@ -3,7 +3,7 @@
  *
  * A chunk is all hashes with the same top `chunk_bits` bits, fixed when the job starts, whatever
  * the tables' sizes (MIGRATION R21). An attempt is one sending of a job by its source: raised
- * whenever it starts sending over; its upper 48 bits come from the source's incarnation, so that
+ * whenever it starts sending over; its upper 40 bits come from the source's incarnation, so that
  * what a dead process left behind in a connection is recognised, too (R12). Values; any thread.
  * Layer: migration. */
 #ifndef GW_MIGRATION_RANGE_H
@@ -20,8 +20,6 @@ enum gw_range_state {
     GW_RANGE_LEAVING,     /* source: given away, its records frozen and still there for pulls */
 };
 
-#define GW_CHUNK_BITS_MAX 12u
-
 static inline uint32_t gw_chunk_of(uint64_t hash, uint8_t chunk_bits)
 {
     return (uint32_t)((hash >> 1) >> (63 - chunk_bits)); /* two shifts: chunk_bits may be 0 */
@@ -35,7 +33,7 @@ static inline uint64_t gw_chunk_last(uint32_t chunk, uint8_t chunk_bits)
     return gw_chunk_first(chunk, chunk_bits) | (UINT64_MAX >> chunk_bits);
 }
 
-#define GW_ATTEMPT_BITS 16u
+#define GW_ATTEMPT_BITS 24u
 static inline uint64_t gw_attempt_first(uint64_t incarnation)
 {
     return incarnation << GW_ATTEMPT_BITS | 1;

@@ -95,9 +95,8 @@ struct gw_target_actions {
     struct gw_target_action action[GW_TARGET_ACTIONS_MAX];
 };
 
-/* incarnation: of this server's process. *slots: the job's. GW_E_INVALID: empty slots or chunk_bits
- * out of range; GW_E_NOMEM. From a JOB whose PREPARE has not come chunk_bits is unknown: 0, the
- * PREPARE's counts. */
+/* incarnation: of this server's process. *slots: the job's, copied. GW_E_INVALID: no slots;
+ * GW_E_NOMEM. The chunk bits come with the PREPARE. */
 GW_MUST_USE enum gw_status gw_target_create(uint64_t job, const struct gw_slots *slots,
                                             uint64_t incarnation, struct gw_target **out);
 void gw_target_destroy(struct gw_target *target); /* NULL is ignored */

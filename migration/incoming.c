@@ -1,0 +1,345 @@
+/* incoming.c - inserting what arrives, and knowing when a chunk is complete.
+ *
+ * Rules:
+ *  1. A chunk's frames come on one connection, in order, so the number of the next frame wanted is
+ *     all the book that is kept. It belongs to an attempt; the first frame of another attempt
+ *     starts it anew.
+ *  2. A frame is counted when all of it is inserted. One that has to be offered again is inserted
+ *     again from its start: what is there already answers EXISTS, a tombstone as well.
+ *  3. The completeness bit is set with release after the last insertion; the look-ups of others
+ *     come behind an acquire load of it (MIGRATION R10).
+ *  4. A chunk's book is under a lock, one of a few: it is taken once a frame, by two dispatchers
+ *     only if an old connection and a new one deliver the same chunk at the same time. Insertion
+ *     runs under it, so that of two such frames one finds the other's done. */
+#include "migration/incoming.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "migration/frame_internal.h"
+
+#define GROUP              64u
+#define TRIES_MAX          16u /* of records that are busy; then the frame waits a turn */
+#define LOCKS              256u
+#define RECORD_BYTES_LEAST 13u /* twelve and a key of one byte */
+
+struct book {
+    uint64_t attempt; /* 0: no frame yet */
+    uint32_t next;    /* number of the frame wanted */
+};
+
+struct gwi_incoming {
+    struct gw_slots slots;
+    uint32_t chunks;
+    _Atomic uint64_t attempt;
+    _Atomic uint32_t chunks_done;
+    /* Relaxed: numbers for people. */
+    _Atomic uint64_t bytes, records, pulled, blocked;
+    struct book *book;
+    pthread_mutex_t lock[LOCKS];
+};
+
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static void locks_init(struct gwi_incoming *inner)
+{
+    for (uint32_t i = 0; i < LOCKS; i++)
+        pthread_mutex_init(&inner->lock[i], NULL);
+}
+
+enum gw_status gw_incoming_create(uint64_t job, const struct gw_slots *slots, uint8_t chunk_bits,
+                                  uint64_t attempt, struct gw_incoming **out)
+{
+    if (chunk_bits == 0 || chunk_bits > GW_CHUNK_BITS_MAX)
+        return GW_E_INVALID;
+    uint32_t chunks = 1u << chunk_bits;
+    struct gw_incoming *in = calloc(1, sizeof *in);
+    struct gwi_incoming *inner = calloc(1, sizeof *inner);
+    _Atomic uint64_t *complete = calloc((chunks + 63) / 64, sizeof *complete);
+    struct book *book = calloc(chunks, sizeof *book);
+    if (!in || !inner || !complete || !book) {
+        free(in);
+        free(inner);
+        free(complete);
+        free(book);
+        return GW_E_NOMEM;
+    }
+    inner->slots = *slots;
+    inner->chunks = chunks;
+    inner->book = book;
+    atomic_init(&inner->attempt, attempt);
+    locks_init(inner);
+    in->job = job;
+    in->chunk_bits = chunk_bits;
+    in->complete = complete;
+    in->inner = inner;
+    *out = in;
+    return GW_OK;
+}
+
+void gw_incoming_destroy(struct gw_incoming *in)
+{
+    if (!in)
+        return;
+    for (uint32_t i = 0; i < LOCKS; i++)
+        pthread_mutex_destroy(&in->inner->lock[i]);
+    free(in->inner->book);
+    free(in->inner);
+    free(in->complete);
+    free(in);
+}
+
+void gw_incoming_restart(struct gw_incoming *in, uint64_t attempt)
+{
+    /* Relaxed: it only tells frames apart; the books are under their locks. */
+    atomic_store_explicit(&in->inner->attempt, attempt, memory_order_relaxed);
+}
+
+uint64_t gw_incoming_attempt(const struct gw_incoming *in)
+{
+    return atomic_load_explicit(&in->inner->attempt, memory_order_relaxed);
+}
+
+bool gw_incoming_done(const struct gw_incoming *in)
+{
+    return atomic_load_explicit(&in->inner->chunks_done, memory_order_acquire) == in->inner->chunks;
+}
+
+static bool chunk_complete(const struct gw_incoming *in, uint32_t chunk)
+{
+    return gw_incoming_complete(in, gw_chunk_first(chunk, in->chunk_bits));
+}
+
+/* ---- inserting ----------------------------------------------------------------------------- */
+
+static void op_of_record(struct gw_op *op, const struct gw_peer_record *record,
+                         const struct gw_store *store)
+{
+    memset(op, 0, sizeof *op);
+    op->verb = GW_VERB_ARRIVE;
+    op->key = record->key;
+    op->key_bytes = record->key_bytes;
+    op->expected_version = record->version;
+    if (record->tombstone) {
+        op->flags = GW_OP_TOMBSTONE;
+    } else if (record->kind == GW_KIND_COUNTER) {
+        op->flags = GW_OP_COUNTER;
+        op->number = record->number;
+    } else {
+        op->value = record->value;
+        op->value_bytes = record->value_bytes;
+    }
+    gw_store_hash(store, op);
+}
+
+/* Inserts all of ops, trying busy ones again; reorders them. GW_WOULD_BLOCK, GW_E_TOO_LARGE. */
+static enum gw_status insert(struct gw_thread *thread, struct gw_op *ops, uint32_t n)
+{
+    enum gw_status worst = GW_OK;
+    for (uint32_t tries = 0; n > 0; tries++) {
+        if (tries == TRIES_MAX)
+            return GW_WOULD_BLOCK;
+        size_t used;
+        gw_store_execute(thread, ops, n, NULL, 0, &used);
+        uint32_t busy = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            enum gw_status st = (enum gw_status)ops[i].status;
+            if (st == GW_RETRY)
+                ops[busy++] = ops[i];
+            else if (st == GW_E_FULL)
+                worst = GW_WOULD_BLOCK;
+            else if (st != GW_OK && st != GW_EXISTS)
+                return st;
+        }
+        n = busy;
+    }
+    return worst;
+}
+
+static enum gw_status insert_all(struct gw_incoming *in, struct gw_thread *thread,
+                                 const struct gw_store *store, uint32_t chunk, uint32_t count,
+                                 struct gw_reader *r)
+{
+    struct gw_op ops[GROUP];
+    for (uint32_t done = 0; done < count;) {
+        uint32_t n = 0;
+        for (; n < GROUP && done + n < count; n++) {
+            struct gw_peer_record record;
+            if (!gw_peer_record_decode(r, &record))
+                return GW_E_PROTOCOL;
+            op_of_record(&ops[n], &record, store);
+            if (!gw_slots_has(&in->inner->slots, ops[n].slot) ||
+                gw_chunk_of(ops[n].hash, in->chunk_bits) != chunk)
+                return GW_E_PROTOCOL;
+        }
+        enum gw_status st = insert(thread, ops, n);
+        if (st != GW_OK)
+            return st;
+        done += n;
+    }
+    return r->bad || gw_reader_left(r) != 0 ? GW_E_PROTOCOL : GW_OK;
+}
+
+/* ---- frames -------------------------------------------------------------------------------- */
+
+/* True: it was the last chunk. */
+static bool complete(struct gw_incoming *in, uint32_t chunk)
+{
+    /* Release: rule 3. */
+    atomic_fetch_or_explicit(&in->complete[chunk / 64], (uint64_t)1 << (chunk & 63),
+                             memory_order_release);
+    /* Acq_rel: who counts the last one has every chunk's records behind it. */
+    return atomic_fetch_add_explicit(&in->inner->chunks_done, 1, memory_order_acq_rel) + 1 ==
+           in->inner->chunks;
+}
+
+/* Requires: the chunk's lock. */
+static enum gw_status chunk_frame(struct gw_incoming *in, struct gw_thread *thread,
+                                  const struct gw_store *store, const struct gw_frame *f,
+                                  struct gw_reader *body, struct gw_incoming_result *result)
+{
+    struct book *book = &in->inner->book[result->chunk];
+    uint32_t number = (uint32_t)f->sequence;
+    bool last = f->flags & GW_CHUNK_LAST;
+    if (f->view != gw_incoming_attempt(in))
+        return GW_OK; /* of another attempt: whoever sent it sends over (R12) */
+    if (chunk_complete(in, result->chunk)) {
+        /* Told at once, so that the rest need not come. */
+        result->ack_due = last || number == 0;
+        return GW_OK;
+    }
+    if (book->attempt != f->view)
+        *book = (struct book){.attempt = f->view};
+    if (number != book->next)
+        return number < book->next ? GW_OK : GW_E_PROTOCOL;
+    enum gw_status st = insert_all(in, thread, store, result->chunk, f->count, body);
+    if (st != GW_OK)
+        return st;
+    book->next++;
+    add(&in->inner->bytes, f->bytes);
+    add(&in->inner->records, f->count);
+    if (last) {
+        result->completed_all = complete(in, result->chunk);
+        result->ack_due = true;
+    }
+    return GW_OK;
+}
+
+enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_thread *thread,
+                                 const struct gw_store *store, const struct gw_frame *f,
+                                 struct gw_reader body, struct gw_incoming_result *result)
+{
+    *result = (struct gw_incoming_result){.chunk = (uint32_t)(f->sequence >> 32)};
+    if (result->chunk >= in->inner->chunks || !gw_frame_count_plausible(f, RECORD_BYTES_LEAST))
+        return GW_E_PROTOCOL;
+    pthread_mutex_t *lock = &in->inner->lock[result->chunk % LOCKS];
+    pthread_mutex_lock(lock);
+    enum gw_status st = chunk_frame(in, thread, store, f, &body, result);
+    pthread_mutex_unlock(lock);
+    if (st == GW_WOULD_BLOCK)
+        add(&in->inner->blocked, 1);
+    return st;
+}
+
+size_t gw_incoming_ack(const struct gw_incoming *in, uint32_t chunk, uint8_t *room,
+                       size_t room_bytes)
+{
+    struct gw_writer w = gwi_frame_start(room, room_bytes);
+    return gwi_frame_finish(&w, (struct gw_frame){
+                                    .kind = GW_KIND_CHUNK_ACK,
+                                    .session = in->job,
+                                    .sequence = (uint64_t)chunk << 32,
+                                    .view = gw_incoming_attempt(in),
+                                });
+}
+
+/* ---- pulls --------------------------------------------------------------------------------- */
+
+size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence,
+                        const struct gw_pull_key *keys, uint32_t n, uint8_t *room,
+                        size_t room_bytes)
+{
+    struct gw_writer w = gwi_frame_start(room, room_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        gw_write16(&w, keys[i].key_bytes);
+        gw_write_bytes(&w, keys[i].key, keys[i].key_bytes);
+    }
+    return gwi_frame_finish(&w, (struct gw_frame){
+                                    .kind = GW_KIND_PULL,
+                                    .count = n,
+                                    .session = in->job,
+                                    .sequence = sequence,
+                                    .view = gw_incoming_attempt(in),
+                                });
+}
+
+/* One pulled record; GW_E_PROTOCOL: not of this range. */
+static enum gw_status insert_pulled(struct gw_incoming *in, struct gw_thread *thread,
+                                    const struct gw_store *store, struct gw_reader *r)
+{
+    struct gw_peer_record record;
+    if (!gw_peer_record_decode(r, &record))
+        return GW_E_PROTOCOL;
+    struct gw_op op;
+    op_of_record(&op, &record, store);
+    if (!gw_slots_has(&in->inner->slots, op.slot))
+        return GW_E_PROTOCOL;
+    /* Complete: the answer comes too late, what counts is in the index (R12). */
+    if (gw_incoming_complete(in, op.hash))
+        return GW_OK;
+    enum gw_status st = insert(thread, &op, 1);
+    if (st == GW_WOULD_BLOCK)
+        return op.status == GW_E_FULL ? GW_E_FULL : GW_RETRY;
+    add(&in->inner->pulled, st == GW_OK);
+    return st;
+}
+
+enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread *thread,
+                                       const struct gw_store *store, const struct gw_frame *f,
+                                       struct gw_reader body, uint32_t n, gw_pull_cb fn, void *ctx)
+{
+    if (f->count != n)
+        return GW_E_PROTOCOL;
+    if (!gw_attempt_same_life(f->view, gw_incoming_attempt(in)))
+        return GW_RETRY;
+    for (uint32_t i = 0; i < n; i++) {
+        enum gw_status st;
+        switch (gw_read8(&body)) {
+        case 0:
+            st = body.bad ? GW_E_PROTOCOL : GW_NOT_FOUND;
+            break;
+        case 1:
+            st = insert_pulled(in, thread, store, &body);
+            break;
+        case 2:
+            st = GW_RETRY;
+            break;
+        default:
+            st = GW_E_PROTOCOL;
+            break;
+        }
+        if (st == GW_E_PROTOCOL)
+            return st;
+        fn(ctx, i, st);
+    }
+    add(&in->inner->bytes, f->bytes);
+    return gw_reader_left(&body) != 0 ? GW_E_PROTOCOL : GW_OK;
+}
+
+void gw_incoming_progress(const struct gw_incoming *in, struct gw_incoming_progress *progress)
+{
+    const struct gwi_incoming *inner = in->inner;
+    *progress = (struct gw_incoming_progress){
+        .bytes = atomic_load_explicit(&inner->bytes, memory_order_relaxed),
+        .records = atomic_load_explicit(&inner->records, memory_order_relaxed),
+        .chunks_done = atomic_load_explicit(&inner->chunks_done, memory_order_relaxed),
+        .chunks = inner->chunks,
+        .pulled = atomic_load_explicit(&inner->pulled, memory_order_relaxed),
+        .blocked = atomic_load_explicit(&inner->blocked, memory_order_relaxed),
+    };
+}

@@ -1,0 +1,304 @@
+/* outgoing.c - claiming, walking and acknowledging the chunks of an outgoing job.
+ *
+ * A chunk's word: 63-32 low half of the attempt in which it was claimed or acknowledged, 7-0 state.
+ * It is free if its attempt is not the current one and it is not acknowledged, so that a restart is
+ * one store and no pass over the chunks.
+ *
+ * Rules:
+ *  1. A chunk is claimed by CAS, once an attempt. What its claimer does afterwards under an older
+ *     attempt than the current one changes no word (CAS) and its frames are dropped by the target.
+ *  2. An ack counts only in the attempt that is current, and only if no restart from scratch came
+ *     behind it: `acked` carries the attempt from which on acks count.
+ *  3. The cursor moves by whole buckets; what of a bucket went out before a frame was full is
+ *     remembered as a number of records. That is exact because the range is frozen and a table is
+ *     not split where it is walked (MIGRATION R5, R21).
+ * Chunk words are relaxed: they only divide the work. The records themselves were published to
+ * every dispatcher by the index; frames travel by the network. */
+#include "migration/outgoing.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "migration/frame_internal.h"
+#include "migration/outgoing_internal.h"
+
+enum chunk_state { CHUNK_FREE = 0, CHUNK_CLAIMED, CHUNK_SENT, CHUNK_ACKED };
+
+static uint64_t word_make(uint64_t attempt, enum chunk_state state)
+{
+    return attempt << 32 | state;
+}
+static enum chunk_state word_state(uint64_t word)
+{
+    return (enum chunk_state)(word & 0xff);
+}
+static uint32_t word_attempt(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+
+static uint64_t load(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+static uint64_t current(const struct gw_outgoing *o)
+{
+    return atomic_load_explicit(&o->attempt, memory_order_acquire);
+}
+static bool swap(_Atomic uint64_t *word, uint64_t *seen, uint64_t next)
+{
+    return atomic_compare_exchange_strong_explicit(word, seen, next, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+static void count(_Atomic uint64_t *counter, uint64_t n) /* single writer */
+{
+    atomic_store_explicit(counter, load(counter) + n, memory_order_relaxed);
+}
+
+enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slots *slots, uint8_t chunk_bits,
+                                  uint64_t attempt, uint32_t dispatchers, struct gw_outgoing **out)
+{
+    if (chunk_bits == 0 || chunk_bits > GW_CHUNK_BITS_MAX || dispatchers == 0)
+        return GW_E_INVALID;
+    struct gw_outgoing *o = aligned_alloc(GW_CACHE_LINE, sizeof *o);
+    if (!o)
+        return GW_E_NOMEM;
+    memset(o, 0, sizeof *o);
+    o->job = job;
+    o->slots = *slots;
+    o->chunk_bits = chunk_bits;
+    o->chunks = 1u << chunk_bits;
+    o->dispatchers = dispatchers;
+    atomic_init(&o->attempt, attempt);
+    atomic_init(&o->acked, attempt << 32);
+    atomic_init(&o->exhausted, (uint32_t)attempt - 1);
+    o->word = calloc(o->chunks, sizeof *o->word);
+    o->hand = aligned_alloc(GW_CACHE_LINE, dispatchers * sizeof *o->hand);
+    if (!o->word || !o->hand || gw_unlinker_create(slots, dispatchers, &o->unlinker) != GW_OK) {
+        gw_outgoing_destroy(o);
+        return GW_E_NOMEM;
+    }
+    memset(o->hand, 0, dispatchers * sizeof *o->hand);
+    for (uint32_t i = 0; i < o->chunks; i++)
+        atomic_init(&o->word[i], word_make(attempt - 1, CHUNK_FREE));
+    *out = o;
+    return GW_OK;
+}
+
+void gw_outgoing_destroy(struct gw_outgoing *out)
+{
+    if (!out)
+        return;
+    gw_unlinker_destroy(out->unlinker);
+    free(out->hand);
+    free(out->word);
+    free(out);
+}
+
+size_t gw_outgoing_frame_bytes_max(const struct gw_store *store)
+{
+    return GW_FRAME_HEADER + 64 + gw_store_record_bytes_max(store);
+}
+
+/* ---- acks and restarts --------------------------------------------------------------------- */
+
+static bool acked_counts(const struct gw_outgoing *o, uint64_t word)
+{
+    return word_state(word) == CHUNK_ACKED &&
+           (int32_t)(word_attempt(word) - (uint32_t)(load(&o->acked) >> 32)) >= 0;
+}
+
+bool gw_outgoing_acked(struct gw_outgoing *o, uint32_t chunk, uint64_t attempt)
+{
+    if (chunk >= o->chunks || current(o) != attempt)
+        return false;
+    uint64_t word = load(&o->word[chunk]);
+    do {
+        if (acked_counts(o, word) || word_attempt(word) != (uint32_t)attempt)
+            return acked_counts(o, word); /* again, or a claim of a later attempt */
+    } while (!swap(&o->word[chunk], &word, word_make(attempt, CHUNK_ACKED)));
+    uint64_t acked = load(&o->acked);
+    do {
+        if ((int32_t)((uint32_t)attempt - (uint32_t)(acked >> 32)) < 0)
+            return false; /* rule 2 */
+    } while (!swap(&o->acked, &acked, acked + 1));
+    return true;
+}
+
+void gw_outgoing_restart(struct gw_outgoing *o, uint64_t attempt, bool from_scratch)
+{
+    GW_ASSERT(attempt > current(o));
+    if (from_scratch)
+        atomic_store_explicit(&o->acked, attempt << 32, memory_order_relaxed);
+    atomic_store_explicit(&o->next, 0, memory_order_relaxed);
+    /* Release: who sees the attempt sees from when on acks count; pairs with current(). */
+    atomic_store_explicit(&o->attempt, attempt, memory_order_release);
+}
+
+bool gw_outgoing_done(const struct gw_outgoing *o)
+{
+    return (uint32_t)load(&o->acked) == o->chunks;
+}
+
+uint64_t gw_outgoing_attempt(const struct gw_outgoing *o)
+{
+    return current(o);
+}
+
+/* ---- walking ------------------------------------------------------------------------------- */
+
+static bool claim(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t attempt)
+{
+    if (atomic_load_explicit(&o->exhausted, memory_order_relaxed) == (uint32_t)attempt)
+        return false;
+    uint32_t start = atomic_load_explicit(&o->next, memory_order_relaxed);
+    for (uint32_t i = 0; i < o->chunks; i++) {
+        uint32_t chunk = (start + i) & (o->chunks - 1);
+        uint64_t word = load(&o->word[chunk]);
+        /* Claimed in this attempt or, if we are late, in a later one. */
+        if ((int32_t)(word_attempt(word) - (uint32_t)attempt) >= 0 || acked_counts(o, word) ||
+            !swap(&o->word[chunk], &word, word_make(attempt, CHUNK_CLAIMED)))
+            continue;
+        atomic_store_explicit(&o->next, chunk + 1, memory_order_relaxed);
+        hand->active = true;
+        hand->attempt = attempt;
+        hand->chunk = chunk;
+        hand->frame = 0;
+        hand->skip = 0;
+        hand->cursor = (struct gw_cursor){.hash = gw_chunk_first(chunk, o->chunk_bits)};
+        return true;
+    }
+    atomic_store_explicit(&o->exhausted, (uint32_t)attempt, memory_order_relaxed);
+    return false;
+}
+
+struct fill {
+    struct gw_writer w;
+    uint32_t skip, visited; /* of the bucket at the cursor */
+    uint32_t count;
+    bool full;
+};
+
+static bool fill_record(void *ctx, const struct gw_record_view *view)
+{
+    struct fill *fill = ctx;
+    if (fill->visited < fill->skip) {
+        fill->visited++;
+        return true;
+    }
+    struct gw_peer_record record = {
+        .key = view->key,
+        .key_bytes = view->key_bytes,
+        .version = view->version,
+        .tombstone = view->tombstone,
+        .kind = view->tombstone ? GW_KIND_BYTES : view->kind,
+        .value = view->value,
+        .value_bytes = view->value_bytes,
+        .number = view->number,
+    };
+    if (gw_peer_record_bytes(&record) > gw_writer_left(&fill->w)) {
+        fill->full = true;
+        return false;
+    }
+    gw_peer_record_encode(&record, &fill->w);
+    fill->visited++;
+    fill->count++;
+    return true;
+}
+
+/* One bucket; false: the frame is full or the bucket is busy. */
+static bool fill_bucket(struct gw_outgoing *o, struct gwi_hand *hand, struct gw_thread *thread,
+                        struct fill *fill)
+{
+    uint64_t before = hand->cursor.hash;
+    fill->skip = hand->skip;
+    fill->visited = 0;
+    gw_store_walk(thread, &hand->cursor, gw_chunk_last(hand->chunk, o->chunk_bits), &o->slots, true,
+                  1, fill_record, fill);
+    bool passed = hand->cursor.done || hand->cursor.hash != before;
+    hand->skip = passed ? 0 : fill->visited;
+    return passed;
+}
+
+static void hand_check(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t attempt)
+{
+    /* The target may acknowledge a chunk before its last frame: it was complete already. */
+    if (hand->active && (hand->attempt != attempt || acked_counts(o, load(&o->word[hand->chunk]))))
+        hand->active = false;
+}
+
+enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
+                                struct gw_thread *thread, uint8_t *room, size_t room_bytes,
+                                uint32_t buckets_max, size_t *used)
+{
+    GW_ASSERT(dispatcher < o->dispatchers);
+    struct gwi_hand *hand = &o->hand[dispatcher];
+    uint64_t attempt = current(o);
+    *used = 0;
+    hand_check(o, hand, attempt);
+    if (!hand->active && !claim(o, hand, attempt))
+        return GW_END;
+
+    struct fill fill = {.w = gwi_frame_start(room, room_bytes)};
+    for (uint32_t n = 0; n < buckets_max && !hand->cursor.done; n++)
+        if (!fill_bucket(o, hand, thread, &fill))
+            break;
+    bool last = hand->cursor.done;
+    if (fill.w.bad || (fill.full && fill.count == 0))
+        return GW_E_TOO_LARGE;
+    if (fill.count == 0 && !last)
+        return GW_OK;
+    *used = gwi_frame_finish(&fill.w, (struct gw_frame){
+                                          .kind = GW_KIND_CHUNK,
+                                          .flags = last ? GW_CHUNK_LAST : 0,
+                                          .count = fill.count,
+                                          .session = o->job,
+                                          .sequence = (uint64_t)hand->chunk << 32 | hand->frame,
+                                          .view = attempt,
+                                      });
+    hand->frame++;
+    count(&hand->records, fill.count);
+    count(&hand->bytes, *used);
+    if (last) {
+        uint64_t word = word_make(attempt, CHUNK_CLAIMED);
+        (void)swap(&o->word[hand->chunk], &word, word_make(attempt, CHUNK_SENT)); /* rule 1 */
+        hand->active = false;
+    }
+    return GW_OK;
+}
+
+/* ---- closing ------------------------------------------------------------------------------- */
+
+void gw_outgoing_unlink_begin(struct gw_outgoing *o)
+{
+    /* Release: pairs with the acquire before a pull's look-up. It is a courtesy only: the target
+     * has every chunk by now and looks before it believes an "absent" (R10). */
+    atomic_store_explicit(&o->closing, true, memory_order_release);
+}
+
+enum gw_status gw_outgoing_unlink(struct gw_outgoing *o, uint32_t dispatcher,
+                                  struct gw_thread *thread, uint32_t buckets_max)
+{
+    GW_ASSERT(atomic_load_explicit(&o->closing, memory_order_acquire));
+    return gw_unlinker_step(o->unlinker, dispatcher, thread, buckets_max);
+}
+
+bool gw_outgoing_unlinked(const struct gw_outgoing *o)
+{
+    return gw_unlinker_done(o->unlinker);
+}
+
+void gw_outgoing_progress(const struct gw_outgoing *o, struct gw_outgoing_progress *progress)
+{
+    *progress = (struct gw_outgoing_progress){
+        .bytes = load(&o->pull_bytes),
+        .records = load(&o->pull_records),
+        .chunks_done = (uint32_t)load(&o->acked),
+        .chunks = o->chunks,
+        .pulls = load(&o->pulls),
+    };
+    for (uint32_t i = 0; i < o->dispatchers; i++) {
+        progress->bytes += load(&o->hand[i].bytes);
+        progress->records += load(&o->hand[i].records);
+    }
+}

@@ -1,0 +1,168 @@
+/* outgoing_pull.c - answering pulls: one batch of look-ups, one frame.
+ *
+ * Rules:
+ *  1. Every key gets an answer, in order; one byte is kept free for each that is still to come, so
+ *     that a large value can push the later ones into "ask again", never out of the frame.
+ *  2. "Absent" is said only while nothing of the range is unlinked. */
+#include <string.h>
+
+#include "migration/frame_internal.h"
+#include "migration/outgoing_internal.h"
+
+#define GROUP                64u
+#define PULL_KEY_BYTES_LEAST 3u
+
+enum pull_found { PULL_ABSENT = 0, PULL_RECORD = 1, PULL_ASK_AGAIN = 2 };
+
+struct pull {
+    struct gw_outgoing *o;
+    struct gw_thread *thread;
+    const struct gw_store *store;
+    struct gw_reader keys;
+    struct gw_writer w;
+    uint8_t *scratch;
+    size_t scratch_bytes;
+    uint32_t left; /* keys without an answer */
+    uint64_t records;
+};
+
+static void answer_record(struct pull *p, const struct gw_op *op, bool tombstone)
+{
+    struct gw_peer_record record = {
+        .key = op->key,
+        .key_bytes = op->key_bytes,
+        .version = op->version,
+        .tombstone = tombstone,
+    };
+    if (!tombstone && op->kind == GW_KIND_COUNTER) {
+        record.kind = GW_KIND_COUNTER;
+        record.value_bytes = 8;
+        record.number = op->number;
+    } else if (!tombstone) {
+        record.value = op->out;
+        record.value_bytes = op->out_bytes;
+    }
+    if (1 + gw_peer_record_bytes(&record) + p->left > gw_writer_left(&p->w)) {
+        gw_write8(&p->w, PULL_ASK_AGAIN);
+        return;
+    }
+    gw_write8(&p->w, PULL_RECORD);
+    gw_peer_record_encode(&record, &p->w);
+    p->records++;
+}
+
+static void answer(struct pull *p, const struct gw_op *op)
+{
+    p->left--;
+    switch ((enum gw_status)op->status) {
+    case GW_OK:
+        answer_record(p, op, false);
+        break;
+    case GW_TOMBSTONE:
+        answer_record(p, op, true);
+        break;
+    case GW_NOT_FOUND:
+        gw_write8(&p->w, PULL_ABSENT);
+        break;
+    default: /* busy, or larger than the scratch */
+        gw_write8(&p->w, PULL_ASK_AGAIN);
+        break;
+    }
+}
+
+/* Reads the next keys; false: the frame is bad. Keys that are no business of this job get their
+ * status here and no look-up. */
+static bool read_keys(struct pull *p, struct gw_op *ops, uint32_t n)
+{
+    /* Acquire: see gw_outgoing_unlink_begin. */
+    bool closing = atomic_load_explicit(&p->o->closing, memory_order_acquire);
+    for (uint32_t i = 0; i < n; i++) {
+        struct gw_op *op = &ops[i];
+        memset(op, 0, sizeof *op);
+        op->verb = GW_VERB_FETCH;
+        op->key_bytes = gw_read16(&p->keys);
+        op->key = gw_read_bytes(&p->keys, op->key_bytes);
+        if (p->keys.bad || op->key_bytes == 0)
+            return false;
+        gw_store_hash(p->store, op);
+        if (closing || !gw_slots_has(&p->o->slots, op->slot))
+            op->verb = 0; /* the engine answers GW_E_INVALID */
+    }
+    return true;
+}
+
+static void answer_group(struct pull *p, struct gw_op *ops, uint32_t n)
+{
+    for (uint32_t at = 0; at < n;) {
+        size_t used;
+        uint32_t done =
+            gw_store_execute(p->thread, ops + at, n - at, p->scratch, p->scratch_bytes, &used);
+        if (done == 0)
+            done = 1; /* does not fit the empty scratch: stays GW_WOULD_BLOCK, "ask again" */
+        for (uint32_t i = 0; i < done; i++)
+            answer(p, &ops[at + i]);
+        at += done;
+    }
+}
+
+static size_t finish(struct gw_writer *w, const struct gw_frame *f)
+{
+    return gwi_frame_finish(w, (struct gw_frame){
+                                   .kind = GW_KIND_PULL_ANSWER,
+                                   .count = f->count,
+                                   .session = f->session,
+                                   .sequence = f->sequence,
+                                   .view = f->view,
+                               });
+}
+
+enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *o, struct gw_thread *thread,
+                                       const struct gw_store *store, const struct gw_frame *f,
+                                       struct gw_reader body, uint8_t *scratch,
+                                       size_t scratch_bytes, uint8_t *room, size_t room_bytes,
+                                       size_t *used)
+{
+    if (!gw_frame_count_plausible(f, PULL_KEY_BYTES_LEAST))
+        return GW_E_PROTOCOL;
+    struct pull p = {
+        .o = o,
+        .thread = thread,
+        .store = store,
+        .keys = body,
+        .w = gwi_frame_start(room, room_bytes),
+        .scratch = scratch,
+        .scratch_bytes = scratch_bytes,
+        .left = f->count,
+    };
+    if (p.w.bad || gw_writer_left(&p.w) < f->count)
+        return GW_E_TOO_LARGE;
+    struct gw_op ops[GROUP];
+    while (p.left > 0) {
+        uint32_t n = p.left < GROUP ? p.left : GROUP;
+        if (!read_keys(&p, ops, n))
+            return GW_E_PROTOCOL;
+        answer_group(&p, ops, n);
+    }
+    if (gw_reader_left(&p.keys) != 0)
+        return GW_E_PROTOCOL;
+    *used = finish(&p.w, f);
+    /* Several dispatchers answer: real additions. Relaxed: numbers for people. */
+    atomic_fetch_add_explicit(&o->pulls, f->count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&o->pull_records, p.records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&o->pull_bytes, *used, memory_order_relaxed);
+    return GW_OK;
+}
+
+enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *room,
+                                          size_t room_bytes, size_t *used)
+{
+    if (!gw_frame_count_plausible(f, PULL_KEY_BYTES_LEAST))
+        return GW_E_PROTOCOL;
+    struct gw_writer w = gwi_frame_start(room, room_bytes);
+    for (uint32_t i = 0; i < f->count && !w.bad; i++)
+        gw_write8(&w, PULL_ASK_AGAIN);
+    if (w.bad)
+        return GW_E_TOO_LARGE;
+    *used = finish(&w, f);
+    return GW_OK;
+}
