@@ -111,7 +111,8 @@ uint64_t gw_store_hash_seed(const struct gw_store *store);
  * Statuses beside those of the verbs:
  *   GW_RETRY        somebody else holds the record; every later operation of this call on the same
  *                   key is left undone with GW_RETRY, so that their order stays
- *   GW_ABSENT       see GW_OP_UNSETTLED; later operations of this call on the same key likewise
+ *   GW_ABSENT       see GW_OP_UNSETTLED; later operations of this call on the same key
+ *                   likewise, arrivals apart
  *   GW_E_FULL       neither log nor index has room; reads and changes in place go on
  *   GW_E_TOO_LARGE  key and value do not fit a page (gw_store_record_bytes_max)
  *   GW_E_INVALID    key of 0 bytes, unknown verb

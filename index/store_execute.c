@@ -13,7 +13,8 @@
  *     place was empty or has another tag (ENGINE H12): op i may have created or replaced what op j
  *     needs.
  *  2. Stage 4 runs strictly in order. An operation that must be left undone (GW_RETRY, GW_ABSENT)
- *     keeps the later ones on its key from overtaking it: they are left undone too.
+ *     keeps the later ones on its key from overtaking it: they are left undone too. Arrivals are
+ *     nobody's session and are what an absent key waits for; they are executed.
  *  3. Nothing waits. */
 #include <string.h>
 
@@ -317,7 +318,7 @@ uint32_t gw_store_execute(struct gw_thread *t, struct gw_op *ops, uint32_t n, ui
             run_ahead(t, ops, n, hints, i, &ahead);
         struct gw_op *op = &ops[i];
         enum gw_status st = GW_OK;
-        if (GW_UNLIKELY(undone.count != 0))
+        if (GW_UNLIKELY(undone.count != 0) && op->verb != GW_VERB_ARRIVE)
             st = undone_find(&undone, op->hash);
         if (GW_LIKELY(st == GW_OK))
             st = stage4(t, op, &hints[i % HINTS], &room);
