@@ -187,7 +187,9 @@ Test(frame, a_count_beyond_the_bytes_is_not_plausible)
     cr_expect(gw_frame_count_plausible(&f, GW_WIRE_OP_BYTES_LEAST));
     f.count = 3;
     cr_expect_not(gw_frame_count_plausible(&f, GW_WIRE_OP_BYTES_LEAST));
-    f.count = UINT32_MAX; /* times 9 is beyond 32 bits */
+    f.count = 1u << 29; /* times 8 is 0 in 32 bits */
+    cr_expect_not(gw_frame_count_plausible(&f, 8));
+    f.count = UINT32_MAX;
     cr_expect_not(gw_frame_count_plausible(&f, GW_WIRE_OP_BYTES_LEAST));
     f.count = 0;
     f.bytes = GW_FRAME_HEADER;

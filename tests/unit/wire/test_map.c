@@ -1,5 +1,4 @@
-/* Goal: a map arrives as it left, has one wire form, and a forged one neither passes nor takes
- * memory. */
+/* Goal: a map arrives as it left, has one wire form, and a forged one does not pass. */
 #include "client/wire/map.h"
 
 #include <criterion/criterion.h>
@@ -168,7 +167,7 @@ Test(map, runs_have_one_form)
     }
 }
 
-Test(map, counts_beyond_the_bytes_are_refused_before_memory_is_taken)
+Test(map, counts_beyond_the_bytes_or_the_limit_are_refused)
 {
     uint8_t room[256];
     struct gw_map *got;
