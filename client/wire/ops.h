@@ -38,8 +38,8 @@ enum gw_wire_verb {
 #define GW_WIRE_VALUE      2u
 #define GW_WIRE_HAS_SERIAL 4u
 
-/* frame.flags of a BATCH: the client has gone back to what was refused (MIGRATION R2). After a refusal
- * the server refuses every batch of the connection that comes without it. */
+/* frame.flags of a BATCH: the client has gone back to what was refused (MIGRATION R2). After a
+ * refusal the server refuses every batch of the connection that comes without it. */
 #define GW_BATCH_RESUME 4u
 
 /* For gw_frame_count_plausible. */
