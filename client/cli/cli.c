@@ -34,16 +34,17 @@ static const struct gw_cli_verb verbs[] = {
      "Exit code 6 if it failed or was cancelled, 7 if SECONDS have passed (the job goes on).\n",
      gwi_cli_job_watch},
     {"job cancel", "ID",
-     "Cancels a job. Possible until its transfer is committed (else exit code 5);\n"
-     "later the job finishes, and what it moved can be moved back.\n",
+     "Cancels a job whose transfer is not committed yet (else exit code 5).\n"
+     "A committed job finishes, and what it moved can be moved back.\n",
      gwi_cli_job_cancel},
     {"get", "K",
      "Prints the value of a key: counters in decimal, bytes as they are.\n"
      "Exit code 1 when there is no such key.\n",
      gwi_cli_get},
     {"set", "K V [--bytes]",
-     "Sets a key. A value that is a decimal 64-bit integer becomes a counter, which `incr` can\n"
-     "change; with --bytes every value is kept as bytes.\n",
+     "Sets a key.\n"
+     "A value that is a decimal 64-bit integer becomes a counter, which `incr` can change; with\n"
+     "--bytes every value is kept as bytes.\n",
      gwi_cli_set},
     {"del", "K", "Deletes a key. Exit code 1 when there is no such key.\n", gwi_cli_del},
     {"incr", "K [N]",
@@ -72,8 +73,10 @@ static const struct gw_cli_verb verbs[] = {
      "A value that is a decimal 64-bit integer becomes a counter; with --bytes none does.\n",
      gwi_cli_load},
     {"demo", "[--seconds S]",
-     "Counts made-up events in this cluster for S seconds (default 10) while slots move from one\n"
-     "server to another and back, then compares every count and deletes its keys (\"demo:...\").\n"
+     "Counts made-up events while slots move between two servers, and checks every count.\n"
+     "It counts for S seconds (default 10), in this cluster, while half of the slots of one "
+     "server\n"
+     "move to another and back, compares every count and deletes its keys (\"demo:...\").\n"
      "Needs two servers. Exit code 1 if any count is wrong.\n",
      gwi_cli_demo},
 };
