@@ -73,7 +73,7 @@ static bool view_fill(struct gw_thread *t, struct gw_record *record, struct gw_r
             view->number = (int64_t)atomic_load_explicit(value, memory_order_acquire);
         } else {
             uint64_t bytes = gw_record_value_bytes(record, before);
-            if (!scratch_want(t, bytes))
+            if (!scratch_want(t, bytes ? bytes : 1)) /* so that value is never NULL */
                 return false;
             gw_value_load(t->scratch, value, bytes);
             view->value = t->scratch;

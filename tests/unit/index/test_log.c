@@ -4,6 +4,8 @@
 
 #include <criterion/criterion.h>
 
+#include "index/entry_inline.h"
+
 #define PAGE_BITS 16u
 #define PAGE      (1u << PAGE_BITS)
 

@@ -326,7 +326,7 @@ Test(store, a_full_store_refuses_writes_and_goes_on_reading)
     gw_store_stats(f.store, &stats);
     cr_expect_not(stats.full);
     for (int i = 0;; i++) {
-        char small[16];
+        char small[32];
         snprintf(small, sizeof small, "small%03d", i);
         if (add(&f, small, 1) != GW_OK)
             break;
