@@ -1,0 +1,356 @@
+/* batch.c - BATCH frames: two integers are compared, then the whole batch runs.
+ *
+ * Rules: 1. A batch of another view is refused whole, with our map; one from the future is held for
+ * a while first (MIGRATION R2). After a refusal every later batch is refused until the client has
+ * gone back (flag GW_BATCH_RESUME). 2. Within a batch of our view, one look at the slot's state an
+ * operation keeps out what a broken client or a view that changed in the middle of a suspended
+ * batch would do. 3. A write is looked up among the applied serials before it runs and recorded
+ * after (R7). 4. Whether a chunk is complete is read before the engine looks (R10).
+ * 5. Replies stand in the order of the operations; what waits is answered GW_PENDING there. A batch
+ * may be answered by several REPLY frames. When the client does not read, the batch is suspended
+ * between two groups. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "server/haul.h"
+#include "server/server.h"
+
+/* What an operation of the group in hand is answered, when the engine does not run it. */
+struct verdict {
+    uint64_t serial;
+    int64_t number;
+    uint32_t version;
+    int16_t exec; /* index into d->ops, or -1 */
+    int8_t status;
+    uint8_t flags;
+    bool write;
+};
+
+uint8_t gwi_verb_of_wire(uint8_t wire_verb)
+{
+    static const uint8_t verbs[GW_WIRE_VERB_MAX + 1] = {
+        [GW_WIRE_READ] = GW_VERB_READ,     [GW_WIRE_UPSERT] = GW_VERB_UPSERT,
+        [GW_WIRE_DELETE] = GW_VERB_DELETE, [GW_WIRE_ADD] = GW_VERB_ADD,
+        [GW_WIRE_CAS] = GW_VERB_CAS,       [GW_WIRE_INSERT] = GW_VERB_INSERT};
+    return wire_verb <= GW_WIRE_VERB_MAX ? verbs[wire_verb] : 0;
+}
+
+static enum gw_status refuse(struct gwi_link *link, const struct gw_frame *f, enum gw_status why)
+{
+    const struct gwi_view *view = link->dispatcher->view;
+    size_t bytes = GW_FRAME_HEADER + 8 + view->map_wire_bytes;
+    uint8_t *room = gw_conn_reserve(link->conn, bytes);
+    if (!room) { /* it does not even read refusals */
+        gwi_link_hold(link, GWI_HOLD_BACKLOG, 0);
+        return GW_WOULD_BLOCK;
+    }
+    struct gw_frame r = {.bytes = (uint32_t)bytes,
+                         .kind = GW_KIND_REFUSAL,
+                         .session = f->session,
+                         .sequence = f->sequence,
+                         .view = view->number};
+    gw_frame_encode(&r, room);
+    memset(room + GW_FRAME_HEADER, 0, 8);
+    room[GW_FRAME_HEADER] = (uint8_t)why;
+    memcpy(room + GW_FRAME_HEADER + 8, view->map_wire, view->map_wire_bytes);
+    gw_conn_commit(link->conn, bytes);
+    link->sequence = f->sequence;
+    link->refusing = true;
+    link->hold_until_ns = 0;
+    return GW_OK;
+}
+
+/* Whether the batch may run now: GW_OK, or what on_frame is to return (*done then). */
+static enum gw_status admit(struct gwi_link *link, const struct gw_frame *f, bool *done)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    *done = true;
+    if (f->sequence != link->sequence + 1)
+        return gwi_link_error(link->conn, GW_E_PROTOCOL,
+                              "batches of a connection are numbered from 1 without a gap");
+    if (f->session != link->session->id)
+        return gwi_link_error(link->conn, GW_E_PROTOCOL,
+                              "the batch is of another session than the HELLO");
+    if (link->refusing && !(f->flags & GW_BATCH_RESUME))
+        return refuse(link, f, GW_RETRY);
+    if (f->view != d->view->number) {
+        if (f->view < d->view->number)
+            return refuse(link, f, GW_WRONG_VIEW);
+        if (link->hold_until_ns == 0)
+            link->hold_until_ns = d->now_ns + GWI_HOLD_NS;
+        if (d->now_ns >= link->hold_until_ns)
+            return refuse(link, f, GW_NOT_YET);
+        gwi_link_hold(link, GWI_HOLD_VIEW, link->hold_until_ns);
+        return GW_WOULD_BLOCK;
+    }
+    link->hold_until_ns = 0;
+    link->refusing = false;
+    if (!gw_frame_count_plausible(f, GW_WIRE_OP_BYTES_LEAST))
+        return gwi_link_error(link->conn, GW_E_PROTOCOL,
+                              "the batch claims more operations than its bytes can hold");
+    *done = false;
+    return GW_OK;
+}
+
+static void op_of_wire(const struct gw_wire_op *w, struct gw_op *op)
+{
+    op->key = w->key;
+    op->value = w->value;
+    op->key_bytes = w->key_bytes;
+    op->value_bytes = w->value_bytes;
+    op->expected_version = w->expected_version;
+    op->verb = gwi_verb_of_wire(w->verb);
+    op->flags = 0;
+    op->number = w->number;
+    op->delta = w->number;
+    op->initial = w->initial;
+    if (w->flags & GW_WIRE_COUNTER)
+        op->flags |= GW_OP_COUNTER;
+    if (w->flags & GW_WIRE_INITIAL)
+        op->flags |= GW_OP_HAS_INITIAL;
+}
+
+static void answer(struct verdict *v, enum gw_status st)
+{
+    v->exec = -1;
+    v->status = (int8_t)st;
+}
+
+/* Answers a write from what is known of its serial; false: it is new and is to run. */
+static bool replayed(struct gwi_session *session, struct verdict *v)
+{
+    const struct gw_applied_entry *e = NULL;
+    switch (gw_applied_check(session->applied, v->serial, &e)) {
+    case GW_APPLIED_NEW:
+        if (GW_LIKELY(gw_applied_reserve(session->applied, v->serial) == GW_OK))
+            return false;
+        answer(v, GW_E_NOMEM);
+        return true;
+    case GW_APPLIED_PENDING:
+        answer(v, GW_PENDING);
+        return true;
+    case GW_APPLIED_DONE:
+        answer(v, (enum gw_status)e->status);
+        v->version = e->version;
+        v->number = e->number;
+        v->flags = e->flags;
+        return true;
+    case GW_APPLIED_BELOW:
+    case GW_APPLIED_BEYOND:
+        break;
+    }
+    answer(v, GW_E_SERIAL);
+    return true;
+}
+
+/* Parks an operation that the engine has not run; the reply is GW_PENDING. */
+static void park(struct gwi_link *link, struct verdict *v, const struct gw_op *op, bool pull)
+{
+    if (gwi_release_park(link->dispatcher, link, op, v->serial, pull))
+        answer(v, GW_PENDING);
+    else
+        answer(v, GW_E_NOMEM);
+}
+
+/* Decides on one operation whose slot is not plainly ours or that may queue behind a waiting one;
+ * returns whether the engine is to run it. */
+static bool admit_op(struct gwi_link *link, struct gw_op *op, struct verdict *v)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    const struct gwi_view *view = d->view;
+    switch ((enum gwi_slot_state)view->state[op->slot]) {
+    case GWI_SLOT_FOREIGN:
+        answer(v, GW_MOVED);
+        return false;
+    case GWI_SLOT_WAITING:
+        park(link, v, op, false);
+        return false;
+    case GWI_SLOT_ARRIVING:
+        /* Completeness first, the look-up after it (R10). A blind write needs no pull (R18). */
+        if (op->verb != GW_VERB_UPSERT && !gwi_haul_settled(view, op->slot, op->hash))
+            op->flags |= GW_OP_UNSETTLED;
+        break;
+    case GWI_SLOT_OWNED:
+        break;
+    }
+    if (d->park.keys && gwi_park_find(&d->park, op->hash)) {
+        park(link, v, op, false);
+        return false;
+    }
+    return true;
+}
+
+static void settle(struct gwi_link *link, struct verdict *v, const struct gw_op *op)
+{
+    if (GW_UNLIKELY(op->status == GW_RETRY || op->status == GW_ABSENT)) {
+        park(link, v, op, op->status == GW_ABSENT);
+        return;
+    }
+    v->status = op->status;
+    v->version = op->version;
+    v->number = op->number;
+    v->flags = op->status == GW_OK && op->kind == GW_KIND_COUNTER &&
+                       (op->verb == GW_VERB_READ || op->verb == GW_VERB_ADD)
+                   ? GW_WIRE_COUNTER
+                   : 0;
+    if (v->write && !gw_failed((enum gw_status)op->status))
+        gw_applied_record(link->session->applied, v->serial, op->slot, op->status, op->version,
+                          v->flags, op->number);
+}
+
+static bool send_replies(struct gwi_link *link, const struct gw_frame *f, uint32_t count,
+                         size_t bytes)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    struct gw_frame r = {.bytes = (uint32_t)bytes,
+                         .kind = GW_KIND_REPLY,
+                         .count = count,
+                         .session = f->session,
+                         .sequence = f->sequence,
+                         .view = d->view->number,
+                         .serial = f->serial};
+    gw_frame_encode(&r, d->reply);
+    return gwi_link_send(link->conn, d->reply, bytes);
+}
+
+/* Decodes up to GWI_GROUP operations. Returns how many, or UINT32_MAX when one is malformed. */
+static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct gw_reader *r,
+                       uint32_t left, struct verdict *verdicts, uint32_t *exec)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    uint32_t n = 0;
+    for (; n < left && n < GWI_GROUP; n++) {
+        struct gw_wire_op w;
+        if (!gw_wire_op_decode(r, &w))
+            return UINT32_MAX;
+        struct gw_op *op = &d->ops[*exec];
+        struct verdict *v = &verdicts[n];
+        op_of_wire(&w, op);
+        gw_store_hash(d->server->store, op);
+        v->serial = f->serial + w.serial_delta;
+        v->version = 0;
+        v->number = 0;
+        v->flags = 0;
+        v->write = w.verb != GW_WIRE_READ;
+        if (v->write && replayed(link->session, v))
+            continue;
+        if (GW_UNLIKELY(d->view->state[op->slot] != GWI_SLOT_OWNED || d->park.keys) &&
+            !admit_op(link, op, v))
+            continue;
+        v->exec = (int16_t)(*exec)++;
+    }
+    return n;
+}
+
+/* One reply into d->reply; the caller has seen that it fits. */
+static void put_reply(struct gw_writer *w, const struct verdict *v, const struct gw_op *op)
+{
+    struct gw_wire_reply reply = {.status = v->status,
+                                  .flags = v->flags,
+                                  .version = v->version,
+                                  .number = v->number};
+    if (op && op->status == GW_OK && op->verb == GW_VERB_READ && !(v->flags & GW_WIRE_COUNTER)) {
+        reply.flags |= GW_WIRE_VALUE;
+        reply.value = op->out;
+        reply.value_bytes = op->out_bytes;
+    }
+    gw_wire_reply_encode(&reply, w);
+}
+
+enum { SUSPEND_NONE = 0, SUSPEND_BACKLOG, SUSPEND_PARK };
+
+/* Executes d->ops[0..exec) and settles and encodes the verdicts; replies that outgrow the buffer
+ * leave as a frame of their own. False: the connection is to be closed. */
+static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct verdict *verdicts,
+                      uint32_t n, uint32_t exec, struct gw_writer *w, uint32_t *count)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    uint32_t at = 0, done = 0;
+    while (at < n) {
+        if (done < exec) {
+            size_t used;
+            done += gw_store_execute(d->store, d->ops + done, exec - done, d->room, d->room_bytes,
+                                     &used);
+        }
+        uint32_t before = at;
+        for (; at < n && verdicts[at].exec < (int32_t)done; at++) {
+            struct verdict *v = &verdicts[at];
+            const struct gw_op *op = v->exec >= 0 ? &d->ops[v->exec] : NULL;
+            if (op)
+                settle(link, v, op);
+            if (v->exec < 0)
+                op = NULL;
+            size_t need =
+                64 + (op && op->verb == GW_VERB_READ && op->status == GW_OK ? op->out_bytes : 0);
+            if (gw_writer_left(w) < need) {
+                if (!send_replies(link, f, *count, gw_writer_used(w)))
+                    return false;
+                w->at = w->start + GW_FRAME_HEADER;
+                *count = 0;
+            }
+            put_reply(w, v, op);
+            ++*count;
+        }
+        GW_ASSERT(at > before); /* an empty room takes any value: see room_bytes */
+    }
+    return true;
+}
+
+enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f, const uint8_t *body)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    bool done;
+    if (link->batch_done == 0 && link->batch_at == 0) {
+        enum gw_status st = admit(link, f, &done);
+        if (done)
+            return st;
+        gw_applied_confirm(link->session->applied, f->confirmed);
+    }
+    struct gw_reader r =
+        gw_reader_of(body + link->batch_at, f->bytes - GW_FRAME_HEADER - link->batch_at);
+    struct gw_writer w = gw_writer_of(d->reply, d->reply_room);
+    w.at += GW_FRAME_HEADER;
+    uint32_t count = 0, left = f->count - link->batch_done;
+    int suspend = SUSPEND_NONE;
+    struct verdict verdicts[GWI_GROUP];
+    while (left > 0) {
+        if (d->park.bytes > GWI_PARK_BYTES_MAX)
+            suspend = SUSPEND_PARK;
+        else if (gw_conn_backlog(link->conn) > GWI_BACKLOG_SOFT)
+            suspend = SUSPEND_BACKLOG;
+        if (suspend)
+            break;
+        uint32_t exec = 0;
+        uint32_t n = gather(link, f, &r, left, verdicts, &exec);
+        if (n == UINT32_MAX)
+            return gwi_link_error(link->conn, GW_E_PROTOCOL, "malformed operation in a batch");
+        if (!run_group(link, f, verdicts, n, exec, &w, &count))
+            return GW_E_LIMIT;
+        left -= n;
+        if (gw_writer_used(&w) >= GWI_REPLY_BYTES || left == 0) {
+            if (!send_replies(link, f, count, gw_writer_used(&w)))
+                return GW_E_LIMIT;
+            w.at = w.start + GW_FRAME_HEADER;
+            count = 0;
+        }
+    }
+    atomic_store_explicit(&d->operations,
+                          atomic_load_explicit(&d->operations, memory_order_relaxed) + f->count -
+                              left - link->batch_done,
+                          memory_order_relaxed); /* ours alone to write */
+    if (suspend) {
+        if (count && !send_replies(link, f, count, gw_writer_used(&w)))
+            return GW_E_LIMIT;
+        link->batch_done = f->count - left;
+        link->batch_at = (uint32_t)(r.at - body);
+        gwi_link_hold(link, suspend == SUSPEND_PARK ? GWI_HOLD_PARK : GWI_HOLD_BACKLOG, 0);
+        return GW_WOULD_BLOCK;
+    }
+    link->batch_done = link->batch_at = 0;
+    link->sequence = f->sequence;
+    if (gw_reader_left(&r) != 0)
+        return gwi_link_error(link->conn, GW_E_PROTOCOL,
+                              "bytes behind the last operation of a batch");
+    return GW_OK;
+}

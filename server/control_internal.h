@@ -1,0 +1,93 @@
+/* control_internal.h - what the files of control share: control.c (coordinator, map, views, mail),
+ * control_source.c and control_target.c (one machine each). Layer: server. */
+#ifndef GW_SERVER_CONTROL_INTERNAL_H
+#define GW_SERVER_CONTROL_INTERNAL_H
+
+#include "client/wire/control.h"
+#include "migration/source.h"
+#include "migration/target.h"
+#include "server/control.h"
+#include "server/server.h"
+
+#define GWI_CHUNK_BITS 8u /* 256 chunks a job */
+
+struct gwi_source_slot {       /* one outgoing job */
+    struct gw_source *machine; /* NULL: free */
+    struct gwi_control *control;
+    uint64_t id;
+    struct gw_slots slots;
+    struct gwi_outgoing_job *job; /* NULL until shipping */
+    struct gw_conn *peer;
+    enum gw_range_state range;
+    bool range_set;          /* overlay the map's states with `range` */
+    bool cut_wanted, dying;  /* dying: freed when cut_generation has passed */
+    uint64_t cut_generation; /* 0: none is waited for */
+    uint32_t errands;        /* COLLECT under way */
+    struct gw_applied *collected;
+    size_t collected_count;
+};
+
+struct gwi_target_slot { /* one incoming job */
+    struct gw_target *machine;
+    struct gwi_control *control;
+    uint64_t id;
+    struct gwi_incoming_job *job;
+    struct gwi_link *link; /* the source's control connection; NULL: down */
+    enum gw_range_state range;
+    bool range_set;
+    bool cut_wanted, dying;
+    uint64_t cut_generation;
+    uint32_t errands; /* MERGE under way */
+    uint64_t merge_attempt, merge_part;
+    bool merge_failed;
+};
+
+struct gwi_old_view {
+    struct gwi_old_view *next;
+    struct gwi_view *view;
+};
+
+struct gwi_control {
+    struct gwi_dispatcher *d;
+    struct gwi_server *server;
+    struct gw_map *map; /* newest known; NULL before JOINED */
+    struct gw_conn *coordinator;
+    bool joined, ready_told, publish_wanted;
+    uint64_t generation, passed; /* of views: published last, passed by all */
+    uint64_t retry_ns, heartbeat_ns, tick_ns;
+    uint32_t retry_ms;
+    struct gwi_old_view *old;
+    struct gwi_source_slot source[GWI_JOBS_MAX];
+    struct gwi_target_slot target[GWI_JOBS_MAX];
+    uint32_t jobs;
+};
+
+/* control.c */
+void gwi_control_publish(struct gwi_control *c); /* now, or as soon as a cut is free */
+bool gwi_control_send(struct gwi_control *c, uint8_t kind, const uint8_t *body,
+                      size_t bytes); /* to the coordinator */
+void gwi_control_adopt(struct gwi_control *c, struct gw_map *takes);
+void gwi_control_wake_all(struct gwi_control *c);
+void gwi_control_count_jobs(struct gwi_control *c);
+bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slots *slots);
+/* Sends an errand to a dispatcher; false: out of memory (freed). */
+bool gwi_control_errand(struct gwi_control *c, uint32_t dispatcher, enum gwi_mail_kind kind,
+                        struct gwi_errand *takes);
+void gwi_errand_free(struct gwi_errand *errand);
+
+/* control_source.c */
+void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job);
+void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *event);
+void gwi_source_collected(struct gwi_control *c, struct gwi_errand *takes);
+struct gwi_source_slot *gwi_source_find(struct gwi_control *c, uint64_t id);
+void gwi_source_bury(struct gwi_source_slot *s); /* behind the cut: frees it all */
+
+/* control_target.c */
+void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job);
+enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
+                                   const struct gw_frame *f, const uint8_t *body);
+enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_target_event *event);
+void gwi_target_merged(struct gwi_control *c, struct gwi_errand *takes);
+struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id);
+void gwi_target_bury(struct gwi_target_slot *t);
+#endif

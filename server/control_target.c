@@ -1,0 +1,251 @@
+/* control_target.c - does what the machine of an incoming job says: unlinking, cuts, receiving,
+ * merging applied serials, serving. No decision is made here; see migration/target.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/log_line.h"
+#include "server/control_internal.h"
+
+struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        if (c->target[i].machine && c->target[i].id == id)
+            return &c->target[i];
+    return NULL;
+}
+
+static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
+                                           const struct gw_slots *slots, const char *from_address)
+{
+    struct gwi_target_slot *t = NULL;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX && !t; i++)
+        t = c->target[i].machine ? NULL : &c->target[i];
+    struct gwi_incoming_job *job = calloc(1, sizeof *job);
+    struct gw_target *machine;
+    if (!t || !job || gw_target_create(id, slots, c->server->incarnation, &machine) != GW_OK) {
+        gw_warn("job_refused", "job=%llu side=target reason=\"%s\"", (unsigned long long)id,
+                t ? "out of memory" : "32 incoming jobs are open");
+        free(job);
+        return NULL;
+    }
+    job->id = id;
+    job->slots = *slots;
+    strncpy(job->from_address, from_address, sizeof job->from_address - 1);
+    *t = (struct gwi_target_slot){.machine = machine, .control = c, .id = id, .job = job};
+    atomic_store_explicit(&c->server->incoming[t - c->target], job, memory_order_release);
+    gwi_control_count_jobs(c);
+    return t;
+}
+
+static void begin_unlink(struct gwi_target_slot *t)
+{
+    struct gwi_control *c = t->control;
+    struct gw_unlinker *unlinker;
+    if (atomic_load_explicit(&t->job->unlinker,
+                             memory_order_relaxed)) { /* ours: only control writes it */
+        if (atomic_load_explicit(&t->job->unlinked_told, memory_order_acquire))
+            gwi_dispatcher_post(c->d, GWI_MAIL_UNLINKED, t->id, NULL);
+        return;
+    }
+    if (gw_unlinker_create(&t->job->slots, c->server->dispatchers, &unlinker) != GW_OK)
+        return; /* the source's PREPARE comes again */
+    atomic_store_explicit(&t->job->unlinker, unlinker, memory_order_release);
+    gwi_control_wake_all(c);
+}
+
+static void receive(struct gwi_target_slot *t, uint64_t attempt)
+{
+    struct gw_incoming *in =
+        atomic_load_explicit(&t->job->in, memory_order_relaxed); /* ours to write */
+    if (in) {
+        gw_incoming_restart(in, attempt);
+        return;
+    }
+    if (gw_incoming_create(t->id, &t->job->slots, gw_target_chunk_bits(t->machine), attempt, &in) ==
+        GW_OK)
+        atomic_store_explicit(&t->job->in, in, memory_order_release);
+}
+
+/* Hands every entry to the dispatcher on which its session lives. */
+static void merge(struct gwi_target_slot *t, const struct gw_target_action *a)
+{
+    struct gwi_control *c = t->control;
+    uint32_t n = c->server->dispatchers;
+    if (t->errands)
+        return; /* a repeat of the part in hand */
+    t->merge_attempt = a->attempt;
+    t->merge_part = a->part;
+    t->merge_failed = false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct gwi_errand *e = calloc(1, sizeof *e);
+        if (e)
+            e->entries = malloc((a->entries_count + 1) * sizeof *e->entries);
+        if (!e || !e->entries) {
+            free(e);
+            t->merge_failed = true;
+            continue;
+        }
+        e->job = t->id;
+        for (size_t k = 0; k < a->entries_count; k++)
+            if (a->entries[k].session % n == i)
+                e->entries[e->count++] = a->entries[k];
+        if (gwi_control_errand(c, i, GWI_MAIL_MERGE, e))
+            t->errands++;
+        else
+            t->merge_failed = true;
+    }
+}
+
+void gwi_target_merged(struct gwi_control *c, struct gwi_errand *e)
+{
+    struct gwi_target_slot *t = gwi_target_find(c, e->job);
+    if (t && t->errands) {
+        t->errands--;
+        t->merge_failed |= e->status != GW_OK;
+        /* Not acknowledged, the part is sent again; merging twice is harmless. */
+        if (t->errands == 0 && !t->merge_failed)
+            (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_MERGED,
+                                                                .attempt = t->merge_attempt,
+                                                                .part = t->merge_part});
+    }
+    gwi_errand_free(e);
+}
+
+static void fetch_map(struct gwi_target_slot *t)
+{
+    uint8_t frame[GW_FRAME_HEADER];
+    (void)gwi_control_send(t->control, GW_KIND_MAP_GET, NULL, 0); /* the machine repeats */
+    if (t->link)
+        (void)gwi_link_send(t->link->conn, frame,
+                            gw_frame_empty(frame, sizeof frame, GW_KIND_MAP_GET, t->id));
+}
+
+static void finish(struct gwi_target_slot *t, enum gw_status result)
+{
+    struct gwi_control *c = t->control;
+    gw_info("job_over", "job=%llu side=target result=%s", (unsigned long long)t->id,
+            gw_status_name(result));
+    atomic_store_explicit(&c->server->incoming[t - c->target], NULL, memory_order_release);
+    gwi_control_count_jobs(c);
+    t->range_set = false;
+    t->dying = true;
+    t->cut_wanted = true;
+    gwi_control_publish(c);
+}
+
+void gwi_target_bury(struct gwi_target_slot *t)
+{
+    gw_target_destroy(t->machine);
+    struct gw_incoming *in = atomic_load_explicit(&t->job->in, memory_order_relaxed);
+    struct gw_unlinker *unlinker = atomic_load_explicit(&t->job->unlinker, memory_order_relaxed);
+    if (in)
+        gw_incoming_destroy(in);
+    if (unlinker)
+        gw_unlinker_destroy(unlinker);
+    free(t->job);
+    memset(t, 0, sizeof *t);
+}
+
+static void set_range(struct gwi_target_slot *t, enum gw_range_state range)
+{
+    t->range = range;
+    t->range_set = range == GW_RANGE_WAITING || range == GW_RANGE_ARRIVING;
+    gwi_control_publish(t->control);
+}
+
+enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_target_event *event)
+{
+    struct gwi_control *c = t->control;
+    if (!t->machine || t->dying)
+        return GW_OK;
+    struct gw_target_actions actions;
+    enum gw_status st = gw_target_step(t->machine, event, c->d->now_ns, &actions);
+    for (uint32_t i = 0; i < actions.count && !t->dying; i++) {
+        const struct gw_target_action *a = &actions.action[i];
+        switch (a->kind) {
+        case GW_TARGET_DO_SEND_PEER:
+            if (t->link)
+                (void)gwi_link_send(t->link->conn, a->frame,
+                                    a->frame_bytes); /* lost: the source repeats */
+            break;
+        case GW_TARGET_DO_BEGIN_UNLINK:
+            begin_unlink(t);
+            break;
+        case GW_TARGET_DO_BEGIN_CUT:
+            t->cut_wanted = true;
+            set_range(t, a->range);
+            break;
+        case GW_TARGET_DO_FETCH_MAP:
+            fetch_map(t);
+            break;
+        case GW_TARGET_DO_RECEIVE:
+            receive(t, a->attempt);
+            break;
+        case GW_TARGET_DO_MERGE_APPLIED:
+            merge(t, a);
+            break;
+        case GW_TARGET_DO_BEGIN_SERVING:
+            gw_store_version_floor(c->server->store, a->version_highest);
+            atomic_store_explicit(&t->job->pulling, true, memory_order_release);
+            set_range(t, GW_RANGE_ARRIVING);
+            break;
+        case GW_TARGET_DO_FINISH:
+            finish(t, a->result);
+            break;
+        }
+    }
+    return st;
+}
+
+void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
+{
+    struct gwi_target_slot *t = gwi_target_find(c, job->id);
+    if (!t) {
+        if (job->state != GW_JOB_CREATED && job->state != GW_JOB_COMMITTED &&
+            job->state != GW_JOB_CLOSING)
+            return;
+        t = open_target(c, job->id, &job->slots, job->from_address);
+        if (!t)
+            return;
+    }
+    (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_JOB,
+                                                        .job = job}); /* no YOURS: never bad */
+    if (c->map && t->machine && !t->dying)
+        (void)gwi_target_event(
+            t, &(struct gw_target_event){.kind = GW_TARGET_ON_MAP_ADOPTED,
+                                         .map_version = c->map->version,
+                                         .owned = gwi_control_range_is_ours(c, &t->job->slots)});
+}
+
+enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
+                                   const struct gw_frame *f, const uint8_t *body)
+{
+    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    struct gwi_target_slot *t = gwi_target_find(c, f->session);
+    struct gw_target_event event = {.attempt = f->view,
+                                    .part = f->sequence,
+                                    .count = f->count,
+                                    .body = r};
+    struct gw_prepare prepare;
+    switch (f->kind) {
+    case GW_KIND_PREPARE:
+        if (gw_prepare_decode(&r, &prepare) != GW_OK)
+            return gwi_link_error(link->conn, GW_E_PROTOCOL, "malformed PREPARE");
+        if (!t)
+            t = open_target(c, f->session, &prepare.slots, prepare.from_address);
+        event.kind = GW_TARGET_ON_PREPARE;
+        event.prepare = &prepare;
+        break;
+    case GW_KIND_ABANDON:
+        event.kind = GW_TARGET_ON_ABANDON;
+        break;
+    default:
+        event.kind = GW_TARGET_ON_YOURS;
+        break;
+    }
+    if (!t)
+        return GW_OK; /* nothing known of it: the source begins with PREPARE */
+    t->link = link;
+    enum gw_status st = gwi_target_event(t, &event);
+    return st == GW_OK ? GW_OK : gwi_link_error(link->conn, st, "malformed YOURS");
+}

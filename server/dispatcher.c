@@ -1,0 +1,296 @@
+/* dispatcher.c - the thread of a dispatcher: one turn after the other, asleep in the kernel when
+ * there is nothing to do.
+ *
+ * Rules: 1. View and cuts are looked at after entering the epoch and before any input (ENGINE H7,
+ * MIGRATION R4); nothing of a view is kept beyond gwi_dispatcher_exit but its generation.
+ * 2. A change of view is acted upon (what waits for slots that left is returned) before the cut
+ * that came with it is acknowledged (R5). 3. A dispatcher sleeps outside of the epoch, with the
+ * triggers that were due run; whoever publishes a cut or posts mail wakes it. */
+#define _GNU_SOURCE
+#include "server/dispatcher.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "index/base/clock.h"
+#include "index/base/log_line.h"
+#include "server/control.h"
+#include "server/server.h"
+
+#define KEYS_A_TURN     512u
+#define SHORT_WAIT_NS   500000ull
+#define IDLE_WAIT_NS    1000000000ull
+#define EXPIRE_EVERY_NS 10000000000ull
+
+bool gwi_dispatcher_post(struct gwi_dispatcher *d, enum gwi_mail_kind kind, uint64_t number,
+                         void *subject)
+{
+    if (!gwi_mailbox_post(&d->box, kind, number, subject)) {
+        gw_error("mail", "status=e_nomem kind=%d", (int)kind);
+        return false;
+    }
+    gw_net_wake(d->net);
+    return true;
+}
+
+void gwi_dispatcher_enter(struct gwi_dispatcher *d)
+{
+    GW_ASSERT(!d->inside);
+    struct gw_epoch *epoch = gw_store_epoch(d->server->store);
+    d->inside = true;
+    gw_store_enter(d->store);
+    for (;;) {
+        struct gw_cut cut;
+        bool open = gw_cut_next(epoch, d->epoch_slot, &cut);
+        /* Acquire: pairs with the release in gwi_server_publish; behind the cut, so that at its
+         * acknowledgement this is at least the view that it was published with. */
+        d->view = atomic_load_explicit(&d->server->view, memory_order_acquire);
+        if (d->view->generation != d->generation) {
+            d->generation = d->view->generation;
+            gwi_release_moved(d);
+            gwi_haul_notice(d);
+        }
+        if (!open)
+            break;
+        gw_cut_acknowledge(epoch, d->epoch_slot);
+    }
+}
+
+void gwi_dispatcher_exit(struct gwi_dispatcher *d)
+{
+    GW_ASSERT(d->inside);
+    gw_store_exit(d->store);
+    d->inside = false;
+    d->view = NULL;
+}
+
+/* ---- errands: work for this dispatcher's sessions -------------------------------------------- */
+
+static void collect(struct gwi_dispatcher *d, struct gwi_errand *e)
+{
+    size_t n = 0, max = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        n = 0;
+        for (uint32_t i = 0; i < d->sessions.buckets; i++)
+            for (struct gwi_session *s = d->sessions.bucket[i]; s; s = s->chain)
+                n += gw_applied_collect(s->applied, s->id, &e->slots, max ? e->entries + n : NULL,
+                                        max ? max - n : 0);
+        if (pass == 1 || n == 0)
+            break;
+        max = n;
+        e->entries = malloc(n * sizeof *e->entries);
+        if (!e->entries) {
+            e->status = GW_E_NOMEM;
+            return;
+        }
+    }
+    e->count = n;
+}
+
+static void merge(struct gwi_dispatcher *d, struct gwi_errand *e)
+{
+    for (size_t i = 0; i < e->count; i++) {
+        const struct gw_applied *entry = &e->entries[i];
+        struct gwi_session *s = gwi_sessions_find(&d->sessions, entry->session);
+        if (!s) {
+            s = gwi_sessions_create(&d->sessions, entry->session, GW_APPLIED_WINDOW_MAX);
+            if (s)
+                s->idle_since_ns = d->now_ns;
+        }
+        if (!s || gw_applied_merge(s->applied, entry) != GW_OK) {
+            e->status = GW_E_NOMEM;
+            return;
+        }
+    }
+}
+
+static void drop(struct gwi_dispatcher *d, const struct gwi_errand *e)
+{
+    for (uint32_t i = 0; i < d->sessions.buckets; i++)
+        for (struct gwi_session *s = d->sessions.bucket[i]; s; s = s->chain)
+            gw_applied_drop(s->applied, &e->slots);
+}
+
+/* Does the errand, or, when it has come back, hands it to control. */
+static void run_errand(struct gwi_dispatcher *d, const struct gwi_mail *mail)
+{
+    struct gwi_errand *e = mail->subject;
+    if (mail->number == 1) {
+        gwi_control_mail(d->control,
+                         &(struct gwi_mail){.kind = mail->kind, .number = e->job, .subject = e});
+        return;
+    }
+    switch (mail->kind) {
+    case GWI_MAIL_COLLECT:
+        collect(d, e);
+        break;
+    case GWI_MAIL_MERGE:
+        merge(d, e);
+        break;
+    default:
+        drop(d, e);
+        break;
+    }
+    (void)gwi_dispatcher_post(d->server->dispatcher[0], (enum gwi_mail_kind)mail->kind, 1,
+                              e); /* logged; the job stalls */
+}
+
+static void take_mail(struct gwi_dispatcher *d)
+{
+    struct gwi_mail *mail;
+    while ((mail = gwi_mailbox_take(&d->box))) {
+        switch ((enum gwi_mail_kind)mail->kind) {
+        case GWI_MAIL_STOP:
+            d->stopping = true;
+            break;
+        case GWI_MAIL_ATTACH:
+            if (!gwi_link_attach(d, mail->subject))
+                gw_warn("attach", "status=e_limit next=drop");
+            break;
+        case GWI_MAIL_COLLECT:
+        case GWI_MAIL_MERGE:
+        case GWI_MAIL_DROP:
+            run_errand(d, mail);
+            break;
+        default:
+            gwi_control_mail(d->control, mail);
+            break;
+        }
+        free(mail);
+    }
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static uint64_t turn(struct gwi_dispatcher *d)
+{
+    take_mail(d);
+    gwi_dispatcher_enter(d);
+    if (d->park.keys)
+        gwi_release_try(d, KEYS_A_TURN);
+    bool more = gwi_haul_turn(d);
+    gwi_dispatcher_exit(d);
+    gw_store_poll(d->store);
+    if (d->held.after != &d->held)
+        gwi_links_release(d);
+    uint64_t wait = IDLE_WAIT_NS;
+    if (d->control) {
+        uint64_t due = gwi_control_turn(d->control);
+        wait = due <= d->now_ns ? 0 : due - d->now_ns < wait ? due - d->now_ns : wait;
+    }
+    if (more)
+        return 0;
+    if ((d->park.keys || d->held.after != &d->held ||
+         atomic_load_explicit(&d->server->jobs, memory_order_relaxed)) &&
+        wait > SHORT_WAIT_NS)
+        return SHORT_WAIT_NS;
+    return wait;
+}
+
+static void pin(const struct gwi_dispatcher *d)
+{
+    cpu_set_t allowed, one;
+    if (!d->server->options.pin || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    uint32_t n = d->index % (uint32_t)CPU_COUNT(&allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && n-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            (void)pthread_setaffinity_np(pthread_self(), sizeof one, &one); /* unpinned works too */
+            return;
+        }
+}
+
+static void *run(void *arg)
+{
+    struct gwi_dispatcher *d = arg;
+    const struct gw_clock *clock = gw_clock_system();
+    pin(d);
+    uint64_t expire_ns = 0, wait = 0;
+    while (!d->stopping) {
+        d->now_ns = gw_clock_now_ns(clock);
+        gw_net_poll(d->net, wait);
+        d->now_ns = gw_clock_now_ns(clock);
+        wait = turn(d);
+        if (d->now_ns >= expire_ns) {
+            expire_ns = d->now_ns + EXPIRE_EVERY_NS;
+            gwi_sessions_expire(&d->sessions, d->now_ns);
+            atomic_store_explicit(&d->sessions_open, d->sessions.count,
+                                  memory_order_relaxed); /* a number for people */
+        }
+    }
+    return NULL;
+}
+
+static void dispatcher_free(struct gwi_dispatcher *d)
+{
+    if (d->net)
+        gw_net_destroy(d->net);
+    gwi_haul_destroy(d->haul);
+    gwi_park_fini(&d->park);
+    gwi_sessions_fini(&d->sessions);
+    gw_store_thread_close(d->store);
+    gwi_control_destroy(d->control);
+    gwi_mailbox_fini(&d->box);
+    free(d->room);
+    free(d->reply);
+    free(d->completions);
+    free(d);
+}
+
+enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
+                                     struct gwi_dispatcher **out)
+{
+    struct gwi_dispatcher *d = aligned_alloc(GW_CACHE_LINE, (sizeof *d + GW_CACHE_LINE - 1) /
+                                                                GW_CACHE_LINE * GW_CACHE_LINE);
+    if (!d)
+        return GW_E_NOMEM;
+    memset(d, 0, sizeof *d);
+    d->server = server;
+    d->index = index;
+    d->held.before = d->held.after = &d->held;
+    gwi_mailbox_init(&d->box);
+    d->room_bytes = server->frame_bytes_max;
+    d->reply_room = server->frame_bytes_max;
+    d->room = malloc(d->room_bytes);
+    d->reply = malloc(d->reply_room);
+    d->completions = malloc(d->reply_room);
+    d->haul = gwi_haul_create(d);
+    d->control = index == 0 ? gwi_control_create(d) : NULL;
+    struct gw_net_options options;
+    gw_net_options_default(&options);
+    options.frame_bytes_max = server->frame_bytes_max;
+    enum gw_status st = GW_E_NOMEM;
+    if (d->room && d->reply && d->completions && d->haul && (index || d->control) &&
+        gwi_sessions_init(&d->sessions) && gwi_park_init(&d->park))
+        st = gw_store_thread_open(server->store, &d->store);
+    if (st == GW_OK) {
+        d->epoch_slot = gw_store_epoch_slot(d->store);
+        st = gw_net_uring_create(&options, &gwi_link_events, d, &d->net);
+    }
+    if (st != GW_OK) {
+        dispatcher_free(d);
+        return st;
+    }
+    *out = d;
+    return GW_OK;
+}
+
+enum gw_status gwi_dispatcher_start(struct gwi_dispatcher *d)
+{
+    return pthread_create(&d->thread, NULL, run, d) == 0 ? GW_OK : GW_E_NOMEM;
+}
+
+void gwi_dispatcher_join(struct gwi_dispatcher *d)
+{
+    pthread_join(d->thread, NULL);
+}
+
+void gwi_dispatcher_destroy(struct gwi_dispatcher *d)
+{
+    if (d)
+        dispatcher_free(d);
+}

@@ -1,0 +1,515 @@
+/* haul.c - turns of migration work and the connections that carry it; see haul.h.
+ *
+ * Rules: 1. A portion a turn: one frame out for each job, unless its connection has a backlog
+ * (the kernel and the receiver set the pace). 2. Pulls are answered in the turn in which they come,
+ * before any portion. 3. A key is asked for once until its answer or the connection's loss (R20).
+ */
+#include "server/haul.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "index/base/log_line.h"
+#include "server/control.h"
+#include "server/server.h"
+
+#define FRAME_BYTES           (32u << 10) /* usual CHUNK frame */
+#define BULK_BACKLOG          (128u << 10)
+#define BUCKETS_A_TURN        1024u
+#define UNLINK_BUCKETS_A_TURN 2048u
+#define PULL_KEYS_MAX         512u
+#define RECONNECT_NS          20000000ull
+#define HOLD_SPACE_NS         2000000ull
+
+struct asked { /* one PULL under way */
+    struct asked *next;
+    uint64_t sequence;
+    uint32_t count;
+    uint64_t hash[];
+};
+
+/* One connection of one dispatcher for one job; freed when the connection's last callback has run.
+ */
+struct hauler {
+    struct gwi_dispatcher *d;
+    uint64_t job; /* 0: let go */
+    uint64_t attempt;
+    struct gw_conn *conn; /* NULL: none */
+    bool up;
+    uint64_t retry_ns;
+    uint64_t next_pull;
+    struct asked *asked;
+    struct gwi_incoming_job *incoming; /* pulls: valid while job != 0 */
+};
+
+struct gwi_haul {
+    struct hauler *out[GWI_JOBS_MAX], *in[GWI_JOBS_MAX];
+    uint8_t *room, *scratch;
+    size_t room_bytes;
+    uint64_t pull_again_ns; /* after "ask again" */
+};
+
+struct gwi_haul *gwi_haul_create(struct gwi_dispatcher *d)
+{
+    struct gwi_haul *h = calloc(1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->room_bytes = d->server->frame_bytes_max;
+    h->room = malloc(h->room_bytes);
+    h->scratch = malloc(h->room_bytes);
+    if (h->room && h->scratch)
+        return h;
+    free(h->room);
+    free(h->scratch);
+    free(h);
+    return NULL;
+}
+
+static void free_asked(struct hauler *h)
+{
+    for (struct asked *a = h->asked, *next; a; a = next) {
+        next = a->next;
+        free(a);
+    }
+    h->asked = NULL;
+}
+
+void gwi_haul_destroy(struct gwi_haul *haul)
+{
+    if (!haul)
+        return;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        if (haul->out[i])
+            free(haul->out[i]);
+        if (haul->in[i]) {
+            free_asked(haul->in[i]);
+            free(haul->in[i]);
+        }
+    }
+    free(haul->room);
+    free(haul->scratch);
+    free(haul);
+}
+
+static bool send_hello(struct hauler *h, struct gw_conn *conn, uint8_t role)
+{
+    struct gw_hello hello = {.role = role, .index = h->d->index, .incarnation = 0};
+    memcpy(hello.id, h->d->server->options.id, sizeof hello.id);
+    uint8_t frame[GW_FRAME_HEADER + 128];
+    struct gw_writer w = gw_writer_of(frame + GW_FRAME_HEADER, sizeof frame - GW_FRAME_HEADER);
+    gw_hello_encode(&hello, &w);
+    struct gw_frame f = {.bytes = GW_FRAME_HEADER + (uint32_t)gw_writer_used(&w),
+                         .kind = GW_KIND_HELLO,
+                         .session = h->job};
+    gw_frame_encode(&f, frame);
+    return gwi_link_send(conn, frame, f.bytes);
+}
+
+/* What was asked for over a lost connection is asked for again (R20). */
+static void forget_asked(struct hauler *h)
+{
+    for (struct asked *a = h->asked; a; a = a->next)
+        for (uint32_t i = 0; i < a->count; i++) {
+            struct gwi_parked_key *key = gwi_park_find(&h->d->park, a->hash[i]);
+            if (key && key->pull_sent) {
+                key->pull_sent = false;
+                h->d->park.unsent_pulls++;
+            }
+        }
+    free_asked(h);
+}
+
+static void on_down(struct hauler *h)
+{
+    h->conn = NULL;
+    h->up = false;
+    h->retry_ns = h->d->now_ns + RECONNECT_NS;
+    forget_asked(h);
+    if (h->job == 0)
+        free(h);
+}
+
+static void on_connected(void *ctx, struct gw_conn *conn, enum gw_status st)
+{
+    struct hauler *h = ctx;
+    (void)conn;
+    if (st == GW_OK)
+        return;
+    uint64_t job = h->job;
+    bool bulk = h->incoming == NULL;
+    struct gwi_dispatcher *d = h->d;
+    on_down(h);
+    if (bulk && job)
+        gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_BULK_DOWN, job, NULL);
+}
+
+static void on_closed(void *ctx, struct gw_conn *conn, enum gw_status st)
+{
+    on_connected(ctx, conn, st == GW_OK ? GW_E_CLOSED : st);
+}
+
+/* The job that the hauler works for, if it is still in the table. */
+static struct gwi_outgoing_job *outgoing_by_id(struct gwi_server *server, uint64_t id)
+{
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_outgoing_job *job =
+            atomic_load_explicit(&server->outgoing[i], memory_order_acquire);
+        if (job && job->id == id)
+            return job;
+    }
+    return NULL;
+}
+
+static enum gw_status on_bulk_frame(void *ctx, struct gw_conn *conn, const uint8_t *frame,
+                                    uint32_t bytes)
+{
+    struct hauler *h = ctx;
+    struct gw_frame f;
+    (void)conn;
+    if (gw_frame_decode(frame, bytes, &f) != GW_OK)
+        return GW_E_PROTOCOL;
+    if (f.kind == GW_KIND_WELCOME) {
+        h->up = true;
+        return GW_OK;
+    }
+    if (f.kind != GW_KIND_CHUNK_ACK || h->job == 0)
+        return f.kind == GW_KIND_ERROR ? GW_E_CLOSED : GW_OK;
+    gwi_dispatcher_enter(h->d);
+    struct gwi_outgoing_job *job = outgoing_by_id(h->d->server, h->job);
+    if (job)
+        gwi_haul_raise(&job->pause_ns, f.serial);
+    if (job && gw_outgoing_acked(job->out, (uint32_t)(f.sequence >> 32), f.view) &&
+        gw_outgoing_done(job->out) &&
+        !atomic_exchange_explicit(&job->done_told, true, memory_order_acq_rel))
+        gwi_dispatcher_post(h->d->server->dispatcher[0], GWI_MAIL_SHIPPED, job->id, NULL);
+    gwi_dispatcher_exit(h->d);
+    return GW_OK;
+}
+
+static const struct gwi_out_events bulk_events = {on_connected, on_bulk_frame, on_closed};
+
+struct answering {
+    struct gwi_dispatcher *d;
+    const struct asked *asked;
+    bool again;
+};
+
+static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome)
+{
+    struct answering *a = ctx;
+    struct gwi_parked_key *key = gwi_park_find(&a->d->park, a->asked->hash[i]);
+    if (!key || !key->pull_sent)
+        return;
+    key->pull_sent = false;
+    if (outcome == GW_OK || outcome == GW_NOT_FOUND) {
+        key->pull_wanted = false;
+        key->negative = outcome == GW_NOT_FOUND;
+        gwi_park_to_front(&a->d->park, key);
+        return;
+    }
+    a->d->park.unsent_pulls++;
+    a->again = true;
+}
+
+static enum gw_status take_answer(struct hauler *h, const struct gw_frame *f, const uint8_t *body)
+{
+    struct asked **at = &h->asked;
+    while (*at && (*at)->sequence != f->sequence)
+        at = &(*at)->next;
+    struct asked *asked = *at;
+    if (!asked)
+        return GW_OK;
+    *at = asked->next;
+    struct gwi_dispatcher *d = h->d;
+    struct gw_incoming *in = atomic_load_explicit(&h->incoming->in, memory_order_acquire);
+    struct answering a = {d, asked, false};
+    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    enum gw_status st =
+        gw_incoming_pull_answer(in, d->store, d->server->store, f, r, asked->count, on_pulled, &a);
+    if (st == GW_RETRY)
+        for (uint32_t i = 0; i < asked->count; i++)
+            on_pulled(&a, i, GW_RETRY);
+    if (a.again)
+        d->haul->pull_again_ns = d->now_ns + 1000000;
+    uint32_t count = asked->count;
+    free(asked);
+    if (st != GW_OK && st != GW_RETRY)
+        return st;
+    gwi_release_try(d, count);
+    return GW_OK;
+}
+
+static enum gw_status on_pull_frame(void *ctx, struct gw_conn *conn, const uint8_t *frame,
+                                    uint32_t bytes)
+{
+    struct hauler *h = ctx;
+    struct gw_frame f;
+    (void)conn;
+    if (gw_frame_decode(frame, bytes, &f) != GW_OK)
+        return GW_E_PROTOCOL;
+    if (f.kind == GW_KIND_WELCOME)
+        h->up = true;
+    if (f.kind != GW_KIND_PULL_ANSWER || h->job == 0)
+        return f.kind == GW_KIND_ERROR ? GW_E_CLOSED : GW_OK;
+    gwi_dispatcher_enter(h->d);
+    enum gw_status st = h->job ? take_answer(h, &f, frame + GW_FRAME_HEADER) : GW_OK;
+    gwi_dispatcher_exit(h->d);
+    return st;
+}
+
+static const struct gwi_out_events pull_events = {on_connected, on_pull_frame, on_closed};
+
+static struct hauler *hauler_for(struct gwi_dispatcher *d, struct hauler **place, uint64_t job)
+{
+    if (!*place) {
+        *place = calloc(1, sizeof **place);
+        if (*place)
+            **place = (struct hauler){.d = d, .job = job};
+    }
+    return *place;
+}
+
+static void connect_hauler(struct hauler *h, const char *address, uint8_t role,
+                           const struct gwi_out_events *events)
+{
+    if (h->conn || h->d->now_ns < h->retry_ns)
+        return;
+    if (gwi_link_open(h->d, address, events, h, &h->conn) != GW_OK || !send_hello(h, h->conn, role))
+        h->retry_ns = h->d->now_ns + RECONNECT_NS;
+}
+
+static void let_go(struct hauler **place)
+{
+    struct hauler *h = *place;
+    *place = NULL;
+    h->job = 0;
+    h->incoming = NULL;
+    if (h->conn)
+        gw_conn_close(h->conn); /* freed by its last callback */
+    else {
+        free_asked(h);
+        free(h);
+    }
+}
+
+void gwi_haul_notice(struct gwi_dispatcher *d)
+{
+    struct gwi_haul *haul = d->haul;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_outgoing_job *o =
+            atomic_load_explicit(&d->server->outgoing[i], memory_order_acquire);
+        if (haul->out[i] && (!o || o->id != haul->out[i]->job))
+            let_go(&haul->out[i]);
+        struct gwi_incoming_job *n =
+            atomic_load_explicit(&d->server->incoming[i], memory_order_acquire);
+        if (haul->in[i] && (!n || n->id != haul->in[i]->job))
+            let_go(&haul->in[i]);
+    }
+}
+
+/* One CHUNK frame of the job, if its connection takes one. */
+static bool ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct hauler *h)
+{
+    if (!h->up)
+        return false;
+    if (gw_conn_backlog(h->conn) > BULK_BACKLOG)
+        return false; /* its completion wakes us */
+    size_t used = 0;
+    enum gw_status st = gw_outgoing_fill(job->out, d->index, d->store, d->haul->room, FRAME_BYTES,
+                                         BUCKETS_A_TURN, &used);
+    if (st == GW_E_TOO_LARGE)
+        st = gw_outgoing_fill(job->out, d->index, d->store, d->haul->room, d->haul->room_bytes,
+                              BUCKETS_A_TURN, &used);
+    if (used && !gwi_link_send(h->conn, d->haul->room, used)) {
+        gw_conn_close(
+            h->conn); /* cannot be: an empty backlog takes a frame; the restart repeats it */
+        return false;
+    }
+    return st == GW_OK;
+}
+
+static bool outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgoing_job *job)
+{
+    bool more = false;
+    uint64_t shipping = atomic_load_explicit(&job->shipping, memory_order_acquire);
+    if (shipping) {
+        struct hauler *h = hauler_for(d, &d->haul->out[i], job->id);
+        if (!h)
+            return true;
+        if (h->attempt !=
+            shipping) { /* frames of an earlier attempt must not mix with the new ones */
+            if (h->attempt && h->conn) {
+                let_go(&d->haul->out[i]);
+                return true;
+            }
+            h->attempt = shipping;
+        }
+        connect_hauler(h, job->to_address, GW_ROLE_PEER_BULK, &bulk_events);
+        more = ship(d, job, h);
+    }
+    if (atomic_load_explicit(&job->unlinking, memory_order_acquire)) {
+        if (gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
+            more = true;
+        if (gw_outgoing_unlinked(job->out) &&
+            !atomic_exchange_explicit(&job->unlinked_told, true, memory_order_acq_rel))
+            gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_UNLINKED, job->id, NULL);
+    }
+    return more;
+}
+
+/* Sends one PULL for keys of this job that nobody has asked for yet. */
+static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct hauler *h)
+{
+    struct gw_pull_key keys[PULL_KEYS_MAX];
+    struct asked *asked = malloc(sizeof *asked + PULL_KEYS_MAX * sizeof asked->hash[0]);
+    if (!asked)
+        return false;
+    uint32_t n = 0;
+    size_t bytes = GW_FRAME_HEADER;
+    for (struct gwi_parked_key *k = d->park.ring.after; k != &d->park.ring && n < PULL_KEYS_MAX;
+         k = k->after) {
+        if (!k->pull_wanted || k->pull_sent || !gw_slots_has(&job->slots, k->slot))
+            continue;
+        if (bytes + 2u + k->first->key_bytes > d->haul->room_bytes)
+            break;
+        bytes += 2u + k->first->key_bytes;
+        keys[n] = (struct gw_pull_key){k->first->bytes, k->first->key_bytes};
+        asked->hash[n++] = k->hash;
+    }
+    asked->count = n;
+    asked->sequence = ++h->next_pull;
+    size_t used = n ? gw_incoming_pull(atomic_load_explicit(&job->in, memory_order_acquire),
+                                       asked->sequence, keys, n, d->haul->room, d->haul->room_bytes)
+                    : 0;
+    if (used == 0 || !gwi_link_send(h->conn, d->haul->room, used)) {
+        free(asked);
+        return false;
+    }
+    asked->next = h->asked;
+    h->asked = asked;
+    for (uint32_t i = 0; i < n; i++) {
+        gwi_park_find(&d->park, asked->hash[i])->pull_sent = true;
+        d->park.unsent_pulls--;
+    }
+    return n == PULL_KEYS_MAX;
+}
+
+static bool incoming_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_incoming_job *job)
+{
+    bool more = false;
+    struct gw_unlinker *unlinker = atomic_load_explicit(&job->unlinker, memory_order_acquire);
+    if (unlinker && !atomic_load_explicit(&job->unlinked_told, memory_order_relaxed)) {
+        if (gw_unlinker_step(unlinker, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
+            more = true;
+        if (gw_unlinker_done(unlinker) &&
+            !atomic_exchange_explicit(&job->unlinked_told, true, memory_order_acq_rel))
+            gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_UNLINKED, job->id, NULL);
+    }
+    if (!atomic_load_explicit(&job->pulling, memory_order_acquire))
+        return more;
+    struct hauler *h = hauler_for(d, &d->haul->in[i], job->id);
+    if (!h)
+        return true;
+    h->incoming = job;
+    connect_hauler(h, job->from_address, GW_ROLE_PEER_PULL, &pull_events);
+    if (h->up && d->park.unsent_pulls && d->now_ns >= d->haul->pull_again_ns)
+        more |= ask(d, job, h);
+    return more;
+}
+
+bool gwi_haul_turn(struct gwi_dispatcher *d)
+{
+    struct gwi_server *server = d->server;
+    if (atomic_load_explicit(&server->jobs, memory_order_acquire) == 0)
+        return false;
+    bool more = false;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_incoming_job *in =
+            atomic_load_explicit(&server->incoming[i], memory_order_acquire);
+        if (in)
+            more |= incoming_turn(d, i, in);
+        struct gwi_outgoing_job *out =
+            atomic_load_explicit(&server->outgoing[i], memory_order_acquire);
+        if (out)
+            more |= outgoing_turn(d, i, out);
+    }
+    return more;
+}
+
+static struct gwi_incoming_job *incoming_by_id(struct gwi_server *server, uint64_t id)
+{
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_incoming_job *job =
+            atomic_load_explicit(&server->incoming[i], memory_order_acquire);
+        if (job && job->id == id)
+            return job;
+    }
+    return NULL;
+}
+
+enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame *f,
+                                    const uint8_t *body)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    struct gwi_incoming_job *job = incoming_by_id(d->server, f->session);
+    struct gw_incoming *in = job ? atomic_load_explicit(&job->in, memory_order_acquire) : NULL;
+    if (!in)
+        return GW_OK; /* of a job that is over, or of an attempt that has not begun here: sent again
+                         if it matters */
+    struct gw_incoming_result result = {0};
+    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    enum gw_status st = gw_incoming_chunk(in, d->store, d->server->store, f, r, &result);
+    if (st == GW_WOULD_BLOCK) {
+        gwi_link_hold(link, GWI_HOLD_SPACE, d->now_ns + HOLD_SPACE_NS);
+        return st;
+    }
+    if (st != GW_OK) {
+        gw_warn("chunk_refused", "job=%llu status=%s", (unsigned long long)f->session,
+                gw_status_name(st));
+        return gwi_link_error(link->conn, st, "malformed or oversized CHUNK");
+    }
+    uint8_t ack[GW_FRAME_HEADER];
+    if (result.ack_due) {
+        size_t n = gw_incoming_ack(in, result.chunk, ack, sizeof ack);
+        gw_store64(ack + 40,
+                   /* frame.serial, docs/PROTOCOL.md */ atomic_load_explicit(&job->pause_ns,
+                                                                             memory_order_relaxed));
+        if (!gwi_link_send(link->conn, ack, n))
+            return GW_E_LIMIT;
+    }
+    if (result.completed_all)
+        gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_ARRIVED, job->id, NULL);
+    return GW_OK;
+}
+
+enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
+                                   const uint8_t *body)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    struct gwi_haul *haul = d->haul;
+    struct gwi_outgoing_job *job = outgoing_by_id(d->server, f->session);
+    size_t used = 0;
+    enum gw_status st;
+    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    if (job && atomic_load_explicit(&job->shipping, memory_order_acquire))
+        st = gw_outgoing_answer_pull(job->out, d->store, d->server->store, f, r, haul->scratch,
+                                     haul->room_bytes, haul->room, haul->room_bytes, &used);
+    else
+        st = gw_outgoing_answer_unknown(f, haul->room, haul->room_bytes, &used);
+    if (st != GW_OK)
+        return gwi_link_error(link->conn, st, "malformed PULL");
+    return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
+}
+
+enum gw_status gwi_haul_control_frame(struct gwi_link *link, const struct gw_frame *f,
+                                      const uint8_t *body)
+{
+    return gwi_control_peer_frame(link->dispatcher->control, link, f, body);
+}
+
+void gwi_haul_link_closed(struct gwi_link *link)
+{
+    if (link->role == GWI_LINK_CONTROL_IN && link->dispatcher->control)
+        gwi_control_peer_closed(link->dispatcher->control, link);
+}

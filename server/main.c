@@ -1,0 +1,65 @@
+/* main.c - the process godwit-server: flags, signals, start, wait, stop. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "index/base/log_line.h"
+#include "server/server.h"
+
+static atomic_bool stop_wanted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    atomic_store(&stop_wanted, true);
+}
+
+/* As many connections as the system lets us have. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* fewer connections then */
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct gwi_options options;
+    int code = gwi_options_parse(argc, argv, &options);
+    if (code >= 0)
+        return code;
+    gw_log_set_name(options.id);
+    raise_descriptors();
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    /* The dispatchers inherit a mask without these: the main thread alone waits for them. */
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    struct gwi_server *server;
+    enum gw_status st = gwi_server_start(&options, &stop_wanted, &server);
+    if (st == GW_E_CANCELLED)
+        return 0;
+    if (st != GW_OK) {
+        if (st != GW_E_BUSY && st != GW_E_INVALID)
+            fprintf(stderr, "godwit-server: cannot start: %s\n", gw_status_text(st));
+        return 1;
+    }
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    int fatal = 0;
+    while (!atomic_load(&stop_wanted) && (fatal = atomic_load(&server->fatal)) == 0) {
+        struct timespec wait = {.tv_nsec = 500000000};
+        if (sigtimedwait(&signals, NULL, &wait) > 0)
+            atomic_store(&stop_wanted, true);
+    }
+    gwi_server_stop(server);
+    return fatal ? 1 : 0;
+}

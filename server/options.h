@@ -1,0 +1,28 @@
+/* options.h - the flags of godwit-server. Layer: server. */
+#ifndef GW_SERVER_OPTIONS_H
+#define GW_SERVER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/wire/frame.h"
+
+#define GWI_THREADS_MAX 128u
+#define GWI_MEMORY_MIN  (32ull << 20)
+
+struct gwi_options {
+    char id[GW_ID_BYTES_MAX + 1];
+    char listen[GW_ADDRESS_BYTES_MAX + 1];
+    char advertise[GW_ADDRESS_BYTES_MAX + 1]; /* "": the address that was bound */
+    char coordinator[GW_ADDRESS_BYTES_MAX + 1];
+    char data[1024];
+    uint32_t threads;
+    uint64_t memory_bytes, index_bytes;
+    bool pin; /* --pin: dispatcher i on the i-th allowed CPU; default when there are as many as CPUs
+               */
+};
+
+/* Returns -1 to go on, or the process's exit code (0 after --help and --version, 2 after a flag
+ * that makes no sense, which has been named on stderr with its limit). */
+int gwi_options_parse(int argc, char **argv, struct gwi_options *out);
+#endif

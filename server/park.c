@@ -1,0 +1,157 @@
+/* park.c - a hash table of queues with a ring for the retry order; see park.h. */
+#include "server/park.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+
+#define BUCKETS_FIRST 1024u
+
+static void ring_remove(struct gwi_parked_key *k)
+{
+    k->before->after = k->after;
+    k->after->before = k->before;
+}
+
+static void ring_insert(struct gwi_parked_key *k, struct gwi_parked_key *before)
+{
+    k->before = before;
+    k->after = before->after;
+    before->after->before = k;
+    before->after = k;
+}
+
+static struct gwi_parked_key **bucket_of(const struct gwi_park *p, uint64_t hash)
+{
+    return &p->bucket[hash & (p->buckets - 1)];
+}
+
+bool gwi_park_init(struct gwi_park *p)
+{
+    memset(p, 0, sizeof *p);
+    p->bucket = calloc(BUCKETS_FIRST, sizeof *p->bucket);
+    p->buckets = BUCKETS_FIRST;
+    p->ring.before = p->ring.after = &p->ring;
+    return p->bucket != NULL;
+}
+
+void gwi_park_fini(struct gwi_park *p)
+{
+    while (p->ring.after != &p->ring) {
+        struct gwi_parked_key *k = p->ring.after;
+        bool gone = false;
+        while (!gone)
+            free(gwi_park_take(p, k, &gone));
+    }
+    free(p->bucket);
+    p->bucket = NULL;
+}
+
+struct gwi_parked_key *gwi_park_find(const struct gwi_park *p, uint64_t hash)
+{
+    struct gwi_parked_key *k = *bucket_of(p, hash);
+    while (k && k->hash != hash)
+        k = k->chain;
+    return k;
+}
+
+struct gwi_parked_op *gwi_parked_op_create(const void *key, uint16_t key_bytes, const void *value,
+                                           uint32_t value_bytes)
+{
+    struct gwi_parked_op *op = calloc(1, sizeof *op + key_bytes + (size_t)value_bytes);
+    if (!op)
+        return NULL;
+    op->key_bytes = key_bytes;
+    op->value_bytes = value_bytes;
+    memcpy(op->bytes, key, key_bytes);
+    if (value_bytes)
+        memcpy(op->bytes + key_bytes, value, value_bytes);
+    return op;
+}
+
+/* Doubles the table; staying small when there is no memory costs time, never correctness. */
+static void grow(struct gwi_park *p)
+{
+    struct gwi_parked_key **wider = calloc((size_t)p->buckets * 2, sizeof *wider);
+    if (!wider)
+        return;
+    free(p->bucket);
+    p->bucket = wider;
+    p->buckets *= 2;
+    for (struct gwi_parked_key *k = p->ring.after; k != &p->ring; k = k->after) {
+        struct gwi_parked_key **b = bucket_of(p, k->hash);
+        k->chain = *b;
+        *b = k;
+    }
+}
+
+static size_t op_bytes(const struct gwi_parked_op *op)
+{
+    return sizeof *op + op->key_bytes + op->value_bytes;
+}
+
+struct gwi_parked_key *gwi_park_add(struct gwi_park *p, uint64_t hash, uint16_t slot,
+                                    struct gwi_parked_op *op)
+{
+    struct gwi_parked_key *k = gwi_park_find(p, hash);
+    if (!k) {
+        k = calloc(1, sizeof *k);
+        if (!k)
+            return NULL;
+        if (p->keys >= p->buckets)
+            grow(p);
+        k->hash = hash;
+        k->slot = slot;
+        struct gwi_parked_key **b = bucket_of(p, hash);
+        k->chain = *b;
+        *b = k;
+        ring_insert(k, p->ring.before);
+        p->keys++;
+        p->bytes += sizeof *k;
+    }
+    op->next = NULL;
+    if (k->last)
+        k->last->next = op;
+    else
+        k->first = op;
+    k->last = op;
+    p->ops++;
+    p->bytes += op_bytes(op);
+    return k;
+}
+
+struct gwi_parked_op *gwi_park_take(struct gwi_park *p, struct gwi_parked_key *k, bool *key_gone)
+{
+    struct gwi_parked_op *op = k->first;
+    GW_ASSERT(op != NULL);
+    k->first = op->next;
+    p->ops--;
+    p->bytes -= op_bytes(op);
+    *key_gone = k->first == NULL;
+    if (*key_gone) {
+        struct gwi_parked_key **b = bucket_of(p, k->hash);
+        while (*b != k)
+            b = &(*b)->chain;
+        *b = k->chain;
+        ring_remove(k);
+        if (k->pull_wanted && !k->pull_sent)
+            p->unsent_pulls--;
+        p->keys--;
+        p->bytes -= sizeof *k;
+        free(k);
+    }
+    return op;
+}
+
+void gwi_park_to_front(struct gwi_park *p, struct gwi_parked_key *k)
+{
+    ring_remove(k);
+    ring_insert(k, &p->ring);
+}
+
+void gwi_park_to_back(struct gwi_park *p, struct gwi_parked_key *k)
+{
+    ring_remove(k);
+    ring_insert(k, p->ring.before);
+}

@@ -1,0 +1,190 @@
+/* release.c - operations that wait, and their end: executed and answered by a COMPLETION, or
+ * returned as moved. A waiting write is PENDING among its session's serials, so that a resent one
+ * attaches to it (MIGRATION R8); its answer goes to whatever connection speaks for the session. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "server/haul.h"
+#include "server/server.h"
+
+bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
+                      uint64_t serial, bool pull)
+{
+    bool has_value = op->value && op->value_bytes;
+    struct gwi_parked_op *p =
+        gwi_parked_op_create(op->key, op->key_bytes, op->value, has_value ? op->value_bytes : 0);
+    if (!p)
+        return false;
+    p->session = link->session->id;
+    p->serial = serial;
+    p->link_generation = link->generation;
+    p->parked_ns = d->now_ns;
+    /* A counter that is stored comes in `number`, an add's step in `delta`; one place is enough. */
+    p->delta = op->verb == GW_VERB_ADD ? op->delta : op->number;
+    p->initial = op->initial;
+    p->expected_version = op->expected_version;
+    p->verb = op->verb;
+    p->flags = op->flags & (uint8_t)~GW_OP_UNSETTLED;
+    struct gwi_parked_key *key = gwi_park_add(&d->park, op->hash, op->slot, p);
+    if (!key) {
+        free(p);
+        return false;
+    }
+    if (pull && !key->pull_wanted) {
+        key->pull_wanted = true;
+        d->park.unsent_pulls++;
+    }
+    link->session->parked++;
+    if (op->verb != GW_VERB_READ)
+        gw_applied_begin(link->session->applied, serial, op->slot);
+    return true;
+}
+
+void gwi_release_flush(struct gwi_dispatcher *d)
+{
+    if (d->completions_count == 0)
+        return;
+    struct gwi_session *session = gwi_sessions_find(&d->sessions, d->completion_session);
+    uint32_t count = d->completions_count;
+    size_t bytes = d->completions_bytes;
+    d->completions_count = 0;
+    d->completions_bytes = 0;
+    if (!session || !session->link)
+        return; /* nobody listens: writes are recorded, a resent one gets its answer from there */
+    struct gw_frame f = {.bytes = (uint32_t)bytes,
+                         .kind = GW_KIND_COMPLETION,
+                         .count = count,
+                         .session = session->id,
+                         .serial = session->applied->confirmed};
+    gw_frame_encode(&f, d->completions);
+    if (!gwi_link_send(session->link->conn, d->completions, bytes))
+        gw_conn_close(session->link->conn); /* it has not read for a whole backlog */
+}
+
+/* Answers one operation; `op` says how it ended. */
+static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
+                     const struct gw_op *op, uint16_t slot, enum gw_status st)
+{
+    struct gwi_session *session = gwi_sessions_find(&d->sessions, p->session);
+    if (!session)
+        return;
+    session->parked--;
+    bool counter = st == GW_OK && op->kind == GW_KIND_COUNTER &&
+                   (p->verb == GW_VERB_READ || p->verb == GW_VERB_ADD);
+    bool value = st == GW_OK && p->verb == GW_VERB_READ && !counter;
+    struct gw_wire_reply reply = {.status = (int8_t)st, .flags = GW_WIRE_HAS_SERIAL};
+    if (op) {
+        reply.version = op->version;
+        reply.number = op->number;
+        reply.value = value ? op->out : NULL;
+        reply.value_bytes = value ? op->out_bytes : 0;
+    }
+    reply.flags |= (uint8_t)((counter ? GW_WIRE_COUNTER : 0) | (value ? GW_WIRE_VALUE : 0));
+    if (p->verb != GW_VERB_READ) {
+        if (st == GW_MOVED || gw_failed(st))
+            gw_applied_forget(session->applied, p->serial);
+        else
+            gw_applied_record(session->applied, p->serial, slot, (int8_t)st, reply.version,
+                              counter ? GW_WIRE_COUNTER : 0, reply.number);
+    }
+    if (d->view->state[slot] == GWI_SLOT_ARRIVING)
+        gwi_haul_raise(&d->view->incoming[d->view->incoming_of[slot]]->pause_ns,
+                       d->now_ns - p->parked_ns);
+    if (!session->link ||
+        (p->verb == GW_VERB_READ && session->link->generation != p->link_generation) ||
+        p->serial < session->applied->confirmed)
+        return;
+    if (d->completion_session != session->id ||
+        d->completions_bytes + 64 + reply.value_bytes > d->reply_room ||
+        d->completions_bytes > GWI_REPLY_BYTES)
+        gwi_release_flush(d);
+    d->completion_session = session->id;
+    if (d->completions_count == 0)
+        d->completions_bytes = GW_FRAME_HEADER;
+    reply.serial_delta = (uint32_t)(p->serial - session->applied->confirmed);
+    struct gw_writer w =
+        gw_writer_of(d->completions + d->completions_bytes, d->reply_room - d->completions_bytes);
+    gw_wire_reply_encode(&reply, &w);
+    GW_ASSERT(!w.bad);
+    d->completions_bytes += gw_writer_used(&w);
+    d->completions_count++;
+}
+
+static void return_moved(struct gwi_dispatcher *d, struct gwi_parked_key *key)
+{
+    uint16_t slot = key->slot;
+    for (bool gone = false; !gone;) {
+        struct gwi_parked_op *p = gwi_park_take(&d->park, key, &gone);
+        complete(d, p, NULL, slot, GW_MOVED);
+        free(p);
+    }
+}
+
+void gwi_release_moved(struct gwi_dispatcher *d)
+{
+    for (struct gwi_parked_key *key = d->park.ring.after, *next; key != &d->park.ring; key = next) {
+        next = key->after;
+        if (d->view->state[key->slot] == GWI_SLOT_FOREIGN)
+            return_moved(d, key);
+    }
+    gwi_release_flush(d);
+}
+
+/* Tries the key's operations in order until one has to go on waiting. */
+static void try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
+{
+    for (bool gone = false; !gone;) {
+        struct gwi_parked_op *p = key->first;
+        struct gw_op op = {.key = p->bytes,
+                           .key_bytes = p->key_bytes,
+                           .value = p->bytes + p->key_bytes,
+                           .value_bytes = p->value_bytes,
+                           .hash = key->hash,
+                           .slot = key->slot,
+                           .delta = p->delta,
+                           .number = p->delta,
+                           .initial = p->initial,
+                           .expected_version = p->expected_version,
+                           .verb = p->verb,
+                           .flags = p->flags};
+        if (d->view->state[key->slot] == GWI_SLOT_ARRIVING && op.verb != GW_VERB_UPSERT &&
+            !key->negative && !gwi_haul_settled(d->view, key->slot, key->hash))
+            op.flags |= GW_OP_UNSETTLED;
+        size_t used;
+        gw_store_execute(d->store, &op, 1, d->room, d->room_bytes, &used);
+        if (op.status == GW_ABSENT && !key->pull_wanted) {
+            key->pull_wanted = true;
+            d->park.unsent_pulls++;
+        }
+        if (op.status == GW_ABSENT || op.status == GW_RETRY) {
+            gwi_park_to_back(&d->park, key);
+            return;
+        }
+        uint16_t slot = key->slot;
+        p = gwi_park_take(&d->park, key, &gone);
+        complete(d, p, &op, slot, (enum gw_status)op.status);
+        free(p);
+    }
+}
+
+void gwi_release_try(struct gwi_dispatcher *d, uint32_t keys_max)
+{
+    for (uint32_t n = d->park.keys < keys_max ? d->park.keys : keys_max; n > 0 && d->park.keys;
+         n--) {
+        struct gwi_parked_key *key = d->park.ring.after;
+        switch ((enum gwi_slot_state)d->view->state[key->slot]) {
+        case GWI_SLOT_FOREIGN:
+            return_moved(d, key);
+            break;
+        case GWI_SLOT_WAITING:
+            gwi_park_to_back(&d->park, key);
+            break;
+        case GWI_SLOT_ARRIVING:
+        case GWI_SLOT_OWNED:
+            try_key(d, key);
+            break;
+        }
+    }
+    gwi_release_flush(d);
+}

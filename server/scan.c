@@ -1,0 +1,108 @@
+/* scan.c - SCAN frames: a portion of one server's live keys, from a cursor on. Slots that are still
+ * arriving make the client ask again: their keys are spread over two servers. */
+#include <string.h>
+
+#include "client/wire/scan.h"
+#include "server/server.h"
+
+#define SCAN_BUCKETS   4096u /* looked at by one request: bounds the pause of everybody else */
+#define SCAN_BYTES_MAX (256u << 10)
+
+struct scan_room {
+    struct gw_writer w;
+    uint32_t count;
+    size_t soft; /* stop at a bucket's start once so much is written */
+    bool full;
+};
+
+static bool put(void *ctx, const struct gw_record_view *v)
+{
+    struct scan_room *room = ctx;
+    struct gw_scan_record m = {.key = v->key,
+                               .value = v->value,
+                               .number = v->number,
+                               .version = v->version,
+                               .value_bytes = v->kind == GW_KIND_COUNTER ? 8 : v->value_bytes,
+                               .key_bytes = v->key_bytes,
+                               .kind = v->kind};
+    if (gw_scan_record_bytes(&m) > gw_writer_left(&room->w)) {
+        room->full = true;
+        return false;
+    }
+    gw_scan_record_encode(&m, &room->w);
+    room->count++;
+    return true;
+}
+
+/* Whether these slots can be scanned here now. */
+static enum gw_status look(const struct gwi_view *view, const struct gw_slots *slots)
+{
+    uint16_t first, last;
+    for (uint32_t at = 0; gw_slots_next_run(slots, &at, &first, &last);)
+        for (uint32_t s = first; s <= last; s++) {
+            if (view->state[s] == GWI_SLOT_FOREIGN)
+                return GW_WRONG_VIEW;
+            if (view->state[s] != GWI_SLOT_OWNED)
+                return GW_PENDING;
+        }
+    return GW_OK;
+}
+
+enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, const uint8_t *body)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    struct gw_scan scan;
+    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    if (gw_scan_decode(&r, &scan) != GW_OK)
+        return gwi_link_error(link->conn, GW_E_PROTOCOL, "malformed SCAN");
+    if (gw_conn_backlog(link->conn) > GWI_BACKLOG_SOFT) {
+        gwi_link_hold(link, GWI_HOLD_BACKLOG, 0);
+        return GW_WOULD_BLOCK;
+    }
+    struct gw_scan_reply reply = {.cursor = scan.cursor};
+    enum gw_status st = look(d->view, &scan.slots);
+    uint8_t head[64];
+    struct gw_writer w = gw_writer_of(head, sizeof head);
+    gw_scan_reply_encode(&reply, &w);
+    size_t head_bytes = gw_writer_used(&w);
+    struct scan_room room = {.w = gw_writer_of(d->reply, d->reply_room)};
+    room.w.at += GW_FRAME_HEADER + head_bytes;
+    if (st == GW_OK) {
+        struct gw_cursor cursor = {.hash = scan.cursor};
+        size_t limit = scan.bytes_max < SCAN_BYTES_MAX ? scan.bytes_max : SCAN_BYTES_MAX;
+        /* A few buckets at a time, so that the limit is passed by little; a bucket that was cut
+         * short by the room is taken back and comes first next time. */
+        for (uint32_t looked = 0;
+             looked < SCAN_BUCKETS && !cursor.done && gw_writer_used(&room.w) < limit;
+             looked += 16) {
+            struct gw_writer before = room.w;
+            uint32_t count = room.count;
+            uint64_t at = cursor.hash;
+            gw_store_walk(d->store, &cursor, UINT64_MAX, &scan.slots, false, 16, put, &room);
+            if (!room.full)
+                continue;
+            if (count >
+                0) { /* what came of this portion is sent again: its bucket is not finished */
+                room.w = before;
+                room.count = count;
+                cursor.hash = at;
+            }
+            break;
+        }
+        if (room.full && cursor.hash == scan.cursor)
+            return gwi_link_error(link->conn, GW_E_TOO_LARGE,
+                                  "one bucket's records do not fit a reply");
+        st = cursor.done ? GW_END : GW_OK;
+        reply.cursor = cursor.hash;
+    }
+    reply.status = (int8_t)st;
+    w = gw_writer_of(d->reply + GW_FRAME_HEADER, head_bytes);
+    gw_scan_reply_encode(&reply, &w);
+    struct gw_frame out = {.bytes = (uint32_t)gw_writer_used(&room.w),
+                           .kind = GW_KIND_SCAN_REPLY,
+                           .count = room.count,
+                           .session = f->session,
+                           .view = d->view->number};
+    gw_frame_encode(&out, d->reply);
+    return gwi_link_send(link->conn, d->reply, out.bytes) ? GW_OK : GW_E_LIMIT;
+}

@@ -1,0 +1,46 @@
+/* server.h - one store process: what its dispatchers share. Layer: server. */
+#ifndef GW_SERVER_SERVER_H
+#define GW_SERVER_SERVER_H
+
+#include <stdatomic.h>
+
+#include "server/dispatcher.h"
+#include "server/haul.h"
+#include "server/options.h"
+
+struct gwi_server {
+    struct gwi_options options;
+    uint64_t incarnation; /* of this process: rises with time */
+    struct gw_store *store;
+    int lock_fd;                            /* holds the data directory */
+    char address[GW_ADDRESS_BYTES_MAX + 1]; /* advertised */
+    char bound[GW_ADDRESS_BYTES_MAX + 1];
+    uint32_t frame_bytes_max, value_bytes_max;
+    /* Written by control, read by every dispatcher after it entered the epoch; never NULL. */
+    _Atomic(struct gwi_view *) view;
+    uint64_t cluster; /* 0: not joined yet; control's */
+    struct gwi_dispatcher *dispatcher[GWI_THREADS_MAX];
+    uint32_t dispatchers;
+    /* Open jobs of either direction: control writes (release), dispatchers read inside the epoch.
+     */
+    _Atomic(struct gwi_outgoing_job *) outgoing[GWI_JOBS_MAX];
+    _Atomic(struct gwi_incoming_job *) incoming[GWI_JOBS_MAX];
+    _Atomic uint32_t jobs; /* how many in both tables: 0 spares the look */
+    atomic_bool stopping;
+    atomic_int fatal; /* an enum gw_status that ends the process */
+};
+
+/* Locks the data directory, asks the coordinator for the map (until it answers or *stop is set:
+ * GW_E_CANCELLED), opens the store and starts the dispatchers; serves nothing before the
+ * coordinator has let it join. An error has been written to stderr. */
+GW_MUST_USE enum gw_status gwi_server_start(const struct gwi_options *options,
+                                            const atomic_bool *stop, struct gwi_server **out);
+/* Asks all dispatchers to stop, joins them and frees everything. */
+void gwi_server_stop(struct gwi_server *server);
+
+/* Publishes a view and a cut with it; when every dispatcher has passed, control gets the mail
+ * CUT_PASSED with the view's generation. Takes the view; the old one is the caller's to free behind
+ * that. Control's thread only. GW_E_BUSY: too many cuts are open, GW_E_NOMEM: nothing happened, the
+ * view is still the caller's. */
+GW_MUST_USE enum gw_status gwi_server_publish(struct gwi_server *server, struct gwi_view *takes);
+#endif

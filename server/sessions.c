@@ -1,0 +1,85 @@
+/* sessions.c - a chained table of sessions; see sessions.h. */
+#include "server/sessions.h"
+
+#include <stdlib.h>
+
+#define BUCKETS 4096u
+
+bool gwi_sessions_init(struct gwi_sessions *s)
+{
+    s->bucket = calloc(BUCKETS, sizeof *s->bucket);
+    s->buckets = BUCKETS;
+    s->count = 0;
+    return s->bucket != NULL;
+}
+
+static void session_free(struct gwi_session *session)
+{
+    gw_applied_destroy(session->applied);
+    free(session);
+}
+
+void gwi_sessions_fini(struct gwi_sessions *s)
+{
+    for (uint32_t i = 0; s->bucket && i < s->buckets; i++)
+        for (struct gwi_session *x = s->bucket[i], *next; x; x = next) {
+            next = x->chain;
+            session_free(x);
+        }
+    free(s->bucket);
+    s->bucket = NULL;
+}
+
+/* Ids are random in their high bits and count up in their low ones. */
+static struct gwi_session **bucket_of(const struct gwi_sessions *s, uint64_t id)
+{
+    return &s->bucket[(id * 0x9e3779b97f4a7c15ull >> 40) & (s->buckets - 1)];
+}
+
+struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id)
+{
+    struct gwi_session *x = *bucket_of(s, id);
+    while (x && x->id != id)
+        x = x->chain;
+    return x;
+}
+
+struct gwi_session *gwi_sessions_create(struct gwi_sessions *s, uint64_t id, uint32_t window)
+{
+    if (s->count >= GWI_SESSIONS_MAX)
+        return NULL;
+    struct gwi_session *x = calloc(1, sizeof *x);
+    if (!x)
+        return NULL;
+    x->id = id;
+    x->applied = gw_applied_create(window);
+    if (!x->applied) {
+        free(x);
+        return NULL;
+    }
+    struct gwi_session **b = bucket_of(s, id);
+    x->chain = *b;
+    *b = x;
+    s->count++;
+    return x;
+}
+
+void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session)
+{
+    struct gwi_session **b = bucket_of(s, session->id);
+    while (*b != session)
+        b = &(*b)->chain;
+    *b = session->chain;
+    s->count--;
+    session_free(session);
+}
+
+void gwi_sessions_expire(struct gwi_sessions *s, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < s->buckets; i++)
+        for (struct gwi_session *x = s->bucket[i], *next; x; x = next) {
+            next = x->chain;
+            if (!x->link && x->parked == 0 && now_ns - x->idle_since_ns > GWI_SESSION_IDLE_NS)
+                gwi_sessions_remove(s, x);
+        }
+}
