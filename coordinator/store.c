@@ -146,17 +146,17 @@ static enum gw_status adopt(struct gw_fact_store *store, char *error, size_t err
         snprintf(error, error_bytes, "store %s is a database of another program", store->path);
         return GW_E_CORRUPT;
     }
+    if (ask(store, "SELECT count(*) FROM pragma_quick_check WHERE quick_check <> 'ok'") != 0) {
+        snprintf(error, error_bytes, "store %s is damaged: PRAGMA quick_check finds faults",
+                 store->path);
+        return GW_E_CORRUPT;
+    }
     int64_t version = ask(store, "SELECT value FROM meta WHERE key='schema'");
     if (version != GW_FACT_STORE_SCHEMA) {
         snprintf(error, error_bytes,
                  "store %s has schema version %" PRId64 ", this coordinator knows only %d",
                  store->path, version, GW_FACT_STORE_SCHEMA);
         return GW_E_VERSION;
-    }
-    if (ask(store, "SELECT count(*) FROM pragma_quick_check WHERE quick_check <> 'ok'") != 0) {
-        snprintf(error, error_bytes, "store %s is damaged: PRAGMA quick_check finds faults",
-                 store->path);
-        return GW_E_CORRUPT;
     }
     if (!run(store, "COMMIT"))
         return failure(store, "take it", error, error_bytes);
