@@ -27,6 +27,7 @@ struct gwi_source_slot {       /* one outgoing job */
     size_t collected_count;
 };
 
+#define GWI_MERGING 64u
 struct gwi_target_slot { /* one incoming job */
     struct gw_target *machine;
     struct gwi_control *control;
@@ -37,9 +38,11 @@ struct gwi_target_slot { /* one incoming job */
     bool range_set;
     bool cut_wanted, dying;
     uint64_t cut_generation;
-    uint32_t errands; /* MERGE under way */
-    uint64_t merge_attempt, merge_part;
-    bool merge_failed;
+    /* MERGE under way, by part modulo the ring: the source keeps fewer parts in flight. */
+    struct gwi_merging {
+        uint32_t errands;
+        bool failed;
+    } merging[GWI_MERGING];
 };
 
 struct gwi_old_view {

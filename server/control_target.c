@@ -71,42 +71,43 @@ static void merge(struct gwi_target_slot *t, const struct gw_target_action *a)
 {
     struct gwi_control *c = t->control;
     uint32_t n = c->server->dispatchers;
-    if (t->errands)
-        return; /* a repeat of the part in hand */
-    t->merge_attempt = a->attempt;
-    t->merge_part = a->part;
-    t->merge_failed = false;
+    struct gwi_merging *m = &t->merging[a->part % GWI_MERGING];
+    *m = (struct gwi_merging){0};
     for (uint32_t i = 0; i < n; i++) {
         struct gwi_errand *e = calloc(1, sizeof *e);
         if (e)
             e->entries = malloc((a->entries_count + 1) * sizeof *e->entries);
         if (!e || !e->entries) {
             free(e);
-            t->merge_failed = true;
+            m->failed = true;
             continue;
         }
         e->job = t->id;
+        e->attempt = a->attempt;
+        e->part = a->part;
         for (size_t k = 0; k < a->entries_count; k++)
             if (a->entries[k].session % n == i)
                 e->entries[e->count++] = a->entries[k];
         if (gwi_control_errand(c, i, GWI_MAIL_MERGE, e))
-            t->errands++;
+            m->errands++;
         else
-            t->merge_failed = true;
+            m->failed = true;
     }
 }
 
 void gwi_target_merged(struct gwi_control *c, struct gwi_errand *e)
 {
     struct gwi_target_slot *t = gwi_target_find(c, e->job);
-    if (t && t->errands) {
-        t->errands--;
-        t->merge_failed |= e->status != GW_OK;
-        /* Not acknowledged, the part is sent again; merging twice is harmless. */
-        if (t->errands == 0 && !t->merge_failed)
+    if (t && e->attempt == gw_target_attempt(t->machine)) {
+        struct gwi_merging *m = &t->merging[e->part % GWI_MERGING];
+        m->errands--;
+        m->failed |= e->status != GW_OK;
+        /* Each dispatcher merges in order, so parts end in order. One that failed for lack of
+         * memory is not acknowledged: the source sends over. */
+        if (m->errands == 0 && !m->failed)
             (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_MERGED,
-                                                                .attempt = t->merge_attempt,
-                                                                .part = t->merge_part});
+                                                                .attempt = e->attempt,
+                                                                .part = e->part});
     }
     gwi_errand_free(e);
 }
