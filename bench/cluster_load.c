@@ -63,7 +63,7 @@ enum gw_status gw_load_init(struct gw_load_worker *worker, struct gw_load_settin
 
 void gw_load_fini(struct gw_load_worker *worker)
 {
-    if (worker->session)
+    if (worker->session) /* its thread was never started */
         gw_session_close(worker->session);
     free(worker->samples);
     free(worker->value);
@@ -228,5 +228,8 @@ void *gw_load_run(void *ctx)
     if (gw_drain(worker->session, DRAIN_MS) != GW_OK)
         worker->errors += gw_in_flight(worker->session);
     gw_session_stats(worker->session, &worker->stats);
+    /* A session ends on the thread that polled it. */
+    gw_session_close(worker->session);
+    worker->session = NULL;
     return NULL;
 }

@@ -43,13 +43,10 @@ static enum gw_exit exit_of_error(const char *status)
         const char *status;
         enum gw_exit code;
     } known[] = {
-        {"not_found", GW_EXIT_FAILED},
-        {"e_internal", GW_EXIT_FAILED},
-        {"e_io", GW_EXIT_FAILED},
-        {"e_nomem", GW_EXIT_FAILED},
-        {"e_corrupt", GW_EXIT_FAILED},
-        {"e_timeout", GW_EXIT_UNREACHABLE},
-        {"e_unreachable", GW_EXIT_UNREACHABLE},
+
+        {"e_internal", GW_EXIT_FAILED},     {"e_io", GW_EXIT_FAILED},
+        {"e_nomem", GW_EXIT_FAILED},        {"e_corrupt", GW_EXIT_FAILED},
+        {"e_timeout", GW_EXIT_UNREACHABLE}, {"e_unreachable", GW_EXIT_UNREACHABLE},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(known[i].status, status) == 0)

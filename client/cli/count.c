@@ -46,9 +46,10 @@ struct worker {
      * number publishes nothing but itself. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t events;
     uint64_t in_doubt, failed, issued;
-    uint64_t longest_ns;    /* of all operations, kept over resets of the session's own */
-    enum gw_status failure; /* the first */
-    uint64_t bad_line;      /* a line that is too long */
+    uint64_t longest_ns;           /* of all operations, kept over resets of the session's own */
+    enum gw_status failure;        /* the first */
+    uint64_t bad_line;             /* a line that is too long */
+    struct gw_session_stats stats; /* the last */
     /* what goes into the timeline's row when that is over */
     uint64_t row, row_events;
     struct gw_histogram row_latency_ns;
@@ -200,6 +201,10 @@ static void *work(void *ctx)
     while (gw_in_flight(worker->session) > 0)
         turn(worker, POLL_MS);
     close_row(worker);
+    gw_session_stats(worker->session, &worker->stats);
+    /* A session ends on the thread that polled it. */
+    gw_session_close(worker->session);
+    worker->session = NULL;
     atomic_fetch_sub_explicit(&count->running, 1, memory_order_release);
     return NULL;
 }
@@ -254,13 +259,11 @@ static void add_up(const struct count *count, struct totals *totals)
 {
     for (uint64_t i = 0; i < count->threads; i++) {
         const struct worker *worker = &count->workers[i];
-        struct gw_session_stats stats;
-        gw_session_stats(worker->session, &stats);
         totals->events += atomic_load_explicit(&worker->events, memory_order_relaxed);
         totals->in_doubt += worker->in_doubt;
         totals->failed += worker->failed;
-        totals->refusals += stats.refusals;
-        totals->resent += stats.resent;
+        totals->refusals += worker->stats.refusals;
+        totals->resent += worker->stats.resent;
         if (worker->longest_ns > totals->longest_ns)
             totals->longest_ns = worker->longest_ns;
         if (totals->failure == GW_OK)
@@ -422,7 +425,7 @@ enum gw_exit gwi_cli_count(struct gw_cli *cli, int argc, char **argv)
     memset(count.workers, 0, count.threads * sizeof *count.workers);
     code = run_count(cli, &count, timeline_path);
     for (uint64_t i = 0; i < count.threads; i++)
-        if (count.workers[i].session)
+        if (count.workers[i].session) /* its thread was never started */
             gw_session_close(count.workers[i].session);
     gw_lines_destroy(count.lines);
     free(count.workers);
