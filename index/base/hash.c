@@ -92,8 +92,18 @@ static inline bool may_hold_tag(const uint8_t *key, size_t bytes)
     return bytes > 2; /* the shortest tag is "{x}" */
 }
 
+/* gw_crc16 of 8 bytes: one step of its loop, without the loop. */
+static inline uint16_t crc16_of_word(uint64_t w)
+{
+    return slice[7][w & 0xff] ^ slice[6][w >> 8 & 0xff] ^ slice[5][w >> 16 & 0xff] ^
+           slice[4][w >> 24 & 0xff] ^ slice[3][w >> 32 & 0xff] ^ slice[2][w >> 40 & 0xff] ^
+           slice[1][w >> 48 & 0xff] ^ slice[0][w >> 56];
+}
+
 uint16_t gw_key_slot(const void *key, size_t key_bytes)
 {
+    if (key_bytes == 8 && !brace_in(gw_load64(key)))
+        return crc16_of_word(gw_load64(key)) & (GW_SLOTS - 1);
     if (may_hold_tag(key, key_bytes))
         key = hash_tag(key, &key_bytes);
     return gw_crc16(key, key_bytes) & (GW_SLOTS - 1);
