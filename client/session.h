@@ -198,6 +198,12 @@ static inline bool gwi_op_writes(struct gwi_op *op)
     return gwi_op_bytes(op)[0] != GW_WIRE_READ;
 }
 
+/* Before the try behind `tries` fruitless ones: 1, 2, 4, 8, 16, 20, 20, ... ms. */
+static inline uint64_t gwi_wait_ns(uint32_t tries)
+{
+    return (tries < 5 ? UINT64_C(1) << tries : GWI_WAIT_MS_MAX) * GWI_MS;
+}
+
 /* session.c */
 GW_MUST_USE enum gw_status gwi_session_create(struct gw_cluster *cluster,
                                               const struct gw_session_options *options,

@@ -7,12 +7,6 @@
 
 #define COPY_BYTES 32u /* an operation up to so long is copied by two moves instead of a call */
 
-static uint64_t refused_wait_ns(uint32_t tries)
-{
-    uint64_t ms = tries < 5 ? UINT64_C(1) << tries : GWI_WAIT_MS_MAX;
-    return ms * GWI_MS;
-}
-
 static bool may_send(const struct gwi_lane *lane, bool force)
 {
     const struct gw_session *s = lane->session;
@@ -215,6 +209,7 @@ enum gw_status gwi_batch_refusal(struct gwi_lane *lane, const struct gw_frame *h
         return GW_E_PROTOCOL;
 
     s->stats.refusals++;
+    bool first = !lane->draining; /* the others are only its consequence, whatever they say */
     lane->draining = true;
     gwi_route_pull_back(s, lane); /* what was not sent yet stands behind what comes back */
     uint32_t at = batch->first;
@@ -234,15 +229,13 @@ enum gw_status gwi_batch_refusal(struct gwi_lane *lane, const struct gw_frame *h
     if (gw_reader_left(&r) > 0)
         st = gwi_cluster_offer_wire(s->cluster, &r);
     gwi_route_adopt(s);
+    if (!first)
+        return st;
+    lane->resume_ns = 0;
     if (reason != GW_WRONG_VIEW || lane->view == view) {
-        /* Nothing that we have learnt lets us expect another answer: ask again, later. Refusals of
-         * what was in flight behind the first one say no more than it did. */
-        if (lane->resume_ns <= s->now_ns)
-            lane->resume_ns = s->now_ns + refused_wait_ns(lane->not_yet++);
-        if (reason == GW_WRONG_VIEW)
-            s->map_wanted = true;
-    } else {
-        lane->resume_ns = 0;
+        /* Nothing that we have learnt lets us expect another answer: ask again, later. */
+        lane->resume_ns = s->now_ns + gwi_wait_ns(lane->not_yet++);
+        s->map_wanted |= reason == GW_WRONG_VIEW;
     }
     return st;
 }

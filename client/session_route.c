@@ -54,13 +54,6 @@ void gwi_route_pull_back(struct gw_session *s, struct gwi_lane *lane)
     lane->bytes = 0;
 }
 
-/* 1, 2, 4, 8, 16, 20, 20, ... */
-static uint64_t wait_ns(uint32_t tries)
-{
-    uint64_t ms = tries < 5 ? UINT64_C(1) << tries : GWI_WAIT_MS_MAX;
-    return ms * GWI_MS;
-}
-
 void gwi_route_returned(struct gw_session *s, struct gwi_op *op, bool moved)
 {
     struct gwi_slot *slot = &s->slot[op->slot];
@@ -76,7 +69,7 @@ void gwi_route_returned(struct gw_session *s, struct gwi_op *op, bool moved)
     lane->returned = true; /* rule 2: later ones of the slot may stand in its list */
     if (slot->owner != lane->index)
         return; /* the map knows better already */
-    uint64_t at_ns = s->now_ns + wait_ns(slot->tries);
+    uint64_t at_ns = s->now_ns + gwi_wait_ns(slot->tries);
     if (s->slot_wait_ns[op->slot] <= s->now_ns) {
         /* Once a round: all the slot's operations come back together. */
         s->slot_wait_ns[op->slot] = at_ns;
