@@ -40,6 +40,10 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
         goto fail_lock;
     }
     store->units_max = gw_log_record_bytes_max(store->log) / GW_ADDR_UNIT;
+    if (options->populate) {
+        gw_memory_populate(store->table->memory, store->table->memory_bytes);
+        gw_memory_populate(store->log->frames, store->log->ring_bytes);
+    }
     *out = store;
     return GW_OK;
 

@@ -36,6 +36,7 @@ struct gw_store_options {
     uint32_t threads_max; /* threads open at the same time; 0: 64 */
     uint64_t hash_seed;   /* the cluster's, ENGINE H16 */
     uint64_t log_start;   /* first address, cut to a page; 0: the second page */
+    bool populate;        /* touch all memory now instead of at first use */
     struct gw_device *device; /* NULL: memory only. GW_E_UNSUPPORTED otherwise in this version */
 };
 

@@ -57,7 +57,8 @@ static enum gw_status open_store(struct gwi_server *s, uint64_t hash_seed)
         s->options.memory_bytes / 8 < RESERVE_MAX ? s->options.memory_bytes / 8 : RESERVE_MAX;
     struct gw_store_options o = {.index_bytes = s->options.index_bytes,
                                  .threads_max = s->options.threads + 2,
-                                 .hash_seed = hash_seed};
+                                 .hash_seed = hash_seed,
+                                 .populate = true};
     uint64_t left = s->options.memory_bytes - reserve;
     o.log_bytes = left > o.index_bytes ? left - o.index_bytes : 0;
     if (o.log_bytes < 2ull << GW_STORE_PAGE_BITS) {

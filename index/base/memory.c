@@ -57,6 +57,18 @@ enum gw_status gw_memory_map(size_t bytes, void **out, enum gw_memory_kind *kind
     return GW_OK;
 }
 
+void gw_memory_populate(void *base, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(base, rounded(bytes ? bytes : 1), MADV_POPULATE_WRITE) == 0)
+        return;
+#endif
+    /* Before Linux 5.14: one write a small page; nobody else writes there yet. */
+    volatile char *page = base;
+    for (size_t at = 0; at < bytes; at += 4096)
+        page[at] = page[at];
+}
+
 void gw_memory_unmap(void *base, size_t bytes)
 {
     if (!base)
