@@ -62,6 +62,12 @@ bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slot
     return gw_slots_contains(&ours, slots);
 }
 
+void gwi_control_clean(struct gwi_control *c, const struct gw_slots *slots)
+{
+    for (size_t i = 0; i < sizeof slots->word / sizeof slots->word[0]; i++)
+        c->dirty.word[i] &= ~slots->word[i];
+}
+
 /* ---- views ---------------------------------------------------------------------------------- */
 
 static void overlay(struct gwi_view *view, const struct gw_slots *slots, enum gwi_slot_state state,
@@ -117,6 +123,9 @@ static bool try_publish(struct gwi_control *c)
     }
     keep_old(c, old);
     c->generation++;
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+        if (view->state[slot] == GWI_SLOT_OWNED || view->state[slot] == GWI_SLOT_ARRIVING)
+            gw_slots_add(&c->dirty, (uint16_t)slot);
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
         if (c->source[i].cut_wanted)
             c->source[i].cut_generation = c->generation;
@@ -406,8 +415,10 @@ void gwi_control_mail(struct gwi_control *c, const struct gwi_mail *mail)
     case GWI_MAIL_UNLINKED:
         if (s)
             gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_UNLINKED});
-        if (t)
+        if (t) {
+            gwi_control_clean(c, &t->job->slots);
             (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_UNLINKED});
+        }
         break;
     case GWI_MAIL_ARRIVED:
         if (t)

@@ -248,6 +248,8 @@ static void finish(struct gwi_source_slot *s, enum gw_status result)
     gw_info("job_over", "job=%llu side=source result=%s", (unsigned long long)s->id,
             gw_status_name(result));
     drop_peer(s);
+    if (result == GW_OK)
+        gwi_control_clean(c, &s->slots); /* unlinked, and nobody could write since the cut */
     atomic_store_explicit(&c->server->outgoing[s - c->source], NULL, memory_order_release);
     gwi_control_count_jobs(c);
     s->range_set = false;

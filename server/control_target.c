@@ -41,6 +41,10 @@ static void begin_unlink(struct gwi_target_slot *t)
 {
     struct gwi_control *c = t->control;
     struct gw_unlinker *unlinker;
+    if (!gw_slots_overlap(&c->dirty, &t->job->slots)) { /* a walk of the whole index for nothing */
+        gwi_dispatcher_post(c->d, GWI_MAIL_UNLINKED, t->id, NULL);
+        return;
+    }
     if (atomic_load_explicit(&t->job->unlinker,
                              memory_order_relaxed)) { /* ours: only control writes it */
         if (atomic_load_explicit(&t->job->unlinked_told, memory_order_acquire))
