@@ -24,6 +24,7 @@
 #define THREADS_MAX   128u
 #define BATCH_MAX     1024u
 #define VALUE_MAX     65536u
+#define RETRIES_MAX   100000u
 #define LATENCY_EVERY 16u /* a clock pair for each 16th batch: it would cost more than the work */
 #define TRACE         ((uint64_t)1 << 22) /* operations drawn ahead: far more lines than caches hold */
 #define KEYS_SHIFT    24 /* counters of workload c and f begin with a value made of the key */
@@ -303,6 +304,7 @@ static int usage(const char *what)
             "usage: godwit-bench engine [--threads T] [--workload a|b|c|d|f] [--keys N]\n"
             "       [--value-size B] [--distribution uniform|zipfian] [--seconds S] [--batch N]\n"
             "       [--log SIZE] [--index SIZE] [--json]\n"
+            "Limits: T 1 to 128, keys 1 to 2^36, B 0 to 65536, S 1 to 86400, batch 1 to 1024.\n"
             "A value size of 8 (the default) stores counters; workload f needs it.\n");
     return 2;
 }
@@ -322,7 +324,7 @@ static const char *parse(int argc, char **argv, struct settings *s)
                                             {0}};
     uint64_t seconds = 5;
     optind = 1;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    for (int c, which = 0; (c = getopt_long(argc, argv, "", options, &which)) != -1;) {
         enum gw_status st = GW_OK;
         switch (c) {
         case 't':
@@ -358,8 +360,13 @@ static const char *parse(int argc, char **argv, struct settings *s)
         default:
             return "unknown flag";
         }
-        if (st != GW_OK)
-            return optarg;
+        if (st != GW_OK) {
+            static char wrong[160];
+            snprintf(wrong, sizeof wrong,
+                     "--%s %.80s: not understood or out of range (limits below)",
+                     options[which].name, optarg);
+            return wrong;
+        }
     }
     if (optind != argc)
         return argv[optind];
