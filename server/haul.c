@@ -10,14 +10,15 @@
 #include <string.h>
 
 #include "index/base/assert.h"
+#include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "server/control.h"
 #include "server/server.h"
 
 #define FRAME_BYTES           (32u << 10) /* usual CHUNK frame */
-#define FRAMES_A_TURN         4u /* sooner there means fewer pulls, which cost ten times a shipped record */
 #define BULK_BACKLOG          (256u << 10)
-#define BUCKETS_A_TURN        1024u
+#define BUCKETS_A_TURN        2048u
+#define PORTION_NS            200000ull /* of shipping, in one turn: what everybody else waits at most */
 #define UNLINK_BUCKETS_A_TURN 2048u
 #define PULL_KEYS_MAX         512u
 #define RECONNECT_NS          20000000ull
@@ -347,8 +348,12 @@ static bool outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgo
             h->attempt = shipping;
         }
         connect_hauler(h, job->to_address, GW_ROLE_PEER_BULK, &bulk_events);
-        for (uint32_t n = 0; n < FRAMES_A_TURN && (more = ship(d, job, h)); n++)
-            ;
+        /* The sooner a record is there the fewer pulls there are, and a pull costs ten times as
+         * much. */
+        uint64_t until = gw_clock_now_ns(gw_clock_system()) + PORTION_NS;
+        do
+            more = ship(d, job, h);
+        while (more && gw_clock_now_ns(gw_clock_system()) < until);
     }
     if (atomic_load_explicit(&job->unlinking, memory_order_acquire)) {
         if (gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
