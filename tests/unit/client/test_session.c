@@ -363,6 +363,46 @@ Test(session, a_busy_key_goes_again_to_the_same_server)
     world_destroy(w);
 }
 
+Test(session, behind_a_returned_operation_nothing_of_its_slot_is_sent_first)
+{
+    struct gw_session_options o = options_of(1, 1);
+    struct world *w = connected_world(&o);
+    cr_assert_eq(world_add(w, KEY_SAME, 1, 0), GW_OK);
+    cr_assert_eq(world_add(w, KEY_TOO, 1, 1), GW_OK); /* stands in the list */
+    world_run(w, 20 * MS);
+    peer_reply(A, GW_RETRY);
+    world_run(w, 900000);                             /* less than the pause before the next try */
+    cr_assert_eq(world_add(w, KEY_TOO, 1, 2), GW_OK); /* comes while the first one waits */
+    for (uint64_t serial = 2; serial <= 4; serial++) {
+        world_run(w, 20 * MS);
+        cr_assert_eq(A->batches, 1);
+        cr_expect_eq(peer_batch(A)->op[0].serial, serial);
+        peer_reply(A, GW_OK);
+    }
+    world_run(w, 20 * MS);
+    expect_answers(w, 3, (int[]){0, 1, 2});
+    world_destroy(w);
+}
+
+Test(session, a_returned_operation_waits_for_those_of_its_slot_that_are_under_way)
+{
+    struct gw_session_options o = options_of(1, 2);
+    struct world *w = connected_world(&o);
+    cr_assert_eq(world_add(w, KEY_SAME, 1, 0), GW_OK);
+    cr_assert_eq(world_add(w, KEY_SAME, 1, 1), GW_OK);
+    world_run(w, 20 * MS);
+    cr_assert_eq(A->batches, 2);
+    peer_reply(A, GW_RETRY);
+    world_run(w, 50 * MS);
+    cr_expect_eq(A->batches, 1, "sent behind a later one of its key");
+    peer_reply(A, GW_RETRY);
+    world_run(w, 50 * MS);
+    cr_assert_eq(A->batches, 2);
+    cr_expect_eq(A->batch[0].op[0].serial, 2);
+    cr_expect_eq(A->batch[1].op[0].serial, 3);
+    world_destroy(w);
+}
+
 Test(session, a_pending_operation_is_answered_by_its_completion)
 {
     struct world *w = connected_world(NULL);
