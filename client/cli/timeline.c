@@ -85,6 +85,9 @@ void gw_timeline_add(struct gw_timeline *timeline, uint64_t row, uint64_t events
         row = timeline->first;
     struct row *into = &timeline->rows[row % ROWS_OPEN];
     into->events += events;
+    /* The caller may have looked at the clock a little later than the session. */
+    if (latency_ns->max > longest_ns)
+        longest_ns = latency_ns->max;
     if (longest_ns > into->longest_ns)
         into->longest_ns = longest_ns;
     gw_histogram_merge(&into->latency_ns, latency_ns);
