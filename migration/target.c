@@ -383,6 +383,16 @@ static void on_merged(struct gw_target *t, const struct gw_target_event *e,
     send_ack(t, out, e->part);
 }
 
+/* Later parts under way are taken again behind it; merging twice does no harm. */
+static void on_merge_failed(struct gw_target *t, const struct gw_target_event *e)
+{
+    if (t->state != GW_TARGET_RECEIVING || e->attempt != t->attempt || e->part < t->parts_merged ||
+        e->part >= t->parts_next)
+        return;
+    t->parts_next = e->part;
+    t->last_part = UINT64_MAX;
+}
+
 static void on_unlinked(struct gw_target *t, struct gw_target_actions *out)
 {
     if (t->state != GW_TARGET_UNLINKING)
@@ -445,6 +455,9 @@ enum gw_status gw_target_step(struct gw_target *t, const struct gw_target_event 
         break;
     case GW_TARGET_ON_MERGED:
         on_merged(t, e, out);
+        break;
+    case GW_TARGET_ON_MERGE_FAILED:
+        on_merge_failed(t, e);
         break;
     case GW_TARGET_ON_UNLINKED:
         on_unlinked(t, out);

@@ -46,6 +46,7 @@ enum gw_target_event_kind {
     GW_TARGET_ON_YOURS,  /* .part (frame.sequence), .count, .attempt, .body behind the header */
     GW_TARGET_ON_MERGED, /* of MERGE_APPLIED: every entry of .part stands in its session;
                           * .attempt as in the action */
+    GW_TARGET_ON_MERGE_FAILED, /* there was no memory for .part: its repeat is merged again */
     GW_TARGET_ON_UNLINKED,
     GW_TARGET_ON_CUT_PASSED,
     GW_TARGET_ON_ALL_COMPLETE, /* gw_incoming_done */

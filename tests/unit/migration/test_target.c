@@ -215,6 +215,27 @@ Test(target, hole_5_nothing_is_served_before_the_last_part_is_merged)
     rig_close(&r);
 }
 
+Test(target, a_part_that_could_not_be_merged_is_merged_when_it_comes_again)
+{
+    struct rig r;
+    rig_open(&r);
+    go_prepared(&r);
+    step_map(&r, 12, true);
+    step_yours(&r, 0, false, 2);
+    step_yours(&r, 1, true, 2);
+    step_event(&r, (struct gw_target_event){.kind = GW_TARGET_ON_MERGE_FAILED, .part = 0});
+    step_merged(&r, 1);
+    cr_expect_eq(r.out.count, 0, "not before part 0");
+    step_yours(&r, 0, false, 2);
+    cr_expect_not_null(find(&r, GW_TARGET_DO_MERGE_APPLIED));
+    step_merged(&r, 0);
+    cr_expect(acked(&r, 0));
+    step_yours(&r, 1, true, 2);
+    step_merged(&r, 1);
+    cr_expect_not_null(find(&r, GW_TARGET_DO_BEGIN_SERVING));
+    rig_close(&r);
+}
+
 /* The coordinator is silent: T learns of the commit from S, and asks for the map. */
 Test(target, hole_3_the_commit_may_be_learnt_from_the_source)
 {
