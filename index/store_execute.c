@@ -20,12 +20,13 @@
 
 #include "index/store_internal.h"
 
-#define BLOCK        48u
-#define FIRST_AHEAD  (3 * BLOCK)
-#define SECOND_AHEAD (2 * BLOCK)
-#define THIRD_AHEAD  BLOCK
-#define HINTS        256u /* a power of two, not below FIRST_AHEAD + BLOCK */
-#define UNDONE_MAX   16u
+#define BLOCK         48u
+#define FIRST_AHEAD   (3 * BLOCK)
+#define SECOND_AHEAD  (2 * BLOCK)
+#define THIRD_AHEAD   BLOCK
+#define HINTS         256u /* a power of two, not below FIRST_AHEAD + BLOCK */
+#define UNDONE_PLACES 512u /* a power of two */
+#define UNDONE_MAX    256u /* half of it */
 
 struct hint {
     struct gw_bucket *bucket; /* after stage 2: the overflow line to look at, NULL: none */
@@ -37,14 +38,16 @@ struct room {
     uint8_t *at, *end;
 };
 
-/* Keys that were left undone in this call. */
+/* Keys that were left undone in this call: a small open table, cleared at the first one, since most
+ * calls have none. While a range arrives nearly every key of a batch may be absent, so the list has
+ * to hold a whole batch: what does not fit is left undone unseen, and then asked for in vain. */
 struct undone {
     uint32_t count;
-    enum gw_status rest; /* of everything, once the list is full */
+    enum gw_status rest; /* of everything, once the table is full */
     struct {
         uint64_t hash;
-        enum gw_status status;
-    } key[UNDONE_MAX];
+        enum gw_status status; /* GW_OK: empty */
+    } key[UNDONE_PLACES];
 };
 
 /* ---- reading ---- */
@@ -284,21 +287,28 @@ static void run_ahead(struct gw_thread *t, const struct gw_op *ops, uint32_t n, 
 
 static void undone_add(struct undone *undone, uint64_t hash, enum gw_status status)
 {
-    if (undone->count < UNDONE_MAX) {
-        undone->key[undone->count].hash = hash;
-        undone->key[undone->count++].status = status;
-    } else {
+    if (undone->count == 0)
+        memset(undone->key, 0, sizeof undone->key);
+    if (undone->count == UNDONE_MAX) {
         undone->rest = status;
+        return;
     }
+    uint32_t at = hash & (UNDONE_PLACES - 1);
+    while (undone->key[at].status != GW_OK && undone->key[at].hash != hash)
+        at = (at + 1) & (UNDONE_PLACES - 1);
+    undone->count += undone->key[at].status == GW_OK;
+    undone->key[at].hash = hash;
+    undone->key[at].status = status;
 }
 
 /* The status with which this key was left undone, GW_OK if it was not. Equal hashes count as equal
  * keys: the wrong guess costs a turn. */
 static enum gw_status undone_find(const struct undone *undone, uint64_t hash)
 {
-    for (uint32_t i = 0; i < undone->count; i++)
-        if (undone->key[i].hash == hash)
-            return undone->key[i].status;
+    for (uint32_t at = hash & (UNDONE_PLACES - 1); undone->key[at].status != GW_OK;
+         at = (at + 1) & (UNDONE_PLACES - 1))
+        if (undone->key[at].hash == hash)
+            return undone->key[at].status;
     return undone->rest;
 }
 

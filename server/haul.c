@@ -18,6 +18,8 @@
 #define FRAME_BYTES           (32u << 10) /* usual CHUNK frame */
 #define BULK_BACKLOG          (256u << 10)
 #define BUCKETS_A_TURN        2048u
+#define REST_SHARE            2u
+#define BUSY_NS               5000000ull
 #define PORTION_NS            200000ull /* of shipping, in one turn: what everybody else waits at most */
 #define UNLINK_BUCKETS_A_TURN 2048u
 #define PULL_KEYS_MAX         512u
@@ -50,6 +52,9 @@ struct gwi_haul {
     uint8_t *room, *scratch;
     size_t room_bytes;
     uint64_t pull_again_ns; /* after "ask again" */
+    uint64_t rest_until_ns; /* shipping pauses for those who are served */
+    uint64_t operations;    /* of the dispatcher at the last look */
+    uint64_t busy_until_ns; /* operations came not long ago */
 };
 
 struct gwi_haul *gwi_haul_create(struct gwi_dispatcher *d)
@@ -310,6 +315,17 @@ void gwi_haul_notice(struct gwi_dispatcher *d)
     }
 }
 
+/* Have clients been served within the last milliseconds? */
+static bool is_busy(struct gwi_dispatcher *d)
+{
+    uint64_t operations =
+        atomic_load_explicit(&d->operations, memory_order_relaxed); /* ours to write */
+    if (operations != d->haul->operations)
+        d->haul->busy_until_ns = d->now_ns + BUSY_NS;
+    d->haul->operations = operations;
+    return d->now_ns < d->haul->busy_until_ns;
+}
+
 /* One CHUNK frame of the job, if its connection takes one. */
 static bool ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct hauler *h)
 {
@@ -348,12 +364,17 @@ static bool outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgo
             h->attempt = shipping;
         }
         connect_hauler(h, job->to_address, GW_ROLE_PEER_BULK, &bulk_events);
-        /* The sooner a record is there the fewer pulls there are, and a pull costs ten times as
-         * much. */
-        uint64_t until = gw_clock_now_ns(gw_clock_system()) + PORTION_NS;
-        do
-            more = ship(d, job, h);
-        while (more && gw_clock_now_ns(gw_clock_system()) < until);
+        /* Up to a third of the time while clients are served, all of it otherwise; a portion at
+         * a time. The sooner a record is there the fewer pulls there are. */
+        uint64_t start = gw_clock_now_ns(gw_clock_system()), now = start;
+        if (start >= d->haul->rest_until_ns || !is_busy(d)) {
+            do
+                more = ship(d, job, h);
+            while (more && (now = gw_clock_now_ns(gw_clock_system())) - start < PORTION_NS);
+            d->haul->rest_until_ns = now + REST_SHARE * (now - start);
+        } else {
+            more = true;
+        }
     }
     if (atomic_load_explicit(&job->unlinking, memory_order_acquire)) {
         if (gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
