@@ -194,7 +194,10 @@ void gw_session_close(struct gw_session *s)
     s->running = true; /* a callback that issues something now is refused */
     s->window = 0;
     end_operations(s);
-    say_farewell(s);
+    /* Another thread than the transport's may only take it down; the servers then find out by
+     * themselves that the session is over. */
+    if (!s->owned || pthread_equal(s->owner, pthread_self()))
+        say_farewell(s);
     if (s->fetch)
         gwi_cluster_fetch_end(s->cluster, s->now_ns, false);
     if (s->epoll_fd >= 0)

@@ -35,6 +35,8 @@
 #ifndef GW_CLIENT_SESSION_H
 #define GW_CLIENT_SESSION_H
 
+#include <pthread.h>
+
 #include "client/cluster.h"
 #include "client/net/net.h"
 #include "client/wire/ops.h"
@@ -161,7 +163,8 @@ struct gw_session {
     uint64_t bytes; /* encoded operations in the window */
     uint64_t now_ns, deadline_after_ns, deadline_low_ns;
     uint32_t issues; /* since the clock was read */
-    bool clock_stale, running, dispatch_due, map_wanted, owner_claimed;
+    bool clock_stale, running, dispatch_due, map_wanted;
+    bool owned; /* `owner` is the thread that the transport belongs to (net.h) */
     uint16_t pass;
     uint64_t callbacks;
 
@@ -172,6 +175,7 @@ struct gw_session {
     uint64_t wait_low_ns;   /* the lowest of them that somebody waits for */
     uint64_t deadline_check_ns;
     struct gw_cluster *cluster;
+    pthread_t owner;
     struct gw_net *net;
     const struct gw_clock *clock;
     struct gw_rand rand;
@@ -258,6 +262,15 @@ enum gw_status gwi_batch_refusal(struct gwi_lane *lane, const struct gw_frame *h
 void gwi_session_turn(struct gw_session *s, bool force);
 /* When a turn is due even if nothing comes. UINT64_MAX: never. */
 uint64_t gwi_session_next_ns(struct gw_session *s);
+
+/* Before the transport is used: from the first time on it is this thread's. */
+static inline void gwi_session_own(struct gw_session *s)
+{
+    if (!s->owned) {
+        s->owner = pthread_self();
+        s->owned = true;
+    }
+}
 
 static inline void gwi_session_clock(struct gw_session *s)
 {

@@ -99,7 +99,7 @@ void gw_flush(struct gw_session *s)
         return;
     }
     gwi_session_clock(s);
-    s->owner_claimed = true;
+    gwi_session_own(s);
     gwi_session_turn(s, true);
     gw_net_flush(s->net);
     leave(s);
@@ -119,7 +119,7 @@ int gw_poll(struct gw_session *s, int timeout_ms)
     gwi_session_clock(s);
     uint64_t before = s->callbacks;
     uint64_t end_ns = timeout_ms < 0 ? UINT64_MAX : s->now_ns + (uint64_t)timeout_ms * GWI_MS;
-    s->owner_claimed = true;
+    gwi_session_own(s);
     s->running = true;
     for (;;) {
         gwi_session_turn(s, false);
@@ -163,10 +163,10 @@ int gw_session_eventfd(struct gw_session *s)
 {
     if (s->epoll_fd >= 0)
         return s->epoll_fd;
+    gwi_session_own(s);
     int net_fd = gw_net_eventfd(s->net);
     if (net_fd < 0)
         return -1;
-    s->owner_claimed = true;
     int timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (timer_fd < 0)
         return -1;

@@ -63,7 +63,7 @@ static inline enum gw_status issue(struct gw_session *s, const struct gw_wire_op
         uint64_t batches = s->stats.batches;
         gwi_lane_send(lane, false);
         if (s->stats.batches != batches && !s->running) {
-            s->owner_claimed = true;
+            gwi_session_own(s);
             gw_net_flush(s->net);
         }
     }
