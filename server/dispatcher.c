@@ -170,7 +170,7 @@ static uint64_t turn(struct gwi_dispatcher *d)
     gwi_dispatcher_enter(d);
     if (d->park.keys)
         gwi_release_try(d, KEYS_A_TURN);
-    bool more = gwi_haul_turn(d);
+    uint64_t haul = gwi_haul_turn(d);
     gwi_dispatcher_exit(d);
     gw_store_poll(d->store);
     if (d->held.after != &d->held)
@@ -180,8 +180,7 @@ static uint64_t turn(struct gwi_dispatcher *d)
         uint64_t due = gwi_control_turn(d->control);
         wait = due <= d->now_ns ? 0 : due - d->now_ns < wait ? due - d->now_ns : wait;
     }
-    if (more)
-        return 0;
+    wait = haul < wait ? haul : wait;
     if ((d->park.keys || d->held.after != &d->held ||
          atomic_load_explicit(&d->server->jobs, memory_order_relaxed)) &&
         wait > SHORT_WAIT_NS)

@@ -347,19 +347,19 @@ static bool ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct 
     return st == GW_OK;
 }
 
-static bool outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgoing_job *job)
+static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgoing_job *job)
 {
-    bool more = false;
+    uint64_t wait = UINT64_MAX;
     uint64_t shipping = atomic_load_explicit(&job->shipping, memory_order_acquire);
     if (shipping) {
         struct hauler *h = hauler_for(d, &d->haul->out[i], job->id);
         if (!h)
-            return true;
+            return 0;
         if (h->attempt !=
             shipping) { /* frames of an earlier attempt must not mix with the new ones */
             if (h->attempt && h->conn) {
                 let_go(&d->haul->out[i]);
-                return true;
+                return 0;
             }
             h->attempt = shipping;
         }
@@ -367,23 +367,26 @@ static bool outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgo
         /* Up to a third of the time while clients are served, all of it otherwise; a portion at
          * a time. The sooner a record is there the fewer pulls there are. */
         uint64_t start = gw_clock_now_ns(gw_clock_system()), now = start;
-        if (start >= d->haul->rest_until_ns || !is_busy(d)) {
+        if (start < d->haul->rest_until_ns && is_busy(d)) {
+            wait = d->haul->rest_until_ns - start; /* asleep meanwhile: others want the CPU */
+        } else {
+            bool more;
             do
                 more = ship(d, job, h);
             while (more && (now = gw_clock_now_ns(gw_clock_system())) - start < PORTION_NS);
             d->haul->rest_until_ns = now + REST_SHARE * (now - start);
-        } else {
-            more = true;
+            if (more)
+                wait = is_busy(d) ? REST_SHARE * (now - start) : 0;
         }
     }
     if (atomic_load_explicit(&job->unlinking, memory_order_acquire)) {
         if (gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
-            more = true;
+            wait = 0;
         if (gw_outgoing_unlinked(job->out) &&
             !atomic_exchange_explicit(&job->unlinked_told, true, memory_order_acq_rel))
             gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_UNLINKED, job->id, NULL);
     }
-    return more;
+    return wait;
 }
 
 /* Sends one PULL for keys of this job that nobody has asked for yet. */
@@ -423,46 +426,46 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
     return n == PULL_KEYS_MAX;
 }
 
-static bool incoming_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_incoming_job *job)
+static uint64_t incoming_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_incoming_job *job)
 {
-    bool more = false;
+    uint64_t wait = UINT64_MAX;
     struct gw_unlinker *unlinker = atomic_load_explicit(&job->unlinker, memory_order_acquire);
     if (unlinker && !atomic_load_explicit(&job->unlinked_told, memory_order_relaxed)) {
         if (gw_unlinker_step(unlinker, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
-            more = true;
+            wait = 0;
         if (gw_unlinker_done(unlinker) &&
             !atomic_exchange_explicit(&job->unlinked_told, true, memory_order_acq_rel))
             gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_UNLINKED, job->id, NULL);
     }
     if (!atomic_load_explicit(&job->pulling, memory_order_acquire))
-        return more;
+        return wait;
     struct hauler *h = hauler_for(d, &d->haul->in[i], job->id);
     if (!h)
-        return true;
+        return 0;
     h->incoming = job;
     connect_hauler(h, job->from_address, GW_ROLE_PEER_PULL, &pull_events);
     if (h->up && d->park.unsent_pulls && d->now_ns >= d->haul->pull_again_ns)
-        more |= ask(d, job, h);
-    return more;
+        wait = ask(d, job, h) ? 0 : wait;
+    return wait;
 }
 
-bool gwi_haul_turn(struct gwi_dispatcher *d)
+uint64_t gwi_haul_turn(struct gwi_dispatcher *d)
 {
     struct gwi_server *server = d->server;
+    uint64_t wait = UINT64_MAX;
     if (atomic_load_explicit(&server->jobs, memory_order_acquire) == 0)
-        return false;
-    bool more = false;
+        return wait;
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
         struct gwi_incoming_job *in =
             atomic_load_explicit(&server->incoming[i], memory_order_acquire);
-        if (in)
-            more |= incoming_turn(d, i, in);
+        uint64_t w = in ? incoming_turn(d, i, in) : UINT64_MAX;
+        wait = w < wait ? w : wait;
         struct gwi_outgoing_job *out =
             atomic_load_explicit(&server->outgoing[i], memory_order_acquire);
-        if (out)
-            more |= outgoing_turn(d, i, out);
+        w = out ? outgoing_turn(d, i, out) : UINT64_MAX;
+        wait = w < wait ? w : wait;
     }
-    return more;
+    return wait;
 }
 
 static struct gwi_incoming_job *incoming_by_id(struct gwi_server *server, uint64_t id)
