@@ -182,10 +182,11 @@ static bool spawn_cluster(const struct settings *s, struct gw_spawn *spawn)
     for (uint64_t i = 0; i < s->spawn; i++) {
         char id[24];
         snprintf(id, sizeof id, "s%" PRIu64, i + 1);
-        if (!gw_spawn_server(spawn, id))
+        /* One after the other, so that all shares are even. */
+        if (!gw_spawn_server(spawn, id) || (i > 0 && !gw_spawn_share(spawn, id)))
             return false;
     }
-    return gw_spawn_balance(spawn);
+    return true;
 }
 
 /* ---- phases --------------------------------------------------------------------------------- */

@@ -156,12 +156,8 @@ static bool run_cli(struct gw_spawn *spawn, const char *const *words)
     return fail(spawn, "godwit %s: exit code %d", words[0], code);
 }
 
-bool gw_spawn_balance(struct gw_spawn *spawn)
+bool gw_spawn_share(struct gw_spawn *spawn, const char *id)
 {
-    for (uint32_t i = 1; i < spawn->server_count; i++) {
-        const char *words[] = {"scale-out", "--to", spawn->servers[i].id, "--wait", NULL};
-        if (!run_cli(spawn, words))
-            return false;
-    }
-    return true;
+    const char *words[] = {"scale-out", "--to", id, "--wait", NULL};
+    return run_cli(spawn, words);
 }

@@ -35,6 +35,6 @@ void gw_spawn_close(struct gw_spawn *spawn);
 bool gw_spawn_coordinator(struct gw_spawn *spawn);
 /* Starts a server (one that has ended: again at its old address) and waits until it is ready. */
 struct gw_spawn_server *gw_spawn_server(struct gw_spawn *spawn, const char *id);
-/* An even share of the slots for every server. */
-bool gw_spawn_balance(struct gw_spawn *spawn);
+/* Gives the server an even share of the slots of all servers, and waits for it. */
+bool gw_spawn_share(struct gw_spawn *spawn, const char *id);
 #endif

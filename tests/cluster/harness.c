@@ -180,3 +180,14 @@ void harness_check(struct gw_spawn *spawn, int code, const char *const *words)
     struct harness_run run = harness_expect(spawn, code, NULL, words);
     harness_run_free(&run);
 }
+
+void harness_until_healthy(struct gw_spawn *spawn)
+{
+    uint64_t end = harness_now_ms() + 10000;
+    for (int code = -1; code != 0; harness_sleep_ms(10)) {
+        cr_assert_lt(harness_now_ms(), end, "the cluster does not get healthy again");
+        struct harness_run run = HARNESS_CLI(spawn, NULL, "status");
+        code = run.code;
+        harness_run_free(&run);
+    }
+}

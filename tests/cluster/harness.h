@@ -19,6 +19,7 @@
 /* A coordinator and servers "A", "B", ... of one dispatcher each; A owns all slots. */
 void harness_start(struct gw_spawn *spawn, uint32_t servers);
 void harness_stop(struct gw_spawn *spawn);
+void harness_until_healthy(struct gw_spawn *spawn); /* every server has joined; at most 10 s */
 /* n, scaled by GODWIT_TEST_SCALE percent, at least 1: how heavy a test is. */
 uint64_t harness_scaled(uint64_t n);
 const char *harness_programs(void); /* the directory of the programs under test */

@@ -235,7 +235,6 @@ Test(cli, a_job_that_waits_times_out_and_can_be_cancelled)
     kill(spawn.servers[1].process.pid, SIGCONT);
     HARNESS_CHECK(&spawn, 6, "job", "watch", id);
     EXPECT_JSON_ERROR(&spawn, 6, "job_failed", "job", "watch", id);
-    HARNESS_CHECK(&spawn, 5, "job", "cancel", id);
     run = HARNESS_EXPECT(&spawn, 0, NULL, "job", "show", id);
     cr_expect(strstr(run.out, "cancelled"), "%s", run.out);
     harness_run_free(&run);
@@ -251,10 +250,12 @@ Test(cli, a_job_that_waits_times_out_and_can_be_cancelled)
 Test(cli, scale_out_gives_an_even_share)
 {
     struct gw_spawn spawn;
-    harness_start(&spawn, 3);
-    for (int i = 1; i < 3; i++)
-        HARNESS_CHECK(&spawn, 0, "scale-out", "--to", spawn.servers[i].id, "--wait", "--timeout",
-                      "30");
+    harness_start(&spawn, 1);
+    for (int i = 1; i < 4; i++) {
+        char id[2] = {(char)('A' + i), '\0'};
+        cr_assert(gw_spawn_server(&spawn, id), "%s", spawn.error);
+        HARNESS_CHECK(&spawn, 0, "scale-out", "--to", id, "--wait", "--timeout", "30");
+    }
     struct harness_run run = HARNESS_EXPECT(&spawn, 0, NULL, "--json", "status");
     json_t *document = parse(&run), *server;
     size_t i;
@@ -262,7 +263,7 @@ Test(cli, scale_out_gives_an_even_share)
     json_array_foreach(json_object_get(document, "servers"), i, server)
     {
         json_int_t slots = json_integer_value(json_object_get(server, "slots"));
-        cr_expect(slots >= 5400 && slots <= 5500, "server %zu has %lld slots", i, (long long)slots);
+        cr_expect(slots >= 4094 && slots <= 4098, "server %zu has %lld slots", i, (long long)slots);
         total += slots;
     }
     cr_expect_eq(total, 16384);

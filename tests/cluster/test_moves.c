@@ -135,6 +135,7 @@ Test(moves, a_job_finishes_after_its_coordinator_was_killed_and_restarted)
                      "the data path stopped while the coordinator was down");
         cr_assert(gw_spawn_coordinator(&spawn), "%s", spawn.error);
         HARNESS_CHECK(&spawn, 0, "job", "watch", id, "--timeout", "30");
+        harness_until_healthy(&spawn);
         at_a = !at_a;
     }
     harness_writer_stop(&writer);
