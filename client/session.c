@@ -14,9 +14,9 @@
 void gw_session_options_default(struct gw_session_options *options)
 {
     *options = (struct gw_session_options){
-        .operations_max = 16384,
+        .operations_max = 4096,
         .bytes_max = UINT64_C(64) << 20,
-        .batch_operations = 1024,
+        .batch_operations = 512,
         .batch_bytes = 64u << 10,
         .batches_in_flight = 4,
         .deadline_ms = 30000,

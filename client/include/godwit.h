@@ -45,9 +45,9 @@ void gw_cluster_close(struct gw_cluster *cluster); /* requires: its sessions are
 uint64_t gw_cluster_map_version(struct gw_cluster *cluster);
 
 struct gw_session_options {
-    uint32_t operations_max;      /* in flight at most (rounded up to a power of two): default 16,384; up to 65,536 */
+    uint32_t operations_max;      /* in flight at most (rounded up to a power of two): default 4,096; up to 65,536 */
     uint64_t bytes_max;           /* of keys and values in flight: default 64 MiB */
-    uint32_t batch_operations;    /* ops per frame at most: default 1,024 */
+    uint32_t batch_operations;    /* ops per frame at most: default 512 */
     uint32_t batch_bytes;         /* default 64 KiB; a larger single operation goes alone */
     uint32_t batches_in_flight;   /* per server; default 4 */
     uint32_t deadline_ms;         /* default for every operation; 0: none; default 30,000 */
