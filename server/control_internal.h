@@ -74,7 +74,8 @@ void gwi_control_adopt(struct gwi_control *c, struct gw_map *takes);
 void gwi_control_wake_all(struct gwi_control *c);
 void gwi_control_count_jobs(struct gwi_control *c);
 bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slots *slots);
-/* The index holds nothing of these slots any more: the next job that brings them back need not look. */
+/* The index holds nothing of these slots any more: the next job that brings them back need not
+ * look. */
 void gwi_control_clean(struct gwi_control *c, const struct gw_slots *slots);
 /* Sends an errand to a dispatcher; false: out of memory (freed). */
 bool gwi_control_errand(struct gwi_control *c, uint32_t dispatcher, enum gwi_mail_kind kind,

@@ -19,7 +19,7 @@
 #include "server/control.h"
 #include "server/server.h"
 
-#define KEYS_A_TURN     512u
+#define KEYS_A_TURN     32u /* a pull's answer tries its keys by itself */
 #define SHORT_WAIT_NS   500000ull
 #define IDLE_WAIT_NS    1000000000ull
 #define EXPIRE_EVERY_NS 10000000000ull
@@ -51,6 +51,7 @@ void gwi_dispatcher_enter(struct gwi_dispatcher *d)
             d->generation = d->view->generation;
             gwi_release_moved(d);
             gwi_haul_notice(d);
+            d->park_try_all = true;
         }
         if (!open)
             break;
@@ -169,7 +170,8 @@ static uint64_t turn(struct gwi_dispatcher *d)
     take_mail(d);
     gwi_dispatcher_enter(d);
     if (d->park.keys)
-        gwi_release_try(d, KEYS_A_TURN);
+        gwi_release_try(d, d->park_try_all ? UINT32_MAX : KEYS_A_TURN);
+    d->park_try_all = false;
     uint64_t haul = gwi_haul_turn(d);
     gwi_dispatcher_exit(d);
     gw_store_poll(d->store);

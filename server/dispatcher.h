@@ -85,6 +85,7 @@ struct gwi_dispatcher {
     uint32_t epoch_slot;
     struct gwi_mailbox box;
     bool stopping, inside;
+    bool park_try_all;   /* the view has changed: every waiting key is looked at again */
     uint64_t now_ns;     /* read once a turn */
     uint64_t generation; /* of the view noticed last */
     uint64_t next_link_generation;

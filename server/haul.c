@@ -18,7 +18,7 @@
 #define FRAME_BYTES           (32u << 10) /* usual CHUNK frame */
 #define BULK_BACKLOG          (256u << 10)
 #define BUCKETS_A_TURN        2048u
-#define REST_SHARE            2u
+#define REST_SHARE            1u /* half of the time: longer moves mean more pulls */
 #define BUSY_NS               5000000ull
 #define PORTION_NS            200000ull /* of shipping, in one turn: what everybody else waits at most */
 #define UNLINK_BUCKETS_A_TURN 2048u
@@ -347,6 +347,18 @@ static bool ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct 
     return st == GW_OK;
 }
 
+/* A portion of closing, with the same pauses as shipping: nobody waits for it. */
+static uint64_t unlink_some(struct gwi_dispatcher *d, struct gwi_outgoing_job *job)
+{
+    uint64_t start = gw_clock_now_ns(gw_clock_system());
+    if (start < d->haul->rest_until_ns && is_busy(d))
+        return d->haul->rest_until_ns - start;
+    bool more = gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK;
+    uint64_t rest = REST_SHARE * (gw_clock_now_ns(gw_clock_system()) - start);
+    d->haul->rest_until_ns = start + rest;
+    return !more ? UINT64_MAX : is_busy(d) ? rest : 0;
+}
+
 static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgoing_job *job)
 {
     uint64_t wait = UINT64_MAX;
@@ -364,7 +376,7 @@ static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_o
             h->attempt = shipping;
         }
         connect_hauler(h, job->to_address, GW_ROLE_PEER_BULK, &bulk_events);
-        /* Up to a third of the time while clients are served, all of it otherwise; a portion at
+        /* Up to half of the time while clients are served, all of it otherwise; a portion at
          * a time. The sooner a record is there the fewer pulls there are. */
         uint64_t start = gw_clock_now_ns(gw_clock_system()), now = start;
         if (start < d->haul->rest_until_ns && is_busy(d)) {
@@ -380,8 +392,8 @@ static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_o
         }
     }
     if (atomic_load_explicit(&job->unlinking, memory_order_acquire)) {
-        if (gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
-            wait = 0;
+        uint64_t w = unlink_some(d, job);
+        wait = w < wait ? w : wait;
         if (gw_outgoing_unlinked(job->out) &&
             !atomic_exchange_explicit(&job->unlinked_told, true, memory_order_acq_rel))
             gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_UNLINKED, job->id, NULL);
@@ -398,9 +410,14 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
         return false;
     uint32_t n = 0;
     size_t bytes = GW_FRAME_HEADER;
-    for (struct gwi_parked_key *k = d->park.ring.after; k != &d->park.ring && n < PULL_KEYS_MAX;
-         k = k->after) {
-        if (!k->pull_wanted || k->pull_sent || !gw_slots_has(&job->slots, k->slot))
+    /* From the end, where new ones are: looking at all that wait would cost more than the pull. */
+    uint32_t left = d->park.unsent_pulls;
+    for (struct gwi_parked_key *k = d->park.ring.before;
+         k != &d->park.ring && n < PULL_KEYS_MAX && left > 0; k = k->before) {
+        if (!k->pull_wanted || k->pull_sent)
+            continue;
+        left--;
+        if (!gw_slots_has(&job->slots, k->slot))
             continue;
         if (bytes + 2u + k->first->key_bytes > d->haul->room_bytes)
             break;

@@ -39,8 +39,8 @@ struct gwi_incoming_job {
 GW_MUST_USE struct gwi_haul *gwi_haul_create(struct gwi_dispatcher *d);
 void gwi_haul_destroy(struct gwi_haul *haul); /* after the net is gone */
 
-/* One portion of work; inside the epoch. Returns after how many ns it wants the next one: 0 at once,
- * UINT64_MAX when something has to happen first. */
+/* One portion of work; inside the epoch. Returns after how many ns it wants the next one: 0 at
+ * once, UINT64_MAX when something has to happen first. */
 uint64_t gwi_haul_turn(struct gwi_dispatcher *d);
 /* Lets go of jobs that control has taken out of the tables; inside, before a cut is acknowledged.
  */
