@@ -20,7 +20,8 @@
 #include "migration/frame_internal.h"
 
 #define FETCH_MAP_NS 200000000ull
-#define FRAMES_MAX   3u /* of a step */
+#define MERGING_MAX  63u /* parts under way */
+#define FRAMES_MAX   3u  /* of a step */
 #define FRAME_BYTES  (GW_FRAME_HEADER + 256u)
 
 struct gw_target {
@@ -34,8 +35,9 @@ struct gw_target {
     uint64_t attempt;          /* 0: no PREPARE yet */
     uint64_t attempt_received; /* for which RECEIVE was given */
     uint64_t parts_next;       /* of "yours": the part that is merged next */
-    uint64_t parts_merged;
-    uint64_t last_part; /* UINT64_MAX: not known */
+    uint64_t parts_merged;     /* all below are merged */
+    uint64_t merged_mask;      /* bit i: parts_merged + i is merged, too */
+    uint64_t last_part;        /* UINT64_MAX: not known */
     uint32_t version_highest;
     struct gw_applied *entries; /* owned; of the last part */
     size_t entries_room;
@@ -244,6 +246,7 @@ static void adopt_attempt(struct gw_target *t, uint64_t attempt)
     t->attempt = attempt;
     t->parts_next = 0;
     t->parts_merged = 0;
+    t->merged_mask = 0;
     t->last_part = UINT64_MAX;
 }
 
@@ -366,9 +369,12 @@ static enum gw_status on_yours(struct gw_target *t, const struct gw_target_event
         t->attempt_received = t->attempt;
         act(out, GW_TARGET_DO_RECEIVE)->attempt = t->attempt;
     }
-    if (t->state != GW_TARGET_RECEIVING || e->part < t->parts_merged)
+    bool merged = e->part < t->parts_merged ||
+                  (e->part < t->parts_next && (t->merged_mask >> (e->part - t->parts_merged)) & 1);
+    if (t->state != GW_TARGET_RECEIVING || merged)
         send_ack(t, out, e->part); /* rule 3; or the ack was lost */
-    else if (e->part == t->parts_next && t->last_part == UINT64_MAX)
+    else if (e->part == t->parts_next && t->last_part == UINT64_MAX &&
+             e->part - t->parts_merged < MERGING_MAX)
         return take_part(t, e, &m, &r, out);
     return GW_OK;
 }
@@ -376,11 +382,13 @@ static enum gw_status on_yours(struct gw_target *t, const struct gw_target_event
 static void on_merged(struct gw_target *t, const struct gw_target_event *e,
                       struct gw_target_actions *out)
 {
-    if (t->state != GW_TARGET_RECEIVING || e->attempt != t->attempt || e->part != t->parts_merged ||
-        t->parts_merged == t->parts_next)
+    if (t->state != GW_TARGET_RECEIVING || e->attempt != t->attempt || e->part < t->parts_merged ||
+        e->part >= t->parts_next)
         return;
-    t->parts_merged++;
     send_ack(t, out, e->part);
+    t->merged_mask |= (uint64_t)1 << (e->part - t->parts_merged);
+    for (; t->merged_mask & 1; t->merged_mask >>= 1)
+        t->parts_merged++;
 }
 
 /* Later parts under way are taken again behind it; merging twice does no harm. */
@@ -390,6 +398,7 @@ static void on_merge_failed(struct gw_target *t, const struct gw_target_event *e
         e->part >= t->parts_next)
         return;
     t->parts_next = e->part;
+    t->merged_mask &= ((uint64_t)1 << (e->part - t->parts_merged)) - 1;
     t->last_part = UINT64_MAX;
 }
 

@@ -1,0 +1,617 @@
+/* jobs.c - what a server does for its job: the actions of its machine, and frames between servers.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "world.h"
+
+#define CHUNK_BITS 4
+
+static void source_step(int s, struct gw_source_event e);
+static void target_step(int s, struct gw_target_event e);
+
+static uint64_t incarnation(int s)
+{
+    return 1000 + (uint64_t)s;
+}
+
+/* ---- source -------------------------------------------------------------------------------- */
+
+static void source_connections_close(void)
+{
+    conn_close(&w->control);
+    for (int d = 0; d < DISPATCHERS; d++)
+        conn_close(&w->bulk[d]);
+}
+
+static void collect(int s, int d)
+{
+    struct server *server = &w->server[s];
+    for (int c = 0; c < CLIENTS; c++) {
+        struct gw_applied_window *window = server->dispatcher[d].window[c];
+        if (!window || !server->source)
+            continue;
+        const struct gw_slots *slots = &gw_source_job(server->source)->slots;
+        if (gw_applied_pending(window, slots) != 0)
+            fail("an operation is pending when its range is collected");
+        size_t n = gw_applied_collect(window, (uint64_t)c, slots, NULL, 0);
+        server->collected = realloc(server->collected,
+                                    (server->collected_count + n + 1) * sizeof(struct gw_applied));
+        GW_ASSERT(server->collected != NULL);
+        server->collected_count +=
+            gw_applied_collect(window, (uint64_t)c, slots,
+                               server->collected + server->collected_count, n);
+    }
+    if (--server->collect_errands == 0)
+        source_step(s,
+                    (struct gw_source_event){.kind = GW_SOURCE_ON_APPLIED_COLLECTED,
+                                             .applied = {server->collected, server->collected_count,
+                                                         gw_store_version_highest(server->store)}});
+}
+
+static void open_outgoing(int s, uint64_t attempt)
+{
+    struct server *server = &w->server[s];
+    const struct gw_job *job = gw_source_job(server->source);
+    if (!server->out)
+        GW_ASSERT(gw_outgoing_create(job->id, &job->slots, CHUNK_BITS, attempt, DISPATCHERS,
+                                     &server->out) == GW_OK);
+}
+
+static void ship(int s, const struct gw_source_action *a)
+{
+    struct server *server = &w->server[s];
+    if (a->kind == GW_SOURCE_DO_RESTART_SHIPPING) {
+        w->restarts++;
+        gw_outgoing_restart(server->out, a->attempt, a->from_scratch);
+    } else {
+        open_outgoing(s, a->attempt);
+    }
+    server->shipping = true;
+    for (int d = 0; d < DISPATCHERS; d++)
+        conn_open(&w->bulk[d]);
+}
+
+static void source_finish(int s)
+{
+    struct server *server = &w->server[s];
+    source_connections_close();
+    gw_source_destroy(server->source);
+    gw_outgoing_destroy(server->out);
+    free(server->collected);
+    server->source = NULL;
+    server->out = NULL;
+    server->collected = NULL;
+    server->collected_count = 0;
+    server->shipping = server->unlinking = server->unlinked_told = false;
+    server->range_set = false;
+    server_publish(s, false);
+}
+
+static void source_cut(int s, enum gw_range_state range)
+{
+    struct server *server = &w->server[s];
+    const struct gw_job *job = gw_source_job(server->source);
+    server->range = range;
+    server->range_set = true;
+    if (range == GW_RANGE_LEAVING) {
+        server->map_version = job->commit_version;
+        server->map_owner = 1 - s;
+    }
+    server_publish(s, true);
+}
+
+static void source_begin_unlink(int s)
+{
+    struct server *server = &w->server[s];
+    open_outgoing(s, gw_source_attempt(server->source));
+    gw_outgoing_unlink_begin(server->out);
+    server->unlinking = true;
+    for (int d = 0; d < DISPATCHERS; d++)
+        for (int c = 0; c < CLIENTS; c++)
+            if (server->dispatcher[d].window[c])
+                gw_applied_drop(server->dispatcher[d].window[c],
+                                &gw_source_job(server->source)->slots);
+}
+
+static void source_act(int s, const struct gw_source_action *a)
+{
+    switch (a->kind) {
+    case GW_SOURCE_DO_CONNECT_PEER:
+        conn_open(&w->control);
+        break;
+    case GW_SOURCE_DO_SEND_PEER:
+        conn_send(&w->control, 0, a->frame, a->frame_bytes);
+        break;
+    case GW_SOURCE_DO_SEND_EVENT:
+        if (chance(85))
+            conn_send(&w->coordinator[s], 0, &a->event, sizeof a->event);
+        break;
+    case GW_SOURCE_DO_BEGIN_CUT:
+        source_cut(s, a->range);
+        break;
+    case GW_SOURCE_DO_COLLECT_APPLIED:
+        w->server[s].collect_errands = DISPATCHERS;
+        for (int d = 0; d < DISPATCHERS; d++)
+            call_in(below(2 * MS), collect, s, d);
+        break;
+    case GW_SOURCE_DO_START_SHIPPING:
+    case GW_SOURCE_DO_RESTART_SHIPPING:
+        ship(s, a);
+        break;
+    case GW_SOURCE_DO_BEGIN_UNLINK:
+        source_begin_unlink(s);
+        break;
+    case GW_SOURCE_DO_FINISH:
+        source_finish(s);
+        break;
+    }
+}
+
+static void source_step(int s, struct gw_source_event e)
+{
+    struct server *server = &w->server[s];
+    if (!server->source)
+        return;
+    static struct gw_source_actions actions; /* large; steps do not nest */
+    gw_source_step(server->source, &e, w->now_ns, &actions);
+    bool restarted = false;
+    for (uint32_t i = 0; i < actions.count; i++) {
+        restarted |= actions.action[i].kind == GW_SOURCE_DO_RESTART_SHIPPING;
+        source_act(s, &actions.action[i]);
+    }
+    if (restarted && gw_outgoing_done(server->out))
+        source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_ALL_CHUNKS_ACKED,
+                                                .attempt = gw_outgoing_attempt(server->out)});
+}
+
+/* ---- target -------------------------------------------------------------------------------- */
+
+static void merge(int s, int code)
+{
+    struct server *server = &w->server[s];
+    int slot = code / DISPATCHERS, d = code % DISPATCHERS;
+    if (!server->merge[slot].entries)
+        return; /* the job is gone */
+    for (size_t i = 0; i < server->merge[slot].count; i++) {
+        const struct gw_applied *e = &server->merge[slot].entries[i];
+        struct gw_applied_window **window = &server->dispatcher[d].window[e->session];
+        if ((int)e->session % DISPATCHERS != d)
+            continue;
+        if (!*window)
+            *window = gw_applied_create(GW_APPLIED_WINDOW_MIN);
+        GW_ASSERT(*window && gw_applied_merge(*window, e) == GW_OK);
+    }
+    if (--server->merge[slot].left > 0)
+        return;
+    free(server->merge[slot].entries);
+    server->merge[slot].entries = NULL;
+    target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_MERGED,
+                                            .attempt = server->merge[slot].attempt,
+                                            .part = server->merge[slot].part});
+}
+
+static void begin_merge(int s, const struct gw_target_action *a)
+{
+    struct server *server = &w->server[s];
+    int slot = 0;
+    while (server->merge[slot].entries)
+        slot++;
+    GW_ASSERT(slot < 8);
+    server->merge[slot].entries = malloc((a->entries_count + 1) * sizeof *a->entries);
+    GW_ASSERT(server->merge[slot].entries != NULL);
+    memcpy(server->merge[slot].entries, a->entries, a->entries_count * sizeof *a->entries);
+    server->merge[slot].count = a->entries_count;
+    server->merge[slot].attempt = a->attempt;
+    server->merge[slot].part = a->part;
+    server->merge[slot].left = DISPATCHERS;
+    for (int d = 0; d < DISPATCHERS; d++)
+        call_in(below(3 * MS), merge, s, slot * DISPATCHERS + d);
+}
+
+static void target_finish(int s)
+{
+    struct server *server = &w->server[s];
+    for (int d = 0; d < DISPATCHERS; d++)
+        conn_close(&w->pull[d]);
+    gw_target_destroy(server->target);
+    gw_incoming_destroy(server->in);
+    gw_unlinker_destroy(server->unlinker);
+    server->target = NULL;
+    server->in = NULL;
+    server->unlinker = NULL;
+    server->pulling = server->unlinked_told = false;
+    server->range_set = false;
+    server_publish(s, false);
+}
+
+static void target_cut(int s, enum gw_range_state range)
+{
+    struct server *server = &w->server[s];
+    server->range = range;
+    server->range_set = range == GW_RANGE_WAITING;
+    server_publish(s, true);
+}
+
+static void fetch_map(int s, int unused)
+{
+    (void)unused;
+    coordinator_send_map(s);
+}
+
+static void receive(int s, uint64_t attempt)
+{
+    struct server *server = &w->server[s];
+    if (server->in)
+        gw_incoming_restart(server->in, attempt);
+    else
+        GW_ASSERT(gw_incoming_create(gw_target_job(server->target), gw_target_slots(server->target),
+                                     gw_target_chunk_bits(server->target), attempt,
+                                     &server->in) == GW_OK);
+}
+
+static void serve(int s, uint32_t version_highest)
+{
+    struct server *server = &w->server[s];
+    gw_store_version_floor(server->store, version_highest);
+    server->range = GW_RANGE_ARRIVING;
+    server->range_set = true;
+    server->pulling = true;
+    for (int d = 0; d < DISPATCHERS; d++)
+        conn_open(&w->pull[d]);
+    server_publish(s, false);
+}
+
+static void target_act(int s, const struct gw_target_action *a)
+{
+    struct server *server = &w->server[s];
+    switch (a->kind) {
+    case GW_TARGET_DO_SEND_PEER:
+        conn_send(&w->control, 1, a->frame, a->frame_bytes);
+        break;
+    case GW_TARGET_DO_BEGIN_UNLINK:
+        GW_ASSERT(gw_unlinker_create(gw_target_slots(server->target), DISPATCHERS,
+                                     &server->unlinker) == GW_OK);
+        break;
+    case GW_TARGET_DO_BEGIN_CUT:
+        target_cut(s, a->range);
+        break;
+    case GW_TARGET_DO_FETCH_MAP:
+        call_in(below(2 * MS), fetch_map, s, 0);
+        break;
+    case GW_TARGET_DO_RECEIVE:
+        receive(s, a->attempt);
+        break;
+    case GW_TARGET_DO_MERGE_APPLIED:
+        begin_merge(s, a);
+        break;
+    case GW_TARGET_DO_BEGIN_SERVING:
+        serve(s, a->version_highest);
+        break;
+    case GW_TARGET_DO_FINISH:
+        target_finish(s);
+        break;
+    }
+}
+
+static void target_step(int s, struct gw_target_event e)
+{
+    struct server *server = &w->server[s];
+    struct gw_target_actions actions;
+    if (!server->target)
+        return;
+    if (gw_target_step(server->target, &e, w->now_ns, &actions) != GW_OK)
+        fail("the target calls a frame of the source malformed");
+    for (uint32_t i = 0; i < actions.count; i++)
+        target_act(s, &actions.action[i]);
+}
+
+/* ---- what the server hears ----------------------------------------------------------------- */
+
+void jobs_told(int s, const struct gw_job *job)
+{
+    struct server *server = &w->server[s];
+    bool over = job->state >= GW_JOB_DONE;
+    if (job->id < server->newest_job)
+        return; /* late */
+    bool fresh = job->id > server->newest_job;
+    server->newest_job = job->id;
+    if (job->from[1] - '0' == s) {
+        if (fresh && !over) {
+            GW_ASSERT(gw_source_create(job, incarnation(s), "h:s", CHUNK_BITS, &server->source) ==
+                      GW_OK);
+            source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_START});
+        } else if (server->source) {
+            source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});
+        }
+        return;
+    }
+    /* A slot is in one open job only: an older one that we know of was cancelled. */
+    if (server->target && gw_target_job(server->target) < job->id)
+        target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_ABANDON});
+    target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_JOB, .job = job});
+}
+
+void jobs_map_adopted(int s)
+{
+    target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_MAP_ADOPTED,
+                                            .map_version = w->server[s].map_version,
+                                            .owned = w->server[s].map_owner == s});
+}
+
+void jobs_cut_passed(int s)
+{
+    if (w->server[s].source)
+        source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_CUT_PASSED});
+    else
+        target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_CUT_PASSED});
+}
+
+void jobs_up(struct conn *c)
+{
+    if (c->role == ROLE_CONTROL)
+        source_step(w->source, (struct gw_source_event){.kind = GW_SOURCE_ON_PEER_UP});
+}
+
+void jobs_down(struct conn *c)
+{
+    if (c->role == ROLE_PULL) {
+        server_drop_asked(w->target, c->a);
+        if (w->server[w->target].pulling)
+            conn_open(c);
+    } else if (w->server[w->source].source) {
+        source_connections_close();
+        source_step(w->source, (struct gw_source_event){.kind = GW_SOURCE_ON_PEER_DOWN});
+    }
+}
+
+void jobs_tick(int s, int unused)
+{
+    source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_TICK});
+    target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_TICK});
+    call_in(20 * MS + below(80 * MS), jobs_tick, s, unused);
+}
+
+/* ---- turns --------------------------------------------------------------------------------- */
+
+static void ship_turn(struct server *server, int d)
+{
+    uint8_t room[GW_FRAME_HEADER + 80]; /* two records */
+    size_t used;
+    struct gw_thread *thread = server->dispatcher[d].thread;
+    gw_store_enter(thread);
+    enum gw_status st = gw_outgoing_fill(server->out, (uint32_t)d, thread, room, sizeof room,
+                                         1 + (uint32_t)below(20), &used);
+    gw_store_exit(thread);
+    if (st == GW_OK && used)
+        conn_send(&w->bulk[d], 0, room, used);
+    else if (st != GW_OK && st != GW_END)
+        fail("fill says %s", gw_status_name(st));
+}
+
+void jobs_turn(int s, int d)
+{
+    struct server *server = &w->server[s];
+    struct gw_thread *thread = server->dispatcher[d].thread;
+    if (server->shipping && !server->unlinking && w->bulk[d].up && chance(50))
+        ship_turn(server, d);
+    if (server->unlinking && !server->unlinked_told) {
+        gw_store_enter(thread);
+        enum gw_status st = gw_outgoing_unlink(server->out, (uint32_t)d, thread, 64);
+        gw_store_exit(thread);
+        if (st == GW_END && gw_outgoing_unlinked(server->out)) {
+            server->unlinked_told = true;
+            source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_UNLINKED});
+        }
+    }
+    if (server->unlinker && !server->unlinked_told) {
+        gw_store_enter(thread);
+        enum gw_status st = gw_unlinker_step(server->unlinker, (uint32_t)d, thread, 64);
+        gw_store_exit(thread);
+        if (st == GW_END && gw_unlinker_done(server->unlinker)) {
+            server->unlinked_told = true;
+            target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_UNLINKED});
+        }
+    }
+}
+
+void jobs_pull(int s, int d)
+{
+    struct server *server = &w->server[s];
+    struct dispatcher *dispatcher = &server->dispatcher[d];
+    struct asked *asked = NULL;
+    for (uint32_t i = 0; i < 8 && !asked; i++)
+        if (dispatcher->asked[i].sequence == 0)
+            asked = &dispatcher->asked[i];
+    if (!asked || !w->pull[d].up)
+        return;
+    struct gw_pull_key keys[KEYS];
+    asked->count = 0;
+    for (struct parked *p = dispatcher->parked; p && asked->count < KEYS; p = p->next) {
+        if (!p->wanted || !p->begun)
+            continue;
+        asked->key[asked->count] = p->request.key;
+        keys[asked->count++] = (struct gw_pull_key){(const uint8_t *)w->key[p->request.key],
+                                                    (uint16_t)strlen(w->key[p->request.key])};
+        p->pull = dispatcher->next_pull + 1;
+        p->wanted = false;
+    }
+    if (asked->count == 0)
+        return;
+    uint8_t room[2048];
+    asked->sequence = ++dispatcher->next_pull;
+    size_t used =
+        gw_incoming_pull(server->in, asked->sequence, keys, asked->count, room, sizeof room);
+    w->pulls += asked->count;
+    conn_send(&w->pull[d], 0, room, used);
+}
+
+/* ---- frames -------------------------------------------------------------------------------- */
+
+static void to_target(const uint8_t *bytes, const struct gw_frame *f)
+{
+    int s = w->target;
+    struct server *server = &w->server[s];
+    struct gw_reader body = gw_frame_body(bytes, f);
+    struct gw_prepare prepare;
+    if (f->kind == GW_KIND_PREPARE) {
+        if (gw_prepare_decode(&body, &prepare) != GW_OK)
+            fail("a PREPARE does not decode");
+        /* Of a job that is over, from an old connection's buffer: the coordinator told us. */
+        bool late = f->session < server->newest_job ||
+                    (f->session == server->newest_job && w->job.state >= GW_JOB_DONE);
+        if (!server->target && !late)
+            GW_ASSERT(gw_target_create(f->session, &prepare.slots, incarnation(s),
+                                       &server->target) == GW_OK);
+    }
+    if (!server->target || gw_target_job(server->target) != f->session)
+        return;
+    struct gw_target_event e = {.attempt = f->view, .part = f->sequence, .count = f->count};
+    e.body = body;
+    e.prepare = &prepare;
+    e.kind = f->kind == GW_KIND_PREPARE   ? GW_TARGET_ON_PREPARE
+             : f->kind == GW_KIND_ABANDON ? GW_TARGET_ON_ABANDON
+                                          : GW_TARGET_ON_YOURS;
+    target_step(s, e);
+}
+
+static void to_source(const uint8_t *bytes, const struct gw_frame *f)
+{
+    struct server *server = &w->server[w->source];
+    if (!server->source || gw_source_job(server->source)->id != f->session)
+        return;
+    struct gw_source_event e = {.attempt = f->view, .part = f->sequence};
+    struct gw_prepared prepared;
+    e.kind = GW_SOURCE_ON_YOURS_ACK;
+    if (f->kind == GW_KIND_PREPARED) {
+        struct gw_reader body = gw_frame_body(bytes, f);
+        if (gw_prepared_decode(&body, &prepared) != GW_OK)
+            fail("a PREPARED does not decode");
+        e.kind = GW_SOURCE_ON_PREPARED;
+        e.prepared = &prepared;
+    }
+    source_step(w->source, e);
+}
+
+static void chunk(struct conn *c, const uint8_t *bytes, const struct gw_frame *f)
+{
+    struct server *server = &w->server[w->target];
+    struct gw_thread *thread = server->dispatcher[(c->a + (int)f->session) % DISPATCHERS].thread;
+    struct gw_incoming_result result;
+    if (!server->in || server->in->job != f->session)
+        return;
+    gw_store_enter(thread);
+    enum gw_status st =
+        gw_incoming_chunk(server->in, thread, server->store, f, gw_frame_body(bytes, f), &result);
+    gw_store_exit(thread);
+    if (st != GW_OK)
+        fail("a CHUNK frame was answered %s", gw_status_name(st));
+    uint8_t ack[GW_FRAME_HEADER];
+    if (result.ack_due)
+        conn_send(c, 1, ack, gw_incoming_ack(server->in, result.chunk, ack, sizeof ack));
+    if (result.completed_all)
+        target_step(w->target, (struct gw_target_event){.kind = GW_TARGET_ON_ALL_COMPLETE});
+}
+
+static void chunk_ack(const struct gw_frame *f)
+{
+    struct server *server = &w->server[w->source];
+    if (server->out && gw_source_job(server->source)->id == f->session &&
+        gw_outgoing_acked(server->out, (uint32_t)(f->sequence >> 32), f->view) &&
+        gw_outgoing_done(server->out))
+        source_step(w->source, (struct gw_source_event){.kind = GW_SOURCE_ON_ALL_CHUNKS_ACKED,
+                                                        .attempt = f->view});
+}
+
+static void pull(struct conn *c, const uint8_t *bytes, const struct gw_frame *f)
+{
+    struct server *server = &w->server[w->source];
+    struct gw_thread *thread = server->dispatcher[c->a].thread;
+    uint8_t scratch[256], room[2048];
+    size_t used = 0;
+    bool known = server->shipping && gw_source_job(server->source)->id == f->session;
+    enum gw_status st;
+    if (known) {
+        gw_store_enter(thread);
+        st = gw_outgoing_answer_pull(server->out, thread, server->store, f, gw_frame_body(bytes, f),
+                                     scratch, sizeof scratch, room, sizeof room, &used);
+        gw_store_exit(thread);
+    } else {
+        st = gw_outgoing_answer_unknown(f, room, sizeof room, &used);
+    }
+    if (st != GW_OK)
+        fail("a PULL was answered %s", gw_status_name(st));
+    conn_send(c, 1, room, used);
+}
+
+struct pulled {
+    int s, d;
+    const struct asked *asked;
+};
+
+static void pulled_one(void *ctx, uint32_t i, enum gw_status outcome)
+{
+    struct pulled *p = ctx;
+    parked_again(p->s, p->d, p->asked->key[i], outcome);
+}
+
+static void pull_answer(struct conn *c, const uint8_t *bytes, const struct gw_frame *f)
+{
+    int s = w->target;
+    struct server *server = &w->server[s];
+    struct dispatcher *dispatcher = &server->dispatcher[c->a];
+    for (uint32_t i = 0; i < 8; i++) {
+        struct asked *asked = &dispatcher->asked[i];
+        if (asked->sequence != f->sequence || !server->in || server->in->job != f->session)
+            continue;
+        struct pulled p = {s, c->a, asked};
+        gw_store_enter(dispatcher->thread);
+        enum gw_status st =
+            gw_incoming_pull_answer(server->in, dispatcher->thread, server->store, f,
+                                    gw_frame_body(bytes, f), asked->count, pulled_one, &p);
+        gw_store_exit(dispatcher->thread);
+        if (st != GW_OK)
+            fail("a PULL_ANSWER was taken for %s", gw_status_name(st));
+        asked->sequence = 0;
+    }
+}
+
+void jobs_frame(struct conn *c, int direction, const uint8_t *bytes, size_t size)
+{
+    if (c->role == ROLE_COORDINATOR) {
+        struct gw_job_event event;
+        if (direction == 1) {
+            coordinator_message(c->a, bytes);
+        } else {
+            memcpy(&event, bytes, sizeof event);
+            coordinator_event(c->a, &event);
+        }
+        return;
+    }
+    struct gw_frame f;
+    if (gw_frame_decode(bytes, (uint32_t)size, &f) != GW_OK) {
+        fail("a frame does not decode");
+        return;
+    }
+    switch (c->role) {
+    case ROLE_CONTROL:
+        if (direction == 0)
+            to_target(bytes, &f);
+        else
+            to_source(bytes, &f);
+        break;
+    case ROLE_BULK:
+        if (direction == 0)
+            chunk(c, bytes, &f);
+        else
+            chunk_ack(&f);
+        break;
+    default:
+        if (direction == 0)
+            pull(c, bytes, &f);
+        else
+            pull_answer(c, bytes, &f);
+        break;
+    }
+}
