@@ -1,21 +1,24 @@
 /* godwit.h - the client library of Godwit: asynchronous, pipelined, exactly once.
  *
- *   gw_cluster     one per process and cluster: knows the coordinator and the newest map. Thread-safe.
- *   gw_session     one per thread: a window of operations in flight, batched per server, routed by slot.
- *                  It belongs to one thread at a time; calls on it are not thread-safe.
+ *   gw_cluster     one per process and cluster: knows the coordinator and the newest map.
+ * Thread-safe. gw_session     one per thread: a window of operations in flight, batched per server,
+ * routed by slot. It belongs to one thread at a time; calls on it are not thread-safe.
  *
- * An operation call copies key and value, gives the operation a serial number and returns at once; GW_OK means
- * exactly one callback later, on the calling thread, from inside gw_poll, gw_flush, gw_drain or a _sync call, never from inside
- * the call that issued it. GW_WOULD_BLOCK means a bound of the session is reached: nothing was done, poll and try again.
- * Any other status: nothing was done and no callback comes.
+ * An operation call copies key and value, gives the operation a serial number and returns at once;
+ * GW_OK means exactly one callback later, on the calling thread, from inside gw_poll, gw_flush,
+ * gw_drain or a _sync call, never from inside the call that issued it. GW_WOULD_BLOCK means a bound
+ * of the session is reached: nothing was done, poll and try again. Any other status: nothing was
+ * done and no callback comes.
  *
  * Order: operations of one session on one key take effect in the order in which they were issued.
- * Batching: with nothing in flight to a server an operation is sent at the next gw_flush or gw_poll, at once when the batch is full;
- * meanwhile they fill a batch up to batch_operations.
- * Exactly once: after a lost connection or a migration the library sends again what was not answered; servers recognise by session
- * and serial what they have applied already. GW_IN_DOUBT is the answer when it cannot be known whether an operation took effect (its
- * server lost its memory, or the deadline passed while it was under way); it is never reported as failed.
- * The coordinator is asked at the start and when a refusal names a server that the map does not know; it may be down meanwhile.
+ * Batching: with nothing in flight to a server an operation is sent at the next gw_flush or
+ * gw_poll, at once when the batch is full; meanwhile they fill a batch up to batch_operations.
+ * Exactly once: after a lost connection or a migration the library sends again what was not
+ * answered; servers recognise by session and serial what they have applied already. GW_IN_DOUBT is
+ * the answer when it cannot be known whether an operation took effect (its server lost its memory,
+ * or the deadline passed while it was under way); it is never reported as failed. The coordinator
+ * is asked at the start and when a refusal names a server that the map does not know; it may be
+ * down meanwhile.
  */
 #ifndef GODWIT_H
 #define GODWIT_H
@@ -38,89 +41,116 @@ struct gw_cluster_options {
     uint32_t connect_timeout_ms; /* default 5,000 */
 };
 void gw_cluster_options_default(struct gw_cluster_options *options);
-/* "HOST:PORT" of the coordinator. Fetches the map. GW_E_INVALID, GW_E_UNREACHABLE, GW_E_TIMEOUT, GW_E_NOMEM. options may be NULL. */
-GW_MUST_USE enum gw_status gw_cluster_open(const char *coordinator, const struct gw_cluster_options *options,
+/* "HOST:PORT" of the coordinator. Fetches the map. GW_E_INVALID, GW_E_UNREACHABLE, GW_E_TIMEOUT,
+ * GW_E_NOMEM. options may be NULL. */
+GW_MUST_USE enum gw_status gw_cluster_open(const char *coordinator,
+                                           const struct gw_cluster_options *options,
                                            struct gw_cluster **out);
-void gw_cluster_close(struct gw_cluster *cluster); /* requires: its sessions are closed; NULL is ignored */
+void gw_cluster_close(
+    struct gw_cluster *cluster); /* requires: its sessions are closed; NULL is ignored */
 uint64_t gw_cluster_map_version(struct gw_cluster *cluster);
 
 struct gw_session_options {
-    uint32_t operations_max;      /* in flight at most (rounded up to a power of two): default 4,096; up to 65,536 */
-    uint64_t bytes_max;           /* of keys and values in flight: default 64 MiB */
-    uint32_t batch_operations;    /* ops per frame at most: default 512 */
-    uint32_t batch_bytes;         /* default 64 KiB; a larger single operation goes alone */
-    uint32_t batches_in_flight;   /* per server; default 4 */
-    uint32_t deadline_ms;         /* default for every operation; 0: none; default 30,000 */
-    uint32_t spin_us;             /* busy wait before sleeping in gw_poll; default 50 */
+    uint32_t operations_max; /* in flight at most (rounded up to a power of two): default 4,096; up
+                                to 65,536 */
+    uint64_t bytes_max;      /* of keys and values in flight: default 64 MiB */
+    uint32_t batch_operations;  /* ops per frame at most: default 512 */
+    uint32_t batch_bytes;       /* default 64 KiB; a larger single operation goes alone */
+    uint32_t batches_in_flight; /* per server; default 4 */
+    uint32_t deadline_ms;       /* default for every operation; 0: none; default 30,000 */
+    uint32_t spin_us;           /* busy wait before sleeping in gw_poll; default 50 */
 };
 void gw_session_options_default(struct gw_session_options *options);
-GW_MUST_USE enum gw_status gw_session_open(struct gw_cluster *cluster, const struct gw_session_options *options,
+GW_MUST_USE enum gw_status gw_session_open(struct gw_cluster *cluster,
+                                           const struct gw_session_options *options,
                                            struct gw_session **out);
-/* Tells the servers that the session is over. What is in flight gets its callback with GW_E_CANCELLED if it was never sent, else GW_IN_DOUBT. */
+/* Tells the servers that the session is over. What is in flight gets its callback with
+ * GW_E_CANCELLED if it was never sent, else GW_IN_DOUBT. */
 void gw_session_close(struct gw_session *session);
 
 enum gw_value_kind { GW_VALUE_BYTES = 0, GW_VALUE_COUNTER = 1 };
 
 struct gw_result {
     enum gw_status status;
-    uint32_t version;    /* of the record now in force, where the verb gives one */
+    uint32_t version; /* of the record now in force, where the verb gives one */
     enum gw_value_kind kind;
-    int64_t number;      /* counters: the value */
-    const void *value;   /* bytes; valid during the callback only (sync: until the next call on the session) */
+    int64_t number;    /* counters: the value */
+    const void *value; /* bytes; valid during the callback only (sync: until the next call on the
+                          session) */
     size_t value_bytes;
 };
 typedef void (*gw_callback)(void *ctx, const struct gw_result *result);
 
-/* The verbs. callback may be NULL (fire and forget; gw_drain still waits for it). Keys 1..65,535 bytes: else GW_E_INVALID;
- * what does not fit a page of the server: GW_E_TOO_LARGE.
- *   get       GW_OK, GW_NOT_FOUND
- *   set       GW_OK                           (value bytes)
- *   set_counter GW_OK                         (value = number)
- *   delete    GW_OK: was there; GW_NOT_FOUND
- *   add       GW_OK, number = new value; a key that is absent starts at `initial`; GW_WRONG_TYPE (not a counter), GW_OVERFLOW
- *   cas       GW_OK: version matched and the value was replaced; GW_MISMATCH (version = the one in force), GW_NOT_FOUND
- *   insert    GW_OK; GW_EXISTS
- * All: GW_IN_DOUBT, GW_E_FULL, GW_E_TIMEOUT (deadline, never sent), GW_E_UNREACHABLE (never sent). */
-GW_MUST_USE enum gw_status gw_get(struct gw_session *s, const void *key, size_t key_bytes, gw_callback cb, void *ctx);
-GW_MUST_USE enum gw_status gw_set(struct gw_session *s, const void *key, size_t key_bytes, const void *value, size_t value_bytes, gw_callback cb, void *ctx);
-GW_MUST_USE enum gw_status gw_set_counter(struct gw_session *s, const void *key, size_t key_bytes, int64_t number, gw_callback cb, void *ctx);
-GW_MUST_USE enum gw_status gw_delete(struct gw_session *s, const void *key, size_t key_bytes, gw_callback cb, void *ctx);
-GW_MUST_USE enum gw_status gw_add(struct gw_session *s, const void *key, size_t key_bytes, int64_t delta, int64_t initial, gw_callback cb, void *ctx);
-GW_MUST_USE enum gw_status gw_cas(struct gw_session *s, const void *key, size_t key_bytes, uint32_t expected_version, const void *value, size_t value_bytes, gw_callback cb, void *ctx);
-GW_MUST_USE enum gw_status gw_insert(struct gw_session *s, const void *key, size_t key_bytes, const void *value, size_t value_bytes, gw_callback cb, void *ctx);
-/* As above with a deadline of its own for the calls that follow (ms from now at each call; 0: none). */
+/* The verbs. callback may be NULL (fire and forget; gw_drain still waits for it). Keys 1..65,535
+ * bytes: else GW_E_INVALID; what does not fit a page of the server: GW_E_TOO_LARGE. get GW_OK,
+ * GW_NOT_FOUND set       GW_OK                           (value bytes) set_counter GW_OK (value =
+ * number) delete    GW_OK: was there; GW_NOT_FOUND add       GW_OK, number = new value; a key that
+ * is absent starts at `initial`; GW_WRONG_TYPE (not a counter), GW_OVERFLOW cas       GW_OK:
+ * version matched and the value was replaced; GW_MISMATCH (version = the one in force),
+ * GW_NOT_FOUND insert    GW_OK; GW_EXISTS All: GW_IN_DOUBT, GW_E_FULL, GW_E_TIMEOUT (deadline,
+ * never sent), GW_E_UNREACHABLE (never sent). */
+GW_MUST_USE enum gw_status gw_get(struct gw_session *s, const void *key, size_t key_bytes,
+                                  gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_set(struct gw_session *s, const void *key, size_t key_bytes,
+                                  const void *value, size_t value_bytes, gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_set_counter(struct gw_session *s, const void *key, size_t key_bytes,
+                                          int64_t number, gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_delete(struct gw_session *s, const void *key, size_t key_bytes,
+                                     gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_add(struct gw_session *s, const void *key, size_t key_bytes,
+                                  int64_t delta, int64_t initial, gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_cas(struct gw_session *s, const void *key, size_t key_bytes,
+                                  uint32_t expected_version, const void *value, size_t value_bytes,
+                                  gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_insert(struct gw_session *s, const void *key, size_t key_bytes,
+                                     const void *value, size_t value_bytes, gw_callback cb,
+                                     void *ctx);
+/* As above with a deadline of its own for the calls that follow (ms from now at each call; 0:
+ * none). */
 void gw_session_set_deadline(struct gw_session *s, uint32_t deadline_ms);
 
 /* Sends what waits in batches; runs no callback. */
 void gw_flush(struct gw_session *s);
-/* Sends, receives, runs callbacks; waits up to timeout_ms (0: not at all, -1: as long as something is in flight) if nothing is there.
- * Returns the number of callbacks run. */
+/* Sends, receives, runs callbacks; waits up to timeout_ms (0: not at all, -1: as long as something
+ * is in flight) if nothing is there. Returns the number of callbacks run. */
 int gw_poll(struct gw_session *s, int timeout_ms);
 /* Until nothing is in flight, or GW_E_TIMEOUT. */
 GW_MUST_USE enum gw_status gw_drain(struct gw_session *s, int timeout_ms);
 size_t gw_in_flight(const struct gw_session *s);
-/* Becomes readable when gw_poll has something to do: for poll(2), epoll, libuv... Owned by the session. */
+/* Becomes readable when gw_poll has something to do: for poll(2), epoll, libuv... Owned by the
+ * session. */
 int gw_session_eventfd(struct gw_session *s);
 
 struct gw_session_stats {
     uint64_t operations, batches, refusals, resent, pending, in_doubt, reconnects, map_fetches;
-    uint64_t wait_longest_ns; /* longest time from issue to answer of any operation; gw_session_stats_reset_wait clears it */
+    uint64_t wait_longest_ns; /* longest time from issue to answer of any operation;
+                                 gw_session_stats_reset_wait clears it */
 };
 void gw_session_stats(const struct gw_session *s, struct gw_session_stats *out);
 void gw_session_stats_reset_wait(struct gw_session *s);
 
-/* Synchronous wrappers: one operation, wait for its answer (other callbacks of the session may run meanwhile). The returned
- * status is the result's; result->value is valid until the next call on the session. result may be NULL. */
-enum gw_status gw_get_sync(struct gw_session *s, const void *key, size_t key_bytes, struct gw_result *result);
-enum gw_status gw_set_sync(struct gw_session *s, const void *key, size_t key_bytes, const void *value, size_t value_bytes, struct gw_result *result);
-enum gw_status gw_set_counter_sync(struct gw_session *s, const void *key, size_t key_bytes, int64_t number, struct gw_result *result);
-enum gw_status gw_delete_sync(struct gw_session *s, const void *key, size_t key_bytes, struct gw_result *result);
-enum gw_status gw_add_sync(struct gw_session *s, const void *key, size_t key_bytes, int64_t delta, int64_t initial, struct gw_result *result);
-enum gw_status gw_cas_sync(struct gw_session *s, const void *key, size_t key_bytes, uint32_t expected_version, const void *value, size_t value_bytes, struct gw_result *result);
-enum gw_status gw_insert_sync(struct gw_session *s, const void *key, size_t key_bytes, const void *value, size_t value_bytes, struct gw_result *result);
+/* Synchronous wrappers: one operation, wait for its answer (other callbacks of the session may run
+ * meanwhile). The returned status is the result's; result->value is valid until the next call on
+ * the session. result may be NULL. */
+enum gw_status gw_get_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                           struct gw_result *result);
+enum gw_status gw_set_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                           const void *value, size_t value_bytes, struct gw_result *result);
+enum gw_status gw_set_counter_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                                   int64_t number, struct gw_result *result);
+enum gw_status gw_delete_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                              struct gw_result *result);
+enum gw_status gw_add_sync(struct gw_session *s, const void *key, size_t key_bytes, int64_t delta,
+                           int64_t initial, struct gw_result *result);
+enum gw_status gw_cas_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                           uint32_t expected_version, const void *value, size_t value_bytes,
+                           struct gw_result *result);
+enum gw_status gw_insert_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                              const void *value, size_t value_bytes, struct gw_result *result);
 
-/* Every live key of the cluster, at least once (exactly once when no slot moves meanwhile; a scan that meets a moving slot asks
- * again for that slot at its new owner, and then may give keys of that slot twice). fn returns false to end (GW_END). GW_E_UNREACHABLE, GW_E_TIMEOUT. */
+/* Every live key of the cluster, at least once (exactly once when no slot moves meanwhile; a scan
+ * that meets a moving slot asks again for that slot at its new owner, and then may give keys of
+ * that slot twice). fn returns false to end (GW_END). GW_E_UNREACHABLE, GW_E_TIMEOUT. */
 struct gw_scan_item {
     const void *key;
     size_t key_bytes;
@@ -133,9 +163,11 @@ struct gw_scan_item {
 typedef bool (*gw_scan_callback)(void *ctx, const struct gw_scan_item *item);
 enum gw_status gw_scan_all(struct gw_cluster *cluster, gw_scan_callback fn, void *ctx);
 
-/* Operator requests: a JSON document to the coordinator, its JSON answer (docs/ADMIN.md), malloc'ed, the caller frees it.
- * GW_OK: an answer came, which may be {"error":...}. GW_E_UNREACHABLE, GW_E_TIMEOUT, GW_E_TOO_LARGE. */
-enum gw_status gw_admin(const char *coordinator, const char *request, uint32_t timeout_ms, char **answer);
+/* Operator requests: a JSON document to the coordinator, its JSON answer (docs/ADMIN.md),
+ * malloc'ed, the caller frees it. GW_OK: an answer came, which may be {"error":...}.
+ * GW_E_UNREACHABLE, GW_E_TIMEOUT, GW_E_TOO_LARGE. */
+enum gw_status gw_admin(const char *coordinator, const char *request, uint32_t timeout_ms,
+                        char **answer);
 
 /* The slot of a key (CRC16 and hash tags, as in Redis Cluster). */
 uint16_t gw_slot_of(const void *key, size_t key_bytes);
