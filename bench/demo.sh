@@ -15,7 +15,7 @@ set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=$(cd "${1:-build/release/bin}" && pwd)
-out=$PWD/demo-out
+out=$PWD/demo-out # filled at the end, whatever that is
 seconds=${DEMO_SECONDS:-30} threads=${DEMO_THREADS:-2} memory=${DEMO_MEMORY:-512MiB}
 
 say() {
@@ -38,6 +38,8 @@ cleanup() {
     for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
         wait "${pids[i]}" 2>/dev/null || true
     done
+    mkdir -p "$out"
+    cp "$work"/out/* "$out"/ 2>/dev/null || true
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -55,14 +57,14 @@ ready() {
         kill -0 "$2" 2>/dev/null || break
         sleep 0.05
     done
-    tail -n 5 "$out/$1.log" >&2 || true
+    tail -n 5 "$work/out/$1.log" >&2 || true
     die "$1 did not start"
 }
 
 start_server() {
     mkdir -p "$work/$1"
     "$bin/godwit-server" --id "$1" --listen 127.0.0.1:0 --coordinator "$coordinator" \
-        --data "$work/$1" --threads 1 --memory "$memory" >"$work/$1.out" 2>"$out/$1.log" &
+        --data "$work/$1" --threads 1 --memory "$memory" >"$work/$1.out" 2>"$work/out/$1.log" &
     pids+=($!)
     ready "$1" $! >/dev/null
 }
@@ -100,7 +102,7 @@ phase() {
 # ---- the events ------------------------------------------------------------------------------
 
 rm -rf "$out"
-mkdir -p "$out"
+mkdir "$work/out"
 if [ "$(apt-cache dumpavail | head -c 1000 | wc -c)" -eq 0 ]; then
     say "the package lists are empty: apt-get update"
     root=()
@@ -118,7 +120,7 @@ say "$words words, $distinct distinct"
 # ---- the cluster -----------------------------------------------------------------------------
 
 "$bin/godwit-coordinator" --listen 127.0.0.1:0 --store "sqlite:$work/coordinator.db" \
-    >"$work/coordinator.out" 2>"$out/coordinator.log" &
+    >"$work/coordinator.out" 2>"$work/out/coordinator.log" &
 pids+=($!)
 coordinator=$(ready coordinator $!)
 export GODWIT_COORDINATOR=$coordinator
@@ -135,7 +137,7 @@ rate=$(sed -n 's/.*events_per_second=\([0-9]*\).*/\1/p' "$work/first")
 repeat=$((rate * seconds / words + 1))
 say "$rate events/s: $repeat more passes"
 
-"$bin/godwit" count --threads "$threads" --repeat "$repeat" --timeline "$out/timeline.tsv" \
+"$bin/godwit" count --threads "$threads" --repeat "$repeat" --timeline "$work/out/timeline.tsv" \
     <"$work/words" >"$work/count" 2>"$work/count.err" &
 count_pid=$!
 pids+=("$count_pid")
@@ -161,15 +163,15 @@ sed 's/\\/\\\\/g' "$work/counts" | awk -v times="$times" '{ printf "%s\t%.0f\n",
 "$bin/godwit" export >"$work/exported"
 sort "$work/exported" >"$work/actual"
 if cmp -s "$work/expected" "$work/actual"; then
-    verdict="exact: all $distinct counts, $((words * times)) events" rc=0
+    verdict="all $distinct counts exact, $((words * times)) events" rc=0
 else
-    diff "$work/expected" "$work/actual" >"$out/wrong-counts.diff" || true
+    diff "$work/expected" "$work/actual" >"$work/out/wrong-counts.diff" || true
     verdict="WRONG: see demo-out/wrong-counts.diff" rc=1
 fi
 
 # ---- report and picture ----------------------------------------------------------------------
 
-start_ms=$(awk '/start_unix_ms/ { print $3 }' "$out/timeline.tsv")
+start_ms=$(awk '/start_unix_ms/ { print $3 }' "$work/out/timeline.tsv")
 # Phases in seconds of the timeline: start, end, title; the jobs of one scale-out become one.
 awk -F'\t' -v zero="$start_ms" '
     { s = ($2 - zero) / 1000; e = ($3 - zero) / 1000
@@ -177,50 +179,57 @@ awk -F'\t' -v zero="$start_ms" '
       if (s < first[$6]) first[$6] = s
       if (e > last[$6]) last[$6] = e }
     END { for (i = 1; i <= n; i++) printf "%.3f\t%.3f\t%s\n", first[order[i]], last[order[i]], order[i] }
-' "$work/phases" >"$out/phases.tsv"
+' "$work/phases" >"$work/out/phases.tsv"
 
-# Rows of 100 ms: those that a phase touches are "while migrating", those before the first one (but
-# for the first half second) "before".
-awk -F'\t' '
-    FNR == NR { from[++n] = $1 * 1000; to[n] = $2 * 1000; next }
-    { split($0, f, " ") }
-    /^#/ { next }
-    { in_phase = 0
-      for (i = 1; i <= n; i++) if (f[1] + 100 > from[i] && f[1] < to[i]) in_phase = 1
-      if (in_phase) print "during", f[2], f[5]
-      else if (f[1] + 100 <= from[1] && f[1] >= 500) print "before", f[2], f[5] }
-' "$out/phases.tsv" "$out/timeline.tsv" >"$work/rows"
-median() {
-    awk -v kind="$1" '$1 == kind { print $2 }' "$work/rows" | sort -n |
-        awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'
+# For each phase the rows of 100 ms that it touches are compared with the median of the quiet rows
+# before it: those since the phase before, but for its last 200 ms (the first: the first 500 ms).
+phase_rows() { # NUMBER KIND: the events and the longest wait of its rows, KIND is before or during
+    awk -v wanted="$1" -v kind="$2" '
+        FNR == NR { split($0, f, "\t"); from[++n] = f[1] * 1000; to[n] = f[2] * 1000; next }
+        /^#/ { next }
+        { start = wanted > 1 ? to[wanted - 1] + 200 : 500
+          during = $1 + 100 > from[wanted] && $1 < to[wanted]
+          before = $1 >= start && $1 + 100 <= from[wanted]
+          if ((kind == "during" && during) || (kind == "before" && before)) print $2, $5 }
+    ' "$work/out/phases.tsv" "$work/out/timeline.tsv"
 }
-before=$(median before) during=$(median during)
-least=$(awk '$1 == "during" { print $2 }' "$work/rows" | sort -n | head -n 1)
-wait_us=$(awk '$1 == "during" && $3 > max { max = $3 } END { printf "%.0f", max }' "$work/rows")
+median() {
+    sort -n | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'
+}
+number=0
+while IFS=$'\t' read -r from to title; do
+    number=$((number + 1))
+    before=$(phase_rows $number before | median) during=$(phase_rows $number during | median)
+    least=$(phase_rows $number during | sort -n | awk 'NR == 1 { print $1 }')
+    wait_us=$(phase_rows $number during | awk '$2 > max { max = $2 } END { printf "%.0f", max }')
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$title" "$from" "$to" "$before" "$during" "$least" "$wait_us"
+done <"$work/out/phases.tsv" >"$work/kept"
 {
     echo "verdict            $verdict"
     sed 's/ /\n/g; s/=/ /g' "$work/count" | awk '{ printf "%-18s %s\n", $1, $2 }'
     awk -F'\t' '{ bytes += $4; if ($5 > pause) pause = $5 }
         END { printf "jobs               %d\nbytes_moved        %d\njob_pause_ms       %.2f\n",
               NR, bytes, pause / 1000 }' "$work/phases"
-    awk -v b="$before" -v d="$during" -v l="$least" -v w="$wait_us" 'BEGIN {
-        printf "wait_migrating_ms  %.2f\n", w / 1000
-        printf "before_per_100ms   %d (median)\n", b
-        printf "migrating_per_100ms %d (median), %d (least)\n", d, l
-        printf "throughput_kept    %.0f %% (median), %.0f %% (least)\n", b ? d * 100 / b : 0, b ? l * 100 / b : 0
-        printf "targets            least kept > 50 %%: %s, longest wait < 50 ms: %s\n",
-            (b && l > b / 2) ? "met" : "MISSED", (w < 50000) ? "met" : "MISSED" }'
-} | tee "$out/report.txt"
+    awk -F'\t' '
+        BEGIN { print "\nphase                      ms  before/100ms  median kept  least kept  longest wait" }
+        { kept = $4 ? $6 * 100 / $4 : 0
+          printf "%-24s %4d  %12d  %9.0f %%  %8.0f %%  %9.2f ms\n", $1, ($3 - $2) * 1000, $4,
+              $4 ? $5 * 100 / $4 : 0, kept, $7 / 1000
+          if (NR == 1 || kept < worst) worst = kept
+          if ($7 > longest) longest = $7 }
+        END { printf "\ntargets: at least 50 %% of the throughput kept in every 100 ms: %s; no wait over 50 ms: %s\n",
+                  (worst > 50) ? "met" : "MISSED", (longest < 50000) ? "met" : "MISSED" }' "$work/kept"
+} | tee "$work/out/report.txt"
 
 awk '!/^#/ { printf "%.3f %.4f %s %s %s\n", $1 / 1000, $2 / 100000, $3 / 1000, $4 / 1000, $5 / 1000 }' \
-    "$out/timeline.tsv" | sed '$d' >"$work/plot" # the last row is not a whole one
+    "$work/out/timeline.tsv" | sed '$d' >"$work/plot" # the last row is not a whole one
 {
     cat <<'END'
 set terminal pngcairo size 1400,900 font "sans,12"
 set multiplot
 set lmargin 11
 set rmargin 3
-set grid xtics ytics lc rgb "#dddddd"
+set grid xtics ytics back lt 1 lw 1 lc rgb "#c8c8c8"
 set key outside top center horizontal
 END
     # Shaded phases, with their names above the upper panel.
@@ -228,18 +237,18 @@ END
         split("#cfe3f7 #d8f0d3 #fbe3c6 #eadcf5", colour, " ")
         printf "set object %d rectangle from first %s, graph 0 to first %s, graph 1 fc rgb \"%s\" fs solid noborder behind\n", NR, $1, $2, colour[(NR - 1) % 4 + 1]
         printf "set label %d \"%s\" at first %s, graph %s offset 0.5,0 font \"sans,11\" front\n", NR, $3, $1, 0.96 - (NR - 1) % 3 * 0.06
-    }' "$out/phases.tsv"
+    }' "$work/out/phases.tsv"
     echo "set xrange [0:$(tail -n 1 "$work/plot" | cut -d' ' -f1)]"
     cat <<END
-set title "Godwit counts while slots move: $verdict"
+set title "Counting while slots move: $verdict" offset 0,-0.5
 set origin 0, 0.5
 set size 1, 0.5
 set ylabel "million events / s"
-set yrange [0:*]
+set yrange [0:$(awk '$2 > max { max = $2 } END { print max ? max * 1.25 : 1 }' "$work/plot")]
 plot "$work/plot" using 1:2 with steps lw 2 lc rgb "#1f4e8c" title "throughput, every 100 ms"
 unset title
 END
-    awk '{ printf "unset label %d\n", NR }' "$out/phases.tsv"
+    awk '{ printf "unset label %d\n", NR }' "$work/out/phases.tsv"
     cat <<END
 set origin 0, 0
 set size 1, 0.5
@@ -249,10 +258,11 @@ set logscale y
 set yrange [*:*]
 plot "$work/plot" using 1:3 with lines lw 2 lc rgb "#2a9d4a" title "p50", \\
      "$work/plot" using 1:4 with lines lw 2 lc rgb "#e08a00" title "p99", \\
-     "$work/plot" using 1:5 with lines lw 1 lc rgb "#c0392b" title "max"
+     "$work/plot" using 1:5 with lines lw 1 lc rgb "#c0392b" title "max", \\
+     50 with lines dt 2 lc rgb "#808080" title "target for max: 50"
 unset multiplot
 END
 } >"$work/timeline.gp"
-gnuplot "$work/timeline.gp" >"$work/png" && mv "$work/png" "$out/timeline.png"
+gnuplot "$work/timeline.gp" >"$work/png" && mv "$work/png" "$work/out/timeline.png"
 say "demo-out/: report.txt, timeline.tsv, phases.tsv, timeline.png"
 exit $rc
