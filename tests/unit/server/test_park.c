@@ -1,0 +1,86 @@
+/* Goal: operations that wait keep the order of their key and leave nothing behind.
+ * How: a park by hand; the server's use of it is tested with real processes. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/park.h"
+
+static struct gwi_parked_op *make(uint64_t serial, const char *key)
+{
+    struct gwi_parked_op *op = gwi_parked_op_create(key, (uint16_t)strlen(key), "v", 1);
+    cr_assert(op);
+    op->serial = serial;
+    return op;
+}
+
+Test(park, operations_of_a_key_come_out_in_the_order_in_which_they_came)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    struct gwi_parked_key *key = NULL;
+    for (uint64_t serial = 1; serial <= 5; serial++)
+        key = gwi_park_add(&park, 42, 7, make(serial, "k"));
+    cr_expect_eq(park.keys, 1);
+    cr_expect_eq(park.ops, 5);
+    cr_expect_eq(gwi_park_find(&park, 42), key);
+    cr_expect_null(gwi_park_find(&park, 43));
+    for (uint64_t serial = 1; serial <= 5; serial++) {
+        bool gone;
+        struct gwi_parked_op *op = gwi_park_take(&park, key, &gone);
+        cr_expect_eq(op->serial, serial);
+        cr_expect_eq(gone, serial == 5);
+        free(op);
+    }
+    cr_expect_eq(park.bytes, 0, "%zu bytes are still counted", park.bytes);
+    cr_expect_null(gwi_park_find(&park, 42));
+    gwi_park_fini(&park);
+}
+
+Test(park, thousands_of_keys_are_found_and_leave_no_bytes)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    for (uint64_t hash = 0; hash < 20000; hash++)
+        cr_assert(gwi_park_add(&park, hash * 0x9e3779b97f4a7c15ull, 1, make(hash, "key")));
+    for (uint64_t hash = 0; hash < 20000; hash++) {
+        struct gwi_parked_key *key = gwi_park_find(&park, hash * 0x9e3779b97f4a7c15ull);
+        cr_assert(key);
+        cr_assert_eq(key->first->serial, hash);
+        bool gone;
+        free(gwi_park_take(&park, key, &gone));
+        cr_assert(gone);
+    }
+    cr_expect_eq(park.keys, 0);
+    cr_expect_eq(park.bytes, 0);
+    gwi_park_fini(&park);
+}
+
+Test(park, a_key_that_ends_takes_its_wish_for_a_pull_with_it)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    struct gwi_parked_key *key = gwi_park_add(&park, 1, 1, make(1, "k"));
+    key->pull_wanted = true;
+    park.unsent_pulls++;
+    bool gone;
+    free(gwi_park_take(&park, key, &gone));
+    cr_expect_eq(park.unsent_pulls, 0);
+    gwi_park_fini(&park);
+}
+
+Test(park, front_and_back_decide_who_is_tried_next)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    struct gwi_parked_key *a = gwi_park_add(&park, 1, 1, make(1, "a"));
+    struct gwi_parked_key *b = gwi_park_add(&park, 2, 1, make(2, "b"));
+    struct gwi_parked_key *c = gwi_park_add(&park, 3, 1, make(3, "c"));
+    cr_expect_eq(park.ring.after, a);
+    gwi_park_to_back(&park, a);
+    cr_expect_eq(park.ring.after, b);
+    gwi_park_to_front(&park, c);
+    cr_expect_eq(park.ring.after, c);
+    cr_expect_eq(park.ring.before, a);
+    gwi_park_fini(&park);
+}
