@@ -53,7 +53,8 @@ void gw_applied_destroy(struct gw_applied_window *w); /* NULL is ignored */
 /* For a session that agrees on its window later (created by a merge, for one); never lowers it. */
 void gw_applied_widen(struct gw_applied_window *w, uint32_t window);
 
-/* Makes room for every serial up to and with `serial`. GW_E_NOMEM; GW_E_SERIAL: BEYOND. */
+/* Makes room for every serial up to and with `serial`. GW_E_NOMEM; GW_E_SERIAL: BELOW or
+ * BEYOND. */
 GW_MUST_USE static inline enum gw_status gw_applied_reserve(struct gw_applied_window *w,
                                                             uint64_t serial);
 /* The entry is valid with PENDING and DONE, until the window is changed; may be NULL. */

@@ -140,6 +140,8 @@ static bool try(int s, int d, const struct request *r, bool negative)
         return true;
     }
     truth_check(s, r, status, number);
+    if (w->failed)
+        return true;
     if (r->kind != OP_READ) {
         GW_ASSERT(gw_applied_reserve(window(dispatcher, r->client), r->serial) == GW_OK);
         gw_applied_record(window(dispatcher, r->client), r->serial, w->slot[r->key], (int8_t)status,

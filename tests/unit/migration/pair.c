@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void side_open(struct side *side, uint32_t pages)
+static void side_open(struct side *side, uint32_t pages, uint32_t index_bytes)
 {
     struct gw_store_options o = {.log_bytes = (uint64_t)pages << GW_STORE_PAGE_BITS_MIN,
-                                 .index_bytes = 1 << 20,
+                                 .index_bytes = index_bytes ? index_bytes : 1 << 20,
                                  .page_bits = GW_STORE_PAGE_BITS_MIN,
                                  .threads_max = 4,
                                  .hash_seed = 4711};
@@ -32,8 +32,8 @@ void pair_open(struct pair *p, const struct pair_options *options)
     uint8_t chunk_bits = options->chunk_bits ? options->chunk_bits : 2;
     uint64_t attempt = gw_attempt_first(PAIR_INCARNATION);
     p->buckets_max = UINT32_MAX;
-    side_open(&p->s, 64);
-    side_open(&p->t, options->t_log_pages ? options->t_log_pages : 64);
+    side_open(&p->s, 64, options->index_bytes);
+    side_open(&p->t, options->t_log_pages ? options->t_log_pages : 64, options->index_bytes);
     cr_assert_eq(gw_slots_parse(options->slots ? options->slots : "0-16383", &p->slots, NULL, 0),
                  GW_OK);
     cr_assert_eq(gw_outgoing_create(1, &p->slots, chunk_bits, attempt,

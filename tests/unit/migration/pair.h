@@ -38,6 +38,7 @@ struct pair {
 struct pair_options {
     uint8_t chunk_bits;   /* 0: 2 */
     uint32_t t_log_pages; /* 0: 64 */
+    uint32_t index_bytes; /* 0: 1 MiB */
     const char *slots;    /* NULL: all */
     uint32_t dispatchers; /* of the source; 0: 1 */
 };

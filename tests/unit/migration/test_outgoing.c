@@ -75,13 +75,13 @@ Test(outgoing, other_slots_stay_where_they_are)
 Test(outgoing, a_bucket_larger_than_a_frame_goes_out_in_several)
 {
     struct pair p;
-    pair_open(&p, &(struct pair_options){.chunk_bits = 1});
-    static char value[30000];
+    pair_open(&p, &(struct pair_options){.chunk_bits = 1, .index_bytes = 65536}); /* 512 buckets */
+    static char value[30000], key[40][32];
     memset(value, 'v', sizeof value - 1);
-    char key[32];
-    for (uint32_t i = 0; i < 60; i++) { /* one slot and, in many buckets, a few of each */
-        snprintf(key, sizeof key, "{tag}%u", i);
-        cr_assert_eq(side_put(&p.s, key, value), GW_OK);
+    for (uint32_t i = 0, found = 0; found < 40; i++) { /* all in one bucket */
+        snprintf(key[found], sizeof key[found], "{tag}%u", i);
+        if (side_hash(&p.s, key[found]) >> 55 == 5)
+            cr_assert_eq(side_put(&p.s, key[found++], value), GW_OK);
     }
     size_t room_bytes = gw_outgoing_frame_bytes_max(p.s.store); /* two such records at most */
     uint8_t *room = malloc(room_bytes);
@@ -93,17 +93,16 @@ Test(outgoing, a_bucket_larger_than_a_frame_goes_out_in_several)
         st = gw_outgoing_fill(p.out, 0, p.s.thread, room, room_bytes, UINT32_MAX, &frame.size);
         gw_store_exit(p.s.thread);
         if (frame.size) {
+            cr_assert_lt(frames, 1000, "it goes round and round");
             frames++;
             cr_assert_eq(pair_deliver(&p, frame), GW_OK);
         }
     } while (st == GW_OK);
     cr_expect_eq(st, GW_END);
-    cr_expect_geq(frames, 30);
+    cr_expect_geq(frames, 20);
     cr_expect(gw_incoming_done(p.in));
-    for (uint32_t i = 0; i < 60; i++) {
-        snprintf(key, sizeof key, "{tag}%u", i);
-        cr_expect_eq(pair_get(&p, key), GW_OK);
-    }
+    for (uint32_t i = 0; i < 40; i++)
+        cr_expect_eq(pair_get(&p, key[i]), GW_OK);
     free(room);
     pair_close(&p);
 }
