@@ -41,7 +41,7 @@ Test(moves, counts_are_exact_through_20_migrations_in_random_directions)
     static const char *const ids[] = {"A", "B", "C"};
     struct gw_rand rand;
     uint64_t seed = gw_rand_system_seed();
-    cr_log_warn("seed %llu", (unsigned long long)seed);
+    fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
     gw_rand_init(&rand, seed);
     harness_start(&spawn, 3);
     harness_writer_start(&writer, &spawn, "k", KEYS);
@@ -69,9 +69,9 @@ Test(moves, counts_are_exact_through_20_migrations_in_random_directions)
     }
     harness_writer_stop(&writer);
     harness_writer_check(&writer);
-    cr_log_warn("%llu adds, longest wait %.1f ms",
-                (unsigned long long)harness_writer_total(&writer),
-                (double)writer.wait_longest_ns / 1e6);
+    fprintf(stderr, "%llu adds, longest wait %.1f ms\n",
+            (unsigned long long)harness_writer_total(&writer),
+            (double)writer.wait_longest_ns / 1e6);
     harness_writer_free(&writer);
     harness_stop(&spawn);
 }
