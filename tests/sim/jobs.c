@@ -201,7 +201,8 @@ static void begin_merge(int s, const struct gw_target_action *a)
     GW_ASSERT(slot < 8);
     server->merge[slot].entries = malloc((a->entries_count + 1) * sizeof *a->entries);
     GW_ASSERT(server->merge[slot].entries != NULL);
-    memcpy(server->merge[slot].entries, a->entries, a->entries_count * sizeof *a->entries);
+    for (size_t i = 0; i < a->entries_count; i++)
+        server->merge[slot].entries[i] = a->entries[i];
     server->merge[slot].count = a->entries_count;
     server->merge[slot].attempt = a->attempt;
     server->merge[slot].part = a->part;

@@ -163,7 +163,7 @@ struct world {
 
     struct server server[SERVERS];
     struct client client[CLIENTS];
-    char key[KEYS][16];
+    char key[KEYS][24];
     uint64_t hash[KEYS];
     uint16_t slot[KEYS];
 
