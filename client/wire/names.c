@@ -88,7 +88,9 @@ void gwi_address_decode(struct gw_reader *r, char *room, enum gwi_presence prese
 
 void gwi_text_encode(const char *text, size_t text_bytes_max, struct gw_writer *w)
 {
-    size_t n = strnlen(text, text_bytes_max);
+    size_t n = 0; /* no strnlen: inlined with a literal gcc takes the bound for an over-read */
+    while (n < text_bytes_max && text[n] != '\0')
+        n++;
     gw_write16(w, (uint16_t)n);
     uint8_t *room = gw_write_room(w, n);
     if (!room)
