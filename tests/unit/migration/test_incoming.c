@@ -253,7 +253,7 @@ Test(incoming, hole_11_a_negative_answer_counts_only_if_the_key_is_still_not_the
     pair_close(&p);
 }
 
-Test(incoming, hole_3_and_12_answers_of_an_earlier_life_of_the_source_are_dropped)
+Test(incoming, rule_12_answers_of_an_earlier_life_of_the_source_are_dropped)
 {
     struct pair p;
     pair_open(&p, &(struct pair_options){0});
