@@ -360,8 +360,7 @@ static uint32_t tick_jobs(struct gwi_control *c)
         if (c->source[i].machine && ++open)
             gwi_source_event(&c->source[i], &(struct gw_source_event){.kind = GW_SOURCE_ON_TICK});
         if (c->target[i].machine && ++open)
-            (void)gwi_target_event(&c->target[i],
-                                   &(struct gw_target_event){.kind = GW_TARGET_ON_TICK});
+            gwi_target_tick(&c->target[i]);
     }
     return open;
 }
@@ -407,10 +406,10 @@ void gwi_control_mail(struct gwi_control *c, const struct gwi_mail *mail)
         gwi_errand_free(mail->subject);
         break;
     case GWI_MAIL_SHIPPED:
-        if (s)
-            gwi_source_event(s, &(struct gw_source_event){
-                                    .kind = GW_SOURCE_ON_ALL_CHUNKS_ACKED,
-                                    .attempt = s->job ? gw_outgoing_attempt(s->job->out) : 0});
+        if (s && s->job && gw_outgoing_done(s->job->out)) /* not of an attempt before */
+            gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_ALL_CHUNKS_ACKED,
+                                                          .attempt =
+                                                              gw_outgoing_attempt(s->job->out)});
         break;
     case GWI_MAIL_UNLINKED:
         if (s)

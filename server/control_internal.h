@@ -28,6 +28,7 @@ struct gwi_source_slot {       /* one outgoing job */
 };
 
 #define GWI_MERGING 64u
+#define GWI_OVER    64u
 struct gwi_target_slot { /* one incoming job */
     struct gw_target *machine;
     struct gwi_control *control;
@@ -43,6 +44,8 @@ struct gwi_target_slot { /* one incoming job */
         uint32_t errands;
         bool failed;
     } merging[GWI_MERGING];
+    bool unlink_wanted;       /* there was no memory for it */
+    uint64_t receive_attempt; /* 0: not receiving */
 };
 
 struct gwi_old_view {
@@ -60,6 +63,8 @@ struct gwi_control {
     uint64_t retry_ns, heartbeat_ns, tick_ns;
     uint32_t retry_ms;
     struct gwi_old_view *old;
+    uint64_t over[GWI_OVER]; /* incoming jobs that ended last */
+    uint32_t over_next;
     struct gw_slots dirty; /* slots of which the index may hold entries */
     struct gwi_source_slot source[GWI_JOBS_MAX];
     struct gwi_target_slot target[GWI_JOBS_MAX];
@@ -94,6 +99,7 @@ void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job);
 enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
                                    const struct gw_frame *f, const uint8_t *body);
 enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_target_event *event);
+void gwi_target_tick(struct gwi_target_slot *t);
 void gwi_target_merged(struct gwi_control *c, struct gwi_errand *takes);
 struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id);
 void gwi_target_bury(struct gwi_target_slot *t);

@@ -37,6 +37,28 @@ static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
     return t;
 }
 
+/* A PREPARE that was left in the buffers of an old connection must not open a job that has ended.
+ */
+static bool is_over(const struct gwi_control *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < GWI_OVER; i++)
+        if (c->over[i] == id)
+            return true;
+    return false;
+}
+
+/* The coordinator opens a job only when no other one of its slots is open: an older one that was
+ * not committed must have been cancelled, though we were not told. */
+static void abandon_older(struct gwi_control *c, const struct gw_job *job)
+{
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_target_slot *t = &c->target[i];
+        if (t->machine && !t->dying && t->id < job->id && !gw_target_committed(t->machine) &&
+            gw_slots_overlap(&t->job->slots, &job->slots))
+            (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_ABANDON});
+    }
+}
+
 static void begin_unlink(struct gwi_target_slot *t)
 {
     struct gwi_control *c = t->control;
@@ -51,8 +73,10 @@ static void begin_unlink(struct gwi_target_slot *t)
             gwi_dispatcher_post(c->d, GWI_MAIL_UNLINKED, t->id, NULL);
         return;
     }
-    if (gw_unlinker_create(&t->job->slots, c->server->dispatchers, &unlinker) != GW_OK)
-        return; /* the source's PREPARE comes again */
+    t->unlink_wanted =
+        gw_unlinker_create(&t->job->slots, c->server->dispatchers, &unlinker) != GW_OK;
+    if (t->unlink_wanted)
+        return; /* out of memory: the next tick tries again */
     atomic_store_explicit(&t->job->unlinker, unlinker, memory_order_release);
     gwi_control_wake_all(c);
 }
@@ -61,13 +85,23 @@ static void receive(struct gwi_target_slot *t, uint64_t attempt)
 {
     struct gw_incoming *in =
         atomic_load_explicit(&t->job->in, memory_order_relaxed); /* ours to write */
-    if (in) {
+    t->receive_attempt = attempt;
+    if (in)
         gw_incoming_restart(in, attempt);
-        return;
-    }
-    if (gw_incoming_create(t->id, &t->job->slots, gw_target_chunk_bits(t->machine), attempt, &in) ==
-        GW_OK)
+    else if (gw_incoming_create(t->id, &t->job->slots, gw_target_chunk_bits(t->machine), attempt,
+                                &in) == GW_OK)
         atomic_store_explicit(&t->job->in, in, memory_order_release);
+}
+
+void gwi_target_tick(struct gwi_target_slot *t)
+{
+    if (t->dying)
+        return;
+    if (t->unlink_wanted)
+        begin_unlink(t);
+    if (t->receive_attempt && !atomic_load_explicit(&t->job->in, memory_order_relaxed))
+        receive(t, t->receive_attempt);
+    (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_TICK});
 }
 
 /* Hands every entry to the dispatcher on which its session lives. */
@@ -106,12 +140,13 @@ void gwi_target_merged(struct gwi_control *c, struct gwi_errand *e)
         struct gwi_merging *m = &t->merging[e->part % GWI_MERGING];
         m->errands--;
         m->failed |= e->status != GW_OK;
-        /* Each dispatcher merges in order, so parts end in order. One that failed for lack of
-         * memory is not acknowledged: the source sends over. */
-        if (m->errands == 0 && !m->failed)
-            (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_MERGED,
-                                                                .attempt = e->attempt,
-                                                                .part = e->part});
+        if (m->errands == 0)
+            (void)gwi_target_event(t,
+                                   &(struct gw_target_event){.kind = m->failed
+                                                                         ? GW_TARGET_ON_MERGE_FAILED
+                                                                         : GW_TARGET_ON_MERGED,
+                                                             .attempt = e->attempt,
+                                                             .part = e->part});
     }
     gwi_errand_free(e);
 }
@@ -128,6 +163,7 @@ static void fetch_map(struct gwi_target_slot *t)
 static void finish(struct gwi_target_slot *t, enum gw_status result)
 {
     struct gwi_control *c = t->control;
+    c->over[c->over_next++ % GWI_OVER] = t->id;
     gw_info("job_over", "job=%llu side=target result=%s", (unsigned long long)t->id,
             gw_status_name(result));
     atomic_store_explicit(&c->server->incoming[t - c->target], NULL, memory_order_release);
@@ -205,6 +241,7 @@ enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_targe
 void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
 {
     struct gwi_target_slot *t = gwi_target_find(c, job->id);
+    abandon_older(c, job);
     if (!t) {
         if (job->state != GW_JOB_CREATED && job->state != GW_JOB_COMMITTED &&
             job->state != GW_JOB_CLOSING)
@@ -236,7 +273,7 @@ enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
     case GW_KIND_PREPARE:
         if (gw_prepare_decode(&r, &prepare) != GW_OK)
             return gwi_link_error(link->conn, GW_E_PROTOCOL, "malformed PREPARE");
-        if (!t)
+        if (!t && !is_over(c, f->session))
             t = open_target(c, f->session, &prepare.slots, prepare.from_address);
         event.kind = GW_TARGET_ON_PREPARE;
         event.prepare = &prepare;
