@@ -9,6 +9,7 @@
 #include "index/base/text.h"
 
 #define KEY_BYTES_MAX 65535u
+#define DEADLINE_MS   10000u /* somebody sits in front of it */
 
 static enum gw_exit check_key(struct gw_cli *cli, const char *key)
 {
@@ -28,6 +29,8 @@ static enum gw_exit begin(struct gw_cli *cli, const struct gw_flag *flags, int *
         code = check_key(cli, argv[0]);
     if (code == GW_EXIT_OK)
         code = gw_cli_session(cli);
+    if (code == GW_EXIT_OK)
+        gw_session_set_deadline(cli->session, DEADLINE_MS);
     return code;
 }
 
