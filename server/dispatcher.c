@@ -230,6 +230,7 @@ static void dispatcher_free(struct gwi_dispatcher *d)
 {
     if (d->net)
         gw_net_destroy(d->net);
+    gwi_links_free(d);
     gwi_haul_destroy(d->haul);
     gwi_park_fini(&d->park);
     gwi_sessions_fini(&d->sessions);

@@ -68,6 +68,7 @@ struct gwi_link {
     const struct gwi_out_events *out;
     void *out_ctx;
     struct gwi_link *before, *after; /* list of held links, while hold != NONE */
+    struct gwi_link *next, **at;     /* list of all links of the dispatcher */
     uint64_t generation;             /* unique in the dispatcher */
     uint64_t sequence;               /* of the last batch taken (or refused) */
     uint64_t hold_until_ns, hold_generation;
@@ -92,7 +93,8 @@ struct gwi_dispatcher {
     const struct gwi_view *view; /* valid inside the epoch only */
     struct gwi_sessions sessions;
     struct gwi_park park;
-    struct gwi_link held; /* sentinel */
+    struct gwi_link held;   /* sentinel */
+    struct gwi_link *links; /* all */
     struct gwi_haul *haul;
     struct gwi_control *control; /* dispatcher 0 only */
 
@@ -143,6 +145,7 @@ GW_MUST_USE enum gw_status gwi_link_open(struct gwi_dispatcher *d, const char *a
                                          struct gw_conn **out);
 struct gwi_link *gwi_link_attach(struct gwi_dispatcher *d, struct gw_handover *takes);
 void gwi_link_hold(struct gwi_link *link, enum gwi_hold why, uint64_t until_ns);
+void gwi_links_free(struct gwi_dispatcher *d);    /* at the end, when the net is gone */
 void gwi_links_release(struct gwi_dispatcher *d); /* resumes those whose reason may be gone */
 bool gwi_link_send(struct gw_conn *conn, const uint8_t *frame,
                    size_t bytes); /* false: backlog full */

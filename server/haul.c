@@ -36,6 +36,7 @@ struct asked { /* one PULL under way */
 /* One connection of one dispatcher for one job; freed when the connection's last callback has run.
  */
 struct hauler {
+    struct hauler *next, **at; /* list of all of the dispatcher's */
     struct gwi_dispatcher *d;
     uint64_t job; /* 0: let go */
     uint64_t attempt;
@@ -48,6 +49,7 @@ struct hauler {
 };
 
 struct gwi_haul {
+    struct hauler *all;
     struct hauler *out[GWI_JOBS_MAX], *in[GWI_JOBS_MAX];
     uint8_t *room, *scratch;
     size_t room_bytes;
@@ -82,18 +84,21 @@ static void free_asked(struct hauler *h)
     h->asked = NULL;
 }
 
+static void hauler_free(struct hauler *h)
+{
+    *h->at = h->next;
+    if (h->next)
+        h->next->at = h->at;
+    free_asked(h);
+    free(h);
+}
+
 void gwi_haul_destroy(struct gwi_haul *haul)
 {
     if (!haul)
         return;
-    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
-        if (haul->out[i])
-            free(haul->out[i]);
-        if (haul->in[i]) {
-            free_asked(haul->in[i]);
-            free(haul->in[i]);
-        }
-    }
+    while (haul->all)
+        hauler_free(haul->all);
     free(haul->room);
     free(haul->scratch);
     free(haul);
@@ -134,7 +139,7 @@ static void on_down(struct hauler *h)
     h->retry_ns = h->d->now_ns + RECONNECT_NS;
     forget_asked(h);
     if (h->job == 0)
-        free(h);
+        hauler_free(h);
 }
 
 static void on_connected(void *ctx, struct gw_conn *conn, enum gw_status st)
@@ -271,8 +276,13 @@ static struct hauler *hauler_for(struct gwi_dispatcher *d, struct hauler **place
 {
     if (!*place) {
         *place = calloc(1, sizeof **place);
-        if (*place)
-            **place = (struct hauler){.d = d, .job = job};
+        struct hauler *h = *place;
+        if (h) {
+            *h = (struct hauler){.d = d, .job = job, .next = d->haul->all, .at = &d->haul->all};
+            if (h->next)
+                h->next->at = &h->next;
+            d->haul->all = h;
+        }
     }
     return *place;
 }
@@ -294,10 +304,8 @@ static void let_go(struct hauler **place)
     h->incoming = NULL;
     if (h->conn)
         gw_conn_close(h->conn); /* freed by its last callback */
-    else {
-        free_asked(h);
-        free(h);
-    }
+    else
+        hauler_free(h);
 }
 
 void gwi_haul_notice(struct gwi_dispatcher *d)

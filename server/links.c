@@ -37,7 +37,26 @@ static struct gwi_link *link_create(struct gwi_dispatcher *d, struct gw_conn *co
     link->dispatcher = d;
     link->conn = conn;
     link->generation = ++d->next_link_generation;
+    link->next = d->links;
+    link->at = &d->links;
+    if (link->next)
+        link->next->at = &link->next;
+    d->links = link;
     return link;
+}
+
+static void link_free(struct gwi_link *link)
+{
+    *link->at = link->next;
+    if (link->next)
+        link->next->at = link->at;
+    free(link);
+}
+
+void gwi_links_free(struct gwi_dispatcher *d)
+{
+    while (d->links)
+        link_free(d->links);
 }
 
 static void link_unhold(struct gwi_link *link)
@@ -108,7 +127,8 @@ struct gwi_link *gwi_link_attach(struct gwi_dispatcher *d, struct gw_handover *t
     struct gwi_link *link = link_create(d, NULL);
     if (!link || gw_net_attach(d->net, takes, link, &link->conn) != GW_OK) {
         gw_handover_drop(takes);
-        free(link);
+        if (link)
+            link_free(link);
         return NULL;
     }
     return link;
@@ -140,7 +160,7 @@ static enum gw_status hand_over(struct gwi_link *link, uint32_t to)
         free(t);
         return st;
     }
-    free(link);
+    link_free(link);
     return GW_END;
 }
 
@@ -321,7 +341,7 @@ static void on_connected(void *ctx, struct gw_conn *conn, enum gw_status st)
     struct gwi_link *link = gw_conn_user(conn);
     link->out->connected(link->out_ctx, conn, st);
     if (st != GW_OK)
-        free(link);
+        link_free(link);
 }
 
 static void on_closed(void *ctx, struct gw_conn *conn, enum gw_status st)
@@ -339,7 +359,7 @@ static void on_closed(void *ctx, struct gw_conn *conn, enum gw_status st)
         link->session->link = NULL;
         link->session->idle_since_ns = d->now_ns;
     }
-    free(link);
+    link_free(link);
 }
 
 const struct gw_net_events gwi_link_events = {
@@ -361,7 +381,7 @@ enum gw_status gwi_link_open(struct gwi_dispatcher *d, const char *address,
     link->out_ctx = ctx;
     enum gw_status st = gw_net_connect(d->net, address, link, &link->conn);
     if (st != GW_OK) {
-        free(link);
+        link_free(link);
         return st;
     }
     *out = link->conn;

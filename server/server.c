@@ -102,6 +102,11 @@ struct passing {
 static void passed(void *arg)
 {
     struct passing *p = arg;
+    if (atomic_load(
+            &p->server->stopping)) { /* the last acknowledgements come from threads that end */
+        free(p);
+        return;
+    }
     (void)gwi_dispatcher_post(p->server->dispatcher[0], GWI_MAIL_CUT_PASSED, p->generation,
                               NULL); /* logged */
     free(p);
@@ -217,5 +222,6 @@ void gwi_server_stop(struct gwi_server *s)
         (void)gwi_dispatcher_post(s->dispatcher[i], GWI_MAIL_STOP, 0, NULL);
     for (uint32_t i = 0; i < s->dispatchers; i++)
         gwi_dispatcher_join(s->dispatcher[i]);
+    atomic_store(&s->stopping, true);
     server_free(s);
 }
