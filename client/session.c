@@ -14,7 +14,7 @@
 void gw_session_options_default(struct gw_session_options *options)
 {
     *options = (struct gw_session_options){
-        .operations_max = 4096,
+        .operations_max = 16384,
         .bytes_max = UINT64_C(64) << 20,
         .batch_operations = 512,
         .batch_bytes = 64u << 10,
