@@ -18,9 +18,9 @@
 #define FRAME_BYTES    (32u << 10) /* usual CHUNK frame */
 #define BULK_BACKLOG   (256u << 10)
 #define BUCKETS_A_TURN 2048u
-#define REST_SHARE                                                                                 \
-    5u /* pauses are so many times the work: a sixth of the time, measured to keep half of the     \
-          throughput */
+/* A pause is so many times the work before it: a sixth of the time, measured to keep half of the
+ * throughput while a range moves. */
+#define REST_SHARE            5u
 #define BUSY_NS               5000000ull
 #define PORTION_NS            200000ull /* of shipping, in one turn: what everybody else waits at most */
 #define UNLINK_BUCKETS_A_TURN 2048u

@@ -51,7 +51,7 @@ void gw_cluster_close(
 uint64_t gw_cluster_map_version(struct gw_cluster *cluster);
 
 struct gw_session_options {
-    uint32_t operations_max; /* in flight at most (rounded up to a power of two): default 4,096; up
+    uint32_t operations_max; /* in flight at most (rounded up to a power of two): default 16,384; up
                                 to 65,536 */
     uint64_t bytes_max;      /* of keys and values in flight: default 64 MiB */
     uint32_t batch_operations;  /* ops per frame at most: default 512 */
