@@ -141,9 +141,27 @@ void gw_store_exit(struct gw_thread *t)
     gw_epoch_exit(t->store->epoch, t->slot);
 }
 
-void gw_store_poll(struct gw_thread *t)
+bool gw_store_poll(struct gw_thread *t)
 {
-    gw_epoch_poll(t->store->epoch);
+    return gw_epoch_poll(t->store->epoch) != 0;
+}
+
+uint32_t gw_store_ready(struct gw_thread *t, uint64_t *hashes, uint32_t max)
+{
+    (void)t, (void)hashes, (void)max;
+    return 0;
+}
+
+uint32_t gw_store_in_flight(const struct gw_thread *t)
+{
+    (void)t;
+    return 0;
+}
+
+int gw_store_wait_fd(const struct gw_thread *t)
+{
+    (void)t;
+    return -1;
 }
 
 struct gw_epoch *gw_store_epoch(struct gw_store *store)

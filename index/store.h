@@ -21,6 +21,7 @@ struct gw_store;
 struct gw_thread;
 struct gw_epoch;
 struct gw_device;
+struct gw_clock;
 
 #define GW_STORE_PAGE_BITS     22u /* default: pages of 4 MiB */
 #define GW_STORE_PAGE_BITS_MIN 16u /* servers offer 20 to 26; smaller ones are for tests */
@@ -29,15 +30,24 @@ struct gw_device;
 #define GW_KEY_BYTES_MAX       65535u
 
 struct gw_store_options {
-    uint64_t log_bytes;   /* memory of the log, cut to whole pages; at least two */
-    uint64_t index_bytes; /* memory of the index, all in: the largest power of two of buckets within
-                           * two thirds of it, the rest for overflow lines. 0: half of log_bytes */
+    uint64_t log_bytes;   /* memory of the log, cut to whole pages; at least two, with a device six */
+    uint64_t index_bytes; /* memory of the index at the start, all in: the largest power of two of
+                           * buckets within two thirds of it, the rest for overflow lines. 0: half
+                           * of log_bytes */
+    uint64_t index_bytes_max; /* the index may grow to this; what it takes beyond index_bytes the
+                               * log gives up, so that log_bytes + index_bytes bounds both at any
+                               * time. 0: no growth */
     uint32_t page_bits;   /* 0: GW_STORE_PAGE_BITS */
     uint32_t threads_max; /* threads open at the same time; 0: 64 */
     uint64_t hash_seed;   /* the cluster's, ENGINE H16 */
     uint64_t log_start;   /* first address, cut to a page; 0: the second page */
     bool populate;        /* touch all memory now instead of at first use */
-    struct gw_device *device; /* NULL: memory only. GW_E_UNSUPPORTED otherwise in this version */
+    struct gw_device *device; /* borrowed; NULL: memory only. Its queue q serves the q-th thread */
+    /* Cache mode: when memory (or the device, if there is one) is used up, the oldest records are
+     * dropped instead of refusing writes; a record read shortly before its turn gets another. */
+    bool evict;
+    uint32_t cold_reads_max; /* device reads of one thread under way; 0: 512 */
+    const struct gw_clock *clock; /* for expiry, wall time; NULL: gw_clock_system() */
 };
 
 /* GW_E_INVALID: an option out of range; GW_E_NOMEM. *out is then not written. */
@@ -50,12 +60,22 @@ void gw_store_close(struct gw_store *store); /* requires: every thread closed. N
 GW_MUST_USE enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **out);
 void gw_store_thread_close(struct gw_thread *thread); /* requires: not inside. NULL is ignored */
 
-/* Enters the epoch, then loads the log's boundaries; calls do not nest. After it, before reading
+/* Enters the epoch, then loads the log's boundaries and the time; calls do not nest. After it, before reading
  * its input, a dispatcher looks for a cut (gw_cut_next) and loads its view (ENGINE rule 12). */
 void gw_store_enter(struct gw_thread *thread);
 void gw_store_exit(struct gw_thread *thread);
-/* Runs epoch triggers that are due; call outside of enter/exit, once a turn and before sleeping. */
-void gw_store_poll(struct gw_thread *thread);
+/* Runs epoch triggers and device callbacks that are due, and does a bounded share of the store's
+ * own work: flushing, making room, growth, compaction. Call outside of enter/exit, once a turn and
+ * before sleeping. Returns true when there is more to do at once: do not sleep for long then. */
+bool gw_store_poll(struct gw_thread *thread);
+/* Hashes of keys whose device reads have ended since the last call: execute again what was answered
+ * GW_PENDING for them. Returns how many were stored in `hashes`; call until it returns 0. A hash may
+ * come more than once, and one that nobody waits for any more may come too. */
+uint32_t gw_store_ready(struct gw_thread *thread, uint64_t *hashes, uint32_t max);
+/* Device reads and writes of this thread under way: while there are some, a sleeping thread wakes
+ * up by the descriptor of gw_store_wait_fd (-1: none, poll instead). */
+uint32_t gw_store_in_flight(const struct gw_thread *thread);
+int gw_store_wait_fd(const struct gw_thread *thread);
 struct gw_epoch *gw_store_epoch(struct gw_store *store);
 uint32_t gw_store_epoch_slot(const struct gw_thread *thread); /* for gw_cut_next and _acknowledge */
 
@@ -112,6 +132,13 @@ uint64_t gw_store_hash_seed(const struct gw_store *store);
  * Statuses beside those of the verbs:
  *   GW_RETRY        somebody else holds the record; every later operation of this call on the same
  *                   key is left undone with GW_RETRY, so that their order stays
+ *   GW_PENDING      the record is on the device and is being read: execute the operation again when
+ *                   gw_store_ready names its hash. Nothing has happened yet: it takes effect, whole,
+ *                   when it is executed and answered otherwise. Later operations of this call on
+ *                   the same key are left undone with GW_PENDING too; the caller keeps those of
+ *                   later calls behind it
+ *   GW_E_CORRUPT, GW_E_IO   its record, or one before it in its chain, cannot be read from the
+ *                   device; nothing changed
  *   GW_ABSENT       see GW_OP_UNSETTLED; later operations of this call on the same key
  *                   likewise, arrivals apart
  *   GW_E_FULL       neither log nor index has room; reads and changes in place go on
@@ -152,7 +179,9 @@ typedef bool (*gw_walk_cb)(void *ctx, const struct gw_record_view *view);
  * [cursor->hash, hash_last] and whose slot is in `slots` (NULL: all), bucket by bucket, at most
  * buckets_max buckets. A key that is there all the time is visited at least once. fn returns false
  * to stop: the cursor stays at the start of this bucket, which is visited again from its first
- * record later. A record that is locked for too long stops the walk in the same way.
+ * record later. A record that is locked for too long stops the walk in the same way, and so does a
+ * bucket with records on the device until they have been read: call again in a later turn. Records
+ * that cannot be read are left out and counted (gw_store_stats.corrupt).
  * Requires: entered; fn does not call the store with this thread. */
 void gw_store_walk(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t hash_last,
                    const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
@@ -179,17 +208,27 @@ GW_MUST_USE enum gw_status gw_store_shift_read_only(struct gw_store *store);
 
 struct gw_store_stats {
     uint64_t keys;            /* live keys, approximate */
-    uint64_t log_bytes_used;  /* from the log's begin to its tail */
-    uint64_t log_bytes_total; /* memory of the log */
-    uint64_t log_begin, log_tail, log_read_only;
-    uint64_t index_bytes; /* buckets and overflow lines, reserved */
-    uint64_t index_buckets, index_overflow_used, index_overflow_total;
+    uint64_t log_bytes_used;  /* from the log's begin to its tail, on the device or not */
+    uint64_t log_bytes_total; /* memory of the log that it may use now */
+    uint64_t log_begin, log_head, log_flushed, log_read_only, log_tail;
+    uint64_t live_bytes;      /* of log_bytes_used: newest records, tombstones included */
+    uint64_t index_bytes;     /* buckets and overflow lines, reserved */
+    uint64_t index_buckets, index_overflow_used, index_overflow_total, index_splits;
     enum gw_memory_kind log_pages, index_pages; /* which pages the system gave */
     bool full;                                  /* the last write that needed room got none */
     uint64_t refused_full;                      /* operations answered GW_E_FULL */
     uint64_t retries;                           /* operations answered GW_RETRY */
     uint64_t copies;                            /* records superseded by a copy at the tail */
     uint32_t walk_longest;                      /* records met in the longest look-up */
+    uint64_t cold;     /* operations and walks that needed a record from the device */
+    uint64_t promoted; /* records copied to the tail since they were read */
+    uint64_t evicted;  /* live records dropped (cache mode) */
+    uint64_t expired;  /* records found expired by compaction or eviction */
+    uint64_t corrupt;  /* records that could not be read */
+    uint64_t compacted_bytes, compacted_live_bytes; /* log read by compaction; of it, copied */
+    uint64_t compact_reads; /* device reads made only to tell whether a record is dead */
+    /* Where the memory is, in bytes: */
+    uint64_t memory_log, memory_index, memory_cold, memory_chains, memory_threads, memory_device;
 };
 void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out);
 #endif
