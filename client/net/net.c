@@ -146,6 +146,11 @@ int gw_net_eventfd(struct gw_net *net)
     return net->ops->eventfd(net);
 }
 
+enum gw_status gw_net_watch(struct gw_net *net, int fd)
+{
+    return net->ops->watch ? net->ops->watch(net, fd) : GW_E_UNSUPPORTED;
+}
+
 void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out)
 {
     *out = net->stats;

@@ -138,5 +138,11 @@ void gw_net_wake(struct gw_net *net); /* any thread: the next or present poll re
  * Not to be read: gw_net_poll resets it. For a thread that sleeps in an event loop of its own and
  * then calls gw_net_poll with timeout 0. */
 int gw_net_eventfd(struct gw_net *net);
+/* From now on gw_net_poll also returns when `fd`, an eventfd of somebody else's (a storage device's
+ * completions), becomes readable; it reads it dry then and makes it non-blocking now, so the caller
+ * looks at what it stands for after every gw_net_poll. One a net; open until the net is destroyed.
+ * Owner's thread. GW_E_LIMIT: there is one already; GW_E_INVALID: no descriptor;
+ * GW_E_UNSUPPORTED: loop. */
+GW_MUST_USE enum gw_status gw_net_watch(struct gw_net *net, int fd);
 void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out);
 #endif

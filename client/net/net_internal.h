@@ -15,6 +15,7 @@ struct gw_net_ops {
     uint32_t (*poll)(struct gw_net *net, uint64_t timeout_ns);
     void (*wake)(struct gw_net *net);
     int (*eventfd)(struct gw_net *net);
+    enum gw_status (*watch)(struct gw_net *net, int fd); /* NULL: not supported */
     uint8_t *(*reserve)(struct gw_conn *conn, size_t bytes);
     void (*commit)(struct gw_conn *conn, size_t bytes);
     size_t (*backlog)(const struct gw_conn *conn);

@@ -216,6 +216,9 @@ static void completion(struct uring_net *net, uint64_t user_data, int result, ui
         accept_resume(net);
         gwi_uring_tick(net);
         break;
+    case OP_WATCH:
+        gwi_uring_watch_done(net);
+        break;
     case OP_CONNECT:
         if (c)
             gwi_uring_connect_done(net, c, result);
@@ -328,6 +331,9 @@ static bool spin(struct uring_net *net, uint64_t start, uint64_t budget_ns)
 /* Waits for work, for at most budget_ns from `start` on. Returns false after a signal. */
 static bool uring_wait(struct uring_net *net, uint64_t start, uint64_t budget_ns)
 {
+    gwi_uring_watch_arm(net);
+    if (io_uring_sq_ready(&net->ring) > 0)
+        ring_submit(net);
     uint64_t spin_ns = net->spin_ns < budget_ns ? net->spin_ns : budget_ns;
     if (spin_ns > 0 && spin(net, start, spin_ns)) {
         spin_learn(net, 0);
@@ -386,11 +392,12 @@ static uint32_t uring_poll(struct gw_net *base, uint64_t timeout_ns)
     const uint32_t before = net->callbacks;
     uint32_t rounds = 0;
     uint64_t deadline = 0; /* 0: not asked for the time yet, nothing has been waited for */
+    net->watch_fired = false;
     enter(net);
     for (;;) {
         bool woken = take_wake(net);
         turn(net);
-        if (net->callbacks != before || woken || timeout_ns == 0)
+        if (net->callbacks != before || woken || net->watch_fired || timeout_ns == 0)
             break;
         bool busy = has_work(net); /* of the kind that runs no callback */
         if (busy && ++rounds % ROUNDS_PER_CLOCK != 0)
@@ -528,6 +535,7 @@ static const struct gw_net_ops uring_ops = {
     .poll = uring_poll,
     .wake = uring_wake,
     .eventfd = uring_eventfd,
+    .watch = gwi_uring_watch_descriptor,
     .reserve = gwi_uring_reserve,
     .commit = gwi_uring_commit,
     .backlog = gwi_uring_backlog,
@@ -554,6 +562,7 @@ enum gw_status gw_net_uring_create(const struct gw_net_options *options,
     if (slots >= 1u << 24)
         goto fail_net;
     net->outside_fd = -1;
+    net->watch_fd = -1;
     gwi_link_init(&net->dirty);
     gwi_link_init(&net->ready);
     gwi_link_init(&net->starved);

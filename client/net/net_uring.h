@@ -5,6 +5,7 @@
  *   net_uring_recv.c      provided buffers, cutting the stream into frames, pausing
  *   net_uring_send.c      reserve, commit, one send in flight a connection
  *   net_uring_handover.c  detach and attach
+ *   net_uring_watch.c     a descriptor of somebody else's that ends a wait
  *
  * Rules (cited by number in these files):
  *  1. Every operation that the kernel holds is noted (recv_armed, send_inflight, connect_inflight,
@@ -89,6 +90,7 @@ enum uring_op {
     OP_ACCEPT,
     OP_WAKE,
     OP_TICK,
+    OP_WATCH,
     OP_CONNECT,
     OP_RECV,
     OP_SEND,
@@ -181,6 +183,8 @@ struct uring_net {
     int wake_fd;
     uint64_t wake_value;
     bool wake_armed;
+    int watch_fd; /* gw_net_watch; -1: none */
+    bool watch_armed, watch_fired;
     int outside_fd; /* gw_net_eventfd; -1: never asked for */
 
     /* Written by wakers (1) and the owner (0). See uring_wake. */
@@ -246,6 +250,11 @@ void gwi_uring_commit(struct gw_conn *conn, size_t bytes);
 size_t gwi_uring_backlog(const struct gw_conn *conn);
 void gwi_uring_run_dirty(struct uring_net *net);
 void gwi_uring_send_done(struct uring_net *net, struct uring_conn *c, int result);
+
+/* net_uring_watch.c */
+enum gw_status gwi_uring_watch_descriptor(struct gw_net *net, int fd);
+void gwi_uring_watch_arm(struct uring_net *net); /* before waiting */
+void gwi_uring_watch_done(struct uring_net *net);
 
 /* net_uring_handover.c */
 enum gw_status gwi_uring_detach(struct gw_conn *conn, bool again, gw_detached_cb done, void *ctx);
