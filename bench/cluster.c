@@ -50,10 +50,13 @@ static void usage(FILE *to)
           "  --server-threads T      dispatchers of each spawned server (default 1)\n"
           "  --memory SIZE           of each spawned server (default: by need)\n"
           "  --threads T             client threads (default 1)\n"
-          "  --workload a|b|c|d|f    YCSB's mixes; f (default) adds to counters\n"
+          "  --workload W            YCSB's a, b, c, d; add or f (default): counter adds;\n"
+          "                          50:50: reads and adds; insert: new keys\n"
           "  --keys N                loaded before (default 1000000)\n"
           "  --value-size B          8 (default) stores counters\n"
-          "  --distribution D        uniform (default) or zipfian\n"
+          "  --distribution D        uniform (default), zipfian or latest\n"
+          "  --theta X               the skew of the latter two (default 0.99)\n"
+          "  --seed N                of what is drawn (default: a fixed one)\n"
           "  --seconds S             measured time (default 5)\n"
           "  --warm-up S             before it (default 1)\n"
           "  --batch N               operations in a batch at most (default 512)\n"
@@ -99,15 +102,17 @@ static int parse(int argc, char **argv, struct settings *s)
         {"batch", &s->load.batch, 1, 65536},
         {"depth", &s->load.depth, 1, 64},
         {"rate", &rate, 1, RATE_MAX},
+        {"seed", &s->load.workload.seed, 1, UINT64_MAX},
     };
     enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
-    struct option options[NUMBERS + 7] = {
+    struct option options[NUMBERS + 8] = {
         {"servers", required_argument, NULL, 'c'},      {"memory", required_argument, NULL, 'm'},
         {"workload", required_argument, NULL, 'w'},     {"json", no_argument, NULL, 'j'},
         {"distribution", required_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'},
+        {"theta", required_argument, NULL, 't'},
     };
     for (int i = 0; i < NUMBERS; i++)
-        options[6 + i] = (struct option){numbers[i].name, required_argument, NULL, 256 + i};
+        options[7 + i] = (struct option){numbers[i].name, required_argument, NULL, 256 + i};
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         int code = -1;
@@ -123,10 +128,13 @@ static int parse(int argc, char **argv, struct settings *s)
                 code = refuse("--memory", optarg, "a size such as 512MiB");
         } else if (c == 'w') {
             if (gw_workload_parse_mix(optarg, &s->load.workload.mix) != GW_OK)
-                code = refuse("--workload", optarg, "one of a, b, c, d, f");
+                code = refuse("--workload", optarg, "one of a, b, c, d, f, add, 50:50, insert");
         } else if (c == 'd') {
             if (gw_workload_parse_distribution(optarg, &s->load.workload.distribution) != GW_OK)
-                code = refuse("--distribution", optarg, "uniform or zipfian");
+                code = refuse("--distribution", optarg, "uniform, zipfian or latest");
+        } else if (c == 't') {
+            if (gw_workload_parse_theta(optarg, &s->load.workload.theta) != GW_OK)
+                code = refuse("--theta", optarg, "a skew above 0, up to 10, other than 1");
         } else if (c == 'j') {
             s->json = true;
         } else if (c == 'h') {
@@ -147,8 +155,8 @@ static int parse(int argc, char **argv, struct settings *s)
     }
     s->load.rate = (double)rate;
     s->load.counters = s->load.value_bytes == 8;
-    if (s->load.workload.mix == 'f' && !s->load.counters)
-        return refuse("--value-size", "other than 8", "possible with workload f (counters)");
+    if (gw_workload_adds(s->load.workload.mix) && !s->load.counters)
+        return refuse("--value-size", "other than 8", "possible with a workload of counter adds");
     return -1;
 }
 
@@ -159,7 +167,7 @@ static void memory_by_need(const struct settings *s, struct gw_spawn *spawn)
 {
     uint64_t record = (16 + 8 + (s->load.value_bytes + 7) / 8 * 8 + 15) / 16 * 16;
     uint64_t keys = s->load.keys;
-    if (s->load.workload.mix == 'd')
+    if (gw_workload_inserts(s->load.workload.mix))
         keys += s->seconds * 1000000;
     uint64_t need = record * keys * 2 + ((uint64_t)128 << 20);
     spawn->memory_bytes = s->memory ? s->memory : (need + (1 << 20) - 1) >> 20 << 20;
@@ -279,8 +287,8 @@ static void add_up(const struct settings *s, const struct gw_load_worker *worker
 
 static int report(const struct settings *s, const struct totals *t)
 {
-    char mix[2] = {s->load.workload.mix, 0};
-    const char *distribution = s->load.workload.distribution == GW_ZIPFIAN ? "zipfian" : "uniform";
+    const char *mix = gw_workload_mix_name(s->load.workload.mix);
+    const char *distribution = gw_workload_distribution_name(s->load.workload.distribution);
     double p50 = (double)gw_histogram_at(&t->latency_ns, 0.5) / 1e3;
     double p99 = (double)gw_histogram_at(&t->latency_ns, 0.99) / 1e3;
     double p999 = (double)gw_histogram_at(&t->latency_ns, 0.999) / 1e3;
