@@ -8,6 +8,7 @@
 #include "index/store_internal.h"
 
 #define THREADS_DEFAULT 64u
+#define CHAINS_SHARE    64u /* of the log's memory: names of mixed chains */
 
 enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_store **out)
 {
@@ -39,6 +40,9 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
         st = GW_E_NOMEM;
         goto fail_lock;
     }
+    st = gwi_chains_create(options->log_bytes / CHAINS_SHARE, &store->chains);
+    if (st != GW_OK)
+        goto fail_chains;
     store->units_max = gw_log_record_bytes_max(store->log) / GW_ADDR_UNIT;
     if (options->populate) {
         gw_memory_populate(store->table->memory, store->table->memory_bytes);
@@ -47,6 +51,8 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     *out = store;
     return GW_OK;
 
+fail_chains:
+    pthread_mutex_destroy(&store->lock);
 fail_lock:
     gw_log_destroy(store->log);
 fail_log:
@@ -67,6 +73,7 @@ void gw_store_close(struct gw_store *store)
     gw_epoch_destroy(store->epoch); /* runs the log's last triggers */
     gw_log_destroy(store->log);
     gw_table_destroy(store->table);
+    gwi_chains_destroy(store->chains);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -102,6 +109,7 @@ static void counters_add(struct gwi_counters *into, const struct gwi_counters *f
                               atomic_load_explicit(&from->field, memory_order_relaxed),            \
                           memory_order_relaxed)
     ADD(keys);
+    ADD(live_bytes);
     ADD(refused_full);
     ADD(retries);
     ADD(copies);
@@ -232,11 +240,13 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
     counters_sum(store, &sum);
     const struct gw_log *log = store->log;
     int64_t keys = atomic_load_explicit(&sum.keys, memory_order_relaxed);
+    int64_t live_bytes = atomic_load_explicit(&sum.live_bytes, memory_order_relaxed);
     uint64_t begin = atomic_load_explicit(&log->begin, memory_order_acquire);
     uint64_t tail = gw_log_tail(log).v;
     *out = (struct gw_store_stats){
         .keys = keys > 0 ? (uint64_t)keys : 0,
         .log_bytes_used = tail - begin,
+        .live_bytes = live_bytes > 0 ? (uint64_t)live_bytes : 0,
         .log_bytes_total = log->ring_bytes,
         .log_begin = begin,
         .log_tail = tail,
@@ -251,6 +261,7 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
         .refused_full = atomic_load_explicit(&sum.refused_full, memory_order_relaxed),
         .retries = atomic_load_explicit(&sum.retries, memory_order_relaxed),
         .copies = atomic_load_explicit(&sum.copies, memory_order_relaxed),
+        .memory_chains = gwi_chains_bytes(store->chains),
         .walk_longest = atomic_load_explicit(&sum.walk_longest, memory_order_relaxed),
     };
 }

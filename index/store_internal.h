@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "index/chains.h"
 #include "index/epoch.h"
 #include "index/log.h"
 #include "index/record_inline.h"
@@ -16,6 +17,9 @@
 /* One thread's numbers: written by it alone (relaxed load and store), read by the statistics. */
 struct gwi_counters {
     _Atomic int64_t keys; /* made live less deleted */
+    /* Bytes of the newest records of all keys, tombstones included until they are dropped: what is
+     * published is added, what it supersedes taken off, by who publishes. */
+    _Atomic int64_t live_bytes;
     _Atomic uint64_t refused_full, retries, copies;
     _Atomic uint32_t walk_longest, version_highest;
 };
@@ -24,6 +28,7 @@ struct gw_store {
     struct gw_table *table;
     struct gw_log *log;
     struct gw_epoch *epoch;
+    struct gwi_chains *chains; /* which chains hold more than one key */
     uint64_t hash_seed;
     uint64_t units_max;             /* of a record */
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
@@ -55,6 +60,12 @@ static inline void gwi_count_keys(struct gw_thread *t, int64_t n)
 {
     _Atomic int64_t *keys = &t->counters.keys;
     atomic_store_explicit(keys, atomic_load_explicit(keys, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+static inline void gwi_count_live(struct gw_thread *t, int64_t bytes)
+{
+    _Atomic int64_t *live = &t->counters.live_bytes;
+    atomic_store_explicit(live, atomic_load_explicit(live, memory_order_relaxed) + bytes,
                           memory_order_relaxed);
 }
 static inline void gwi_count_highest(_Atomic uint32_t *highest, uint32_t value)
@@ -119,6 +130,17 @@ static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op
         return GWI_ABSENT;
     }
     return gwi_chain_find(t, op->key, op->key_bytes, position);
+}
+
+/* Notes that the private record at `address` is about to be put before a record of another key
+ * (chains.h). Every caller of gwi_publish calls it first unless the entry leads to a record of the
+ * key that it publishes. Nothing to note when the entry leads below begin. */
+static inline void gwi_mark_mixed(struct gw_thread *t, uint64_t hash, uint16_t slot, uint64_t entry,
+                                  gw_addr address)
+{
+    if (gw_addr_widen(gw_entry_narrow(entry), t->view.reference).v >= t->view.begin)
+        gwi_chains_mark(t->store->chains, gwi_chains_name(slot, hash, t->table->split_shift),
+                        address, t->view.begin);
 }
 
 /* Makes the private record at `address` the newest of the chain whose entry is `entry`. False: the

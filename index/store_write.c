@@ -37,7 +37,9 @@ bool gwi_publish(struct gw_thread *t, _Atomic uint64_t *place, uint64_t entry,
     gw_addr previous = gw_addr_widen(gw_entry_narrow(entry), t->view.reference);
     if (previous.v >= address.v)
         return false; /* chains run downward: no cycles, and below head all the rest is cold */
-    record->link = gw_record_link(gw_record_units(record), gw_entry_narrow(entry));
+    /* A chain ends at begin: links below it would be met when the 42 bits have come round. */
+    record->link = gw_record_link(gw_record_units(record),
+                                  previous.v >= t->view.begin ? gw_entry_narrow(entry) : 0);
     uint64_t next = gw_entry_make(entry >> GW_ENTRY_TAG_SHIFT, address);
     /* Release: the record before the entry that leads to it; pairs with gw_bucket_find. Older
      * records were published before `entry`, which we acquired. Relaxed on failure: not followed.
@@ -215,6 +217,7 @@ static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_p
     struct gw_record *record =
         fill(t, spare, op, change, version, arrives ? GW_CONTROL_ARRIVED : 0);
     if (position->place) {
+        gwi_mark_mixed(t, op->hash, op->slot, position->entry, spare->address);
         if (!gwi_publish(t, position->place, position->entry, record, spare->address))
             return GW_RETRY;
     } else {
@@ -223,6 +226,7 @@ static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_p
         if (st != GW_OK)
             return st == GW_EXISTS ? GW_RETRY : st; /* another key of this tag, or this one */
     }
+    gwi_count_live(t, (int64_t)(spare->units * GW_ADDR_UNIT));
     spare->units = 0; /* published */
     if (!change->tombstone)
         gwi_count_keys(t, 1);
@@ -292,6 +296,8 @@ static enum gw_status change_by_copy(struct gw_thread *t, struct gw_op *op,
     uint32_t version = gw_control_version(control) + 1;
     if (st == GW_OK) {
         struct gw_record *record = fill(t, spare, op, change, version, 0);
+        if (GW_UNLIKELY(gw_entry_narrow(position->entry) != gw_addr_narrow(position->address)))
+            gwi_mark_mixed(t, op->hash, op->slot, position->entry, spare->address);
         if (!gwi_publish(t, position->place, position->entry, record, spare->address))
             st = GW_RETRY;
     }
@@ -300,6 +306,7 @@ static enum gw_status change_by_copy(struct gw_thread *t, struct gw_op *op,
             gw_record_unseal(old, control);
         return st;
     }
+    gwi_count_live(t, ((int64_t)spare->units - (int64_t)gw_record_units(old)) * GW_ADDR_UNIT);
     spare->units = 0; /* published */
     gwi_count(&t->counters.copies, 1);
     answer(t, op, change, version);
