@@ -7,15 +7,19 @@
  *           5-4 kind | 3 has expiry | 2 tombstone | 1 sealed | 0 locked
  *   [expiry, 8 bytes] key, zeros to 8, value, zeros to 8, slack
  *
- * Word 0, the key and where the value begins never change once an index entry leads here. All else
- * is the control word's and changes by this protocol:
+ * Word 0, the key, where the value begins and whether there is a word of expiry never change once
+ * an index entry leads here. A record that has the word may have its time changed in place, to
+ * GW_EXPIRY_NEVER as well; one without it is copied to get it. All words up to units x 16 are
+ * written by who fills the record, for the room comes as the last one left it.
+ * All else is the control word's and changes by this protocol:
  *  1. Who changes a record in place locks it: one CAS from the unlocked, unsealed word, the
- *     update's only locked instruction. It stores value words with release and unlocks with one
- *     release store that raises the version.
+ *     update's only locked instruction. It stores value words, and that of the expiry, with release
+ *     and unlocks with one release store that raises the version.
  *  2. Who replaces a record that may still change in place seals it first, by CAS from the
  * unlocked, unsealed word; a sealed record never changes again, unless its sealer gives up and
  * unseals.
- *  3. Readers load control, the value words (acquire), control again, and start over if it moved.
+ *  3. Readers load control, expiry and value words (acquire), control again, and start over if it
+ *     moved.
  *     Why no fence is needed: a reader that saw one of a writer's value words acquired it, and with
  *     it the writer's lock, so its second load of control sees the lock or something later.
  * Thread rule: as said. Layer: index. */
@@ -42,6 +46,7 @@ static_assert(sizeof(struct gw_record) == 16, "a record begins with two words");
 #define GW_RECORD_HEADER         16u
 #define GW_RECORD_UNITS_MAX      (((uint64_t)1 << 22) - 1)
 #define GW_RECORD_SLACK_MAX      255u
+#define GW_EXPIRY_NEVER          UINT64_MAX /* in the word of expiry: there is none */
 
 #define GW_CONTROL_LOCKED        ((uint64_t)1)
 #define GW_CONTROL_SEALED        ((uint64_t)2)
@@ -107,10 +112,11 @@ static inline uint64_t gw_record_previous(const struct gw_record *r)
 
 /* ---- sizes: all a function of units, key bytes and slack ---- */
 
-/* Units of a record without expiry that has this key and room for this value. */
-static inline uint64_t gw_record_units_for(uint16_t key_bytes, uint64_t value_bytes)
+/* Units of a record that has this key, room for this value, and a word of expiry or none. */
+static inline uint64_t gw_record_units_for(uint16_t key_bytes, uint64_t value_bytes, bool expires)
 {
-    return (GW_RECORD_HEADER + gw_round8(key_bytes) + value_bytes + GW_ADDR_UNIT - 1) /
+    return (GW_RECORD_HEADER + (expires ? 8 : 0) + gw_round8(key_bytes) + value_bytes +
+            GW_ADDR_UNIT - 1) /
            GW_ADDR_UNIT;
 }
 static inline uint64_t gw_record_head_bytes(uint64_t control)
@@ -136,6 +142,27 @@ static inline _Atomic uint64_t *gw_record_value(struct gw_record *r, uint64_t co
 {
     return (_Atomic uint64_t *)((uint8_t *)r + gw_record_head_bytes(control) +
                                 gw_round8(gw_control_key_bytes(control)));
+}
+
+/* The word of expiry. Requires: control says that there is one. */
+static inline _Atomic uint64_t *gw_record_expiry_word(struct gw_record *r)
+{
+    return (_Atomic uint64_t *)r->rest;
+}
+/* When the record expires, ms; 0: never. Acquire: as the value's words (rule 3). */
+static inline uint64_t gw_record_expiry(struct gw_record *r, uint64_t control)
+{
+    if (!(control & GW_CONTROL_EXPIRY))
+        return 0;
+    uint64_t at = atomic_load_explicit(gw_record_expiry_word(r), memory_order_acquire);
+    return at == GW_EXPIRY_NEVER ? 0 : at;
+}
+/* Requires, for an answer that holds: nobody changes the record meanwhile, or control is loaded
+ * again afterwards. */
+static inline bool gw_record_expired(struct gw_record *r, uint64_t control, uint64_t now_ms)
+{
+    return (control & GW_CONTROL_EXPIRY) &&
+           atomic_load_explicit(gw_record_expiry_word(r), memory_order_acquire) <= now_ms;
 }
 
 /* Keys are immutable, so plain loads do; the words behind key and length were published with the
@@ -208,8 +235,8 @@ static inline void gw_value_load(uint8_t *to, _Atomic uint64_t *from, uint64_t b
     }
 }
 
-/* Fills a record that is still private: key, zeros to 8, control. The value is stored by the
- * caller, before or after. */
+/* Fills a record that is still private: key, zeros to 8, control. The caller stores the expiry if
+ * control says that there is one, the value, and what lies behind it (gw_record_pad). */
 static inline void gw_record_fill(struct gw_record *r, uint64_t units, const uint8_t *key,
                                   uint64_t control)
 {
@@ -224,5 +251,14 @@ static inline void gw_record_fill(struct gw_record *r, uint64_t units, const uin
     }
     /* Relaxed: private still; publication is the release CAS of the index entry. */
     atomic_store_explicit(&r->control, control, memory_order_relaxed);
+}
+/* Writes the words behind the value of a record that is still private, up to its end. The common
+ * sizes have none: a counter under a key of 8 bytes costs one comparison. */
+static inline void gw_record_pad(struct gw_record *r, uint64_t control)
+{
+    uint64_t capacity = gw_record_capacity(r, control);
+    uint64_t used = gw_round8(capacity - gw_control_slack(control));
+    if (used < capacity)
+        memset((uint8_t *)gw_record_value(r, control) + used, 0, capacity - used);
 }
 #endif

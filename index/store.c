@@ -26,6 +26,7 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     if (!store)
         return GW_E_NOMEM;
     store->hash_seed = options->hash_seed;
+    store->clock = options->clock ? options->clock : gw_clock_coarse();
     store->threads_max = threads_max;
     enum gw_status st = gw_epoch_create(threads_max, &store->epoch);
     if (st != GW_OK)
@@ -141,6 +142,9 @@ void gw_store_enter(struct gw_thread *t)
     gw_epoch_enter(t->store->epoch, t->slot);
     t->inside = true;
     gw_log_view_load(t->log, &t->view); /* after entering: ENGINE rule 12 */
+    uint64_t now_ms = gw_clock_wall_ms(t->store->clock);
+    if (now_ms > t->now_ms)
+        t->now_ms = now_ms;
 }
 
 void gw_store_exit(struct gw_thread *t)

@@ -30,24 +30,24 @@ struct gw_clock;
 #define GW_KEY_BYTES_MAX       65535u
 
 struct gw_store_options {
-    uint64_t log_bytes;   /* memory of the log, cut to whole pages; at least two, with a device six */
+    uint64_t log_bytes; /* memory of the log, cut to whole pages; at least two, with a device six */
     uint64_t index_bytes; /* memory of the index at the start, all in: the largest power of two of
                            * buckets within two thirds of it, the rest for overflow lines. 0: half
                            * of log_bytes */
     uint64_t index_bytes_max; /* the index may grow to this; what it takes beyond index_bytes the
                                * log gives up, so that log_bytes + index_bytes bounds both at any
                                * time. 0: no growth */
-    uint32_t page_bits;   /* 0: GW_STORE_PAGE_BITS */
-    uint32_t threads_max; /* threads open at the same time; 0: 64 */
-    uint64_t hash_seed;   /* the cluster's, ENGINE H16 */
-    uint64_t log_start;   /* first address, cut to a page; 0: the second page */
-    bool populate;        /* touch all memory now instead of at first use */
+    uint32_t page_bits;       /* 0: GW_STORE_PAGE_BITS */
+    uint32_t threads_max;     /* threads open at the same time; 0: 64 */
+    uint64_t hash_seed;       /* the cluster's, ENGINE H16 */
+    uint64_t log_start;       /* first address, cut to a page; 0: the second page */
+    bool populate;            /* touch all memory now instead of at first use */
     struct gw_device *device; /* borrowed; NULL: memory only. Its queue q serves the q-th thread */
     /* Cache mode: when memory (or the device, if there is one) is used up, the oldest records are
      * dropped instead of refusing writes; a record read shortly before its turn gets another. */
     bool evict;
-    uint32_t cold_reads_max; /* device reads of one thread under way; 0: 512 */
-    const struct gw_clock *clock; /* for expiry, wall time; NULL: gw_clock_system() */
+    uint32_t cold_reads_max;      /* device reads of one thread under way; 0: 512 */
+    const struct gw_clock *clock; /* for expiry: its wall time; NULL: gw_clock_coarse() */
 };
 
 /* GW_E_INVALID: an option out of range; GW_E_NOMEM. *out is then not written. */
@@ -60,8 +60,9 @@ void gw_store_close(struct gw_store *store); /* requires: every thread closed. N
 GW_MUST_USE enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **out);
 void gw_store_thread_close(struct gw_thread *thread); /* requires: not inside. NULL is ignored */
 
-/* Enters the epoch, then loads the log's boundaries and the time; calls do not nest. After it, before reading
- * its input, a dispatcher looks for a cut (gw_cut_next) and loads its view (ENGINE rule 12). */
+/* Enters the epoch, then loads the log's boundaries and the time; calls do not nest. After it,
+ * before reading its input, a dispatcher looks for a cut (gw_cut_next) and loads its view (ENGINE
+ * rule 12). */
 void gw_store_enter(struct gw_thread *thread);
 void gw_store_exit(struct gw_thread *thread);
 /* Runs epoch triggers and device callbacks that are due, and does a bounded share of the store's
@@ -69,8 +70,8 @@ void gw_store_exit(struct gw_thread *thread);
  * before sleeping. Returns true when there is more to do at once: do not sleep for long then. */
 bool gw_store_poll(struct gw_thread *thread);
 /* Hashes of keys whose device reads have ended since the last call: execute again what was answered
- * GW_PENDING for them. Returns how many were stored in `hashes`; call until it returns 0. A hash may
- * come more than once, and one that nobody waits for any more may come too. */
+ * GW_PENDING for them. Returns how many were stored in `hashes`; call until it returns 0. A hash
+ * may come more than once, and one that nobody waits for any more may come too. */
 uint32_t gw_store_ready(struct gw_thread *thread, uint64_t *hashes, uint32_t max);
 /* Device reads and writes of this thread under way: while there are some, a sleeping thread wakes
  * up by the descriptor of gw_store_wait_fd (-1: none, poll instead). */
@@ -90,23 +91,49 @@ enum gw_verb {
     GW_VERB_INSERT,   /* OK; EXISTS: a live record is there */
     GW_VERB_FETCH,    /* the newest record as it lies there: OK, TOMBSTONE, NOT_FOUND */
     GW_VERB_ARRIVE, /* OK: a migrated record was inserted; EXISTS: a record or tombstone is there */
+    GW_VERB_TOUCH,  /* OK: has the expiry of the operation now, or none; NOT_FOUND */
+    GW_VERB_READ_TOUCH, /* the same, and gives the value */
+    GW_VERB_APPEND,     /* OK: out_bytes is the new length; WRONG_TYPE (a counter is there) */
+    GW_VERB_PREPEND,    /* likewise */
+    GW_VERB_GETSET, /* as UPSERT, and gives the old value: kind GW_KIND_NONE where there was none */
+    GW_VERB_GETDEL, /* as DELETE, and gives the old value */
 };
 
 /* Absent means unknown: where the key has no record and no tombstone the answer is GW_ABSENT and
  * nothing changes, whatever the verb (ARRIVE ignores the flag). A blind write needs no pull: leave
  * the flag off for UPSERT, then it inserts. */
 #define GW_OP_UNSETTLED 1u
-#define GW_OP_COUNTER   2u /* UPSERT, INSERT, CAS, ARRIVE: the value is the counter `number` (in) */
+/* UPSERT, INSERT, CAS, GETSET, ARRIVE: the value is the counter `number` (in). */
+#define GW_OP_COUNTER   2u
 #define GW_OP_TOMBSTONE 4u /* ARRIVE: a deleted key; value and number are not read */
 /* ADD: a key without a live value gets `initial` + delta; without the flag initial is 0. */
 #define GW_OP_HAS_INITIAL 8u
+/* Every verb that writes but DELETE and GETDEL: the key expires at expiry_ms. Without the flag
+ * UPSERT, INSERT, CAS, GETSET and ARRIVE leave it without expiry, TOUCH and READ_TOUCH take its
+ * expiry away, and ADD, APPEND and PREPEND keep what it has. */
+#define GW_OP_HAS_EXPIRY 16u
+/* UPSERT, CAS, GETSET: a live key keeps its expiry. HAS_EXPIRY overrides it. */
+#define GW_OP_KEEP_EXPIRY 32u
+/* ADD: `value` is 16 bytes, the bounds low and high as little-endian i64 (low above high:
+ * E_INVALID). A sum beyond them is OVERFLOW and changes nothing; with CLAMP it becomes the bound,
+ * also where the value lay beyond it before. */
+#define GW_OP_BOUNDED 64u
+#define GW_OP_CLAMP   128u
+/* APPEND, PREPEND: NOT_FOUND where the key has no live value; without the flag it is created. */
+#define GW_OP_MUST_EXIST    128u
 
-enum gw_kind { GW_KIND_BYTES = 0, GW_KIND_COUNTER = 1 };
+#define GW_ADD_BOUNDS_BYTES 16u
+
+enum gw_kind { GW_KIND_BYTES = 0, GW_KIND_COUNTER = 1, GW_KIND_NONE = 2 /* GETSET only */ };
 
 /* In: verb, flags, key, hash, slot (gw_store_hash fills both), and what the verb says.
  * Out: status; version (OK, EXISTS, MISMATCH, TOMBSTONE: of the record now in force); kind;
- * number (READ, FETCH, ADD of a counter); out, out_bytes (READ, FETCH of bytes; 8-byte aligned if
- * `room` is, in `room`). kind is valid with OK. A failed or refused operation changed nothing. */
+ * number (of a counter: READ, FETCH, ADD, and the old one of GETSET, GETDEL, READ_TOUCH); out,
+ * out_bytes (bytes, with the same verbs; 8-byte aligned if `room` is, in `room`); expiry_ms (READ,
+ * FETCH; 0: none). kind is valid with OK. A failed or refused operation changed nothing.
+ * Expiry: Unix time in ms. A key whose time has come is as good as deleted for every verb, from the
+ * first batch entered at or after it; its version goes on rising. A time that is past when it is
+ * set deletes the key in the same change (OK; the version is that of the tombstone). */
 struct gw_op {
     const uint8_t *key;
     const uint8_t *value;
@@ -123,6 +150,7 @@ struct gw_op {
     uint32_t out_bytes;
     int64_t number;
     const uint8_t *out;
+    uint64_t expiry_ms; /* in with HAS_EXPIRY, out of READ and FETCH */
 };
 
 void gw_store_hash(const struct gw_store *store, struct gw_op *op); /* fills hash and slot */
@@ -133,25 +161,25 @@ uint64_t gw_store_hash_seed(const struct gw_store *store);
  *   GW_RETRY        somebody else holds the record; every later operation of this call on the same
  *                   key is left undone with GW_RETRY, so that their order stays
  *   GW_PENDING      the record is on the device and is being read: execute the operation again when
- *                   gw_store_ready names its hash. Nothing has happened yet: it takes effect, whole,
- *                   when it is executed and answered otherwise. Later operations of this call on
- *                   the same key are left undone with GW_PENDING too; the caller keeps those of
- *                   later calls behind it
+ *                   gw_store_ready names its hash. Nothing has happened yet: it takes effect,
+ * whole, when it is executed and answered otherwise. Later operations of this call on the same key
+ * are left undone with GW_PENDING too; the caller keeps those of later calls behind it
  *   GW_E_CORRUPT, GW_E_IO   its record, or one before it in its chain, cannot be read from the
  *                   device; nothing changed
  *   GW_ABSENT       see GW_OP_UNSETTLED; later operations of this call on the same key
  *                   likewise, arrivals apart
  *   GW_E_FULL       neither log nor index has room; reads and changes in place go on
- *   GW_E_TOO_LARGE  key and value do not fit a page (gw_store_record_bytes_max)
- *   GW_E_INVALID    key of 0 bytes, unknown verb
- *   GW_WOULD_BLOCK  the value read does not fit what is left of `room`; this and all later
- *                   operations are not executed. Go on with a new room, at least out_bytes large.
- * Returns the number executed; *room_used is what lies in room. */
+ *   GW_E_TOO_LARGE  key and value, the new one of APPEND and PREPEND, do not fit a page
+ *                   (gw_store_record_bytes_max)
+ *   GW_E_INVALID    key of 0 bytes, unknown verb, bounds that contradict one another
+ *   GW_WOULD_BLOCK  the value to be given does not fit what is left of `room`; this and all later
+ *                   operations are not executed, nothing has changed. Go on with a new room, at
+ * least out_bytes large. Returns the number executed; *room_used is what lies in room. */
 uint32_t gw_store_execute(struct gw_thread *thread, struct gw_op *ops, uint32_t n, uint8_t *room,
                           size_t room_bytes, size_t *room_used);
 
-/* A record needs 16 + round8(key) + value bytes, rounded up to 16; this is the limit of that sum.
- */
+/* A record needs 16 + round8(key) + value bytes, 8 more if it expires, rounded up to 16; this is
+ * the limit of that sum. */
 uint64_t gw_store_record_bytes_max(const struct gw_store *store);
 
 /* ---- walking ---- */
@@ -160,12 +188,13 @@ struct gw_record_view {
     const uint8_t *key; /* borrowed until the walk returns */
     uint16_t key_bytes, slot;
     uint64_t hash;
-    bool tombstone, arrived;
-    uint8_t kind; /* enum gw_kind */
+    bool tombstone, arrived; /* tombstone: deleted or expired */
+    uint8_t kind;            /* enum gw_kind */
     uint32_t version;
     const uint8_t *value; /* bytes: an untorn copy, good until fn returns */
     uint32_t value_bytes; /* counter: 8 */
     int64_t number;       /* counter */
+    uint64_t expiry_ms;   /* 0: none */
 };
 
 struct gw_cursor {
@@ -175,14 +204,14 @@ struct gw_cursor {
 
 typedef bool (*gw_walk_cb)(void *ctx, const struct gw_record_view *view);
 
-/* Visits the newest record of every key (of deleted ones too if `tombstones`) whose hash lies in
- * [cursor->hash, hash_last] and whose slot is in `slots` (NULL: all), bucket by bucket, at most
- * buckets_max buckets. A key that is there all the time is visited at least once. fn returns false
- * to stop: the cursor stays at the start of this bucket, which is visited again from its first
- * record later. A record that is locked for too long stops the walk in the same way, and so does a
- * bucket with records on the device until they have been read: call again in a later turn. Records
- * that cannot be read are left out and counted (gw_store_stats.corrupt).
- * Requires: entered; fn does not call the store with this thread. */
+/* Visits the newest record of every key (of deleted and expired ones too if `tombstones`) whose
+ * hash lies in [cursor->hash, hash_last] and whose slot is in `slots` (NULL: all), bucket by
+ * bucket, at most buckets_max buckets. A key that is there all the time is visited at least once.
+ * fn returns false to stop: the cursor stays at the start of this bucket, which is visited again
+ * from its first record later. A record that is locked for too long stops the walk in the same way,
+ * and so does a bucket with records on the device until they have been read: call again in a later
+ * turn. Records that cannot be read are left out and counted (gw_store_stats.corrupt). Requires:
+ * entered; fn does not call the store with this thread. */
 void gw_store_walk(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t hash_last,
                    const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
                    gw_walk_cb fn, void *ctx);
@@ -207,12 +236,12 @@ void gw_store_version_floor(struct gw_store *store, uint32_t floor);
 GW_MUST_USE enum gw_status gw_store_shift_read_only(struct gw_store *store);
 
 struct gw_store_stats {
-    uint64_t keys;            /* live keys, approximate */
+    uint64_t keys; /* live keys, approximate: expired ones count until replaced or dropped */
     uint64_t log_bytes_used;  /* from the log's begin to its tail, on the device or not */
     uint64_t log_bytes_total; /* memory of the log that it may use now */
     uint64_t log_begin, log_head, log_flushed, log_read_only, log_tail;
-    uint64_t live_bytes;      /* of log_bytes_used: newest records, tombstones included */
-    uint64_t index_bytes;     /* buckets and overflow lines, reserved */
+    uint64_t live_bytes;  /* of log_bytes_used: newest records, tombstones included */
+    uint64_t index_bytes; /* buckets and overflow lines, reserved */
     uint64_t index_buckets, index_overflow_used, index_overflow_total, index_splits;
     enum gw_memory_kind log_pages, index_pages; /* which pages the system gave */
     bool full;                                  /* the last write that needed room got none */

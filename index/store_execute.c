@@ -34,10 +34,6 @@ struct hint {
     uint64_t tag;
 };
 
-struct room {
-    uint8_t *at, *end;
-};
-
 /* Keys that were left undone in this call: a small open table, cleared at the first one, since most
  * calls have none. While a range arrives nearly every key of a batch may be absent, so the list has
  * to hold a whole batch: what does not fit is left undone unseen, and then asked for in vain. */
@@ -54,7 +50,8 @@ struct undone {
 
 /* Copies the record's value; GW_WOULD_BLOCK: no room. Control is loaded before and after the
  * value's words (record_inline.h, rule 3); the seal changes nothing in them. */
-static enum gw_status read_value(struct gw_op *op, struct gw_record *record, struct room *room)
+static enum gw_status read_value(struct gw_thread *t, struct gw_op *op, struct gw_record *record,
+                                 struct gwi_room *room)
 {
     for (uint32_t tries = 0; tries < GWI_TRIES; tries++) {
         /* Acquire: the value's words are at least as new; pairs with gw_record_unlock. */
@@ -67,9 +64,14 @@ static enum gw_status read_value(struct gw_op *op, struct gw_record *record, str
         op->kind = (uint8_t)gw_control_kind(before);
         if (GW_UNLIKELY(before & GW_CONTROL_TOMBSTONE))
             return GW_TOMBSTONE;
+        /* A time that is read while somebody changes it does not count: see the end. */
+        op->expiry_ms = gw_record_expiry(record, before);
+        bool expired = op->expiry_ms != 0 && op->expiry_ms <= t->now_ms;
         _Atomic uint64_t *value = gw_record_value(record, before);
         uint64_t bytes = 0;
-        if (gw_control_kind(before) == GW_RECORD_COUNTER) {
+        if (GW_UNLIKELY(expired)) {
+            ; /* what the value holds means nothing */
+        } else if (gw_control_kind(before) == GW_RECORD_COUNTER) {
             op->number = (int64_t)atomic_load_explicit(value, memory_order_acquire);
         } else {
             bytes = gw_record_value_bytes(record, before);
@@ -83,16 +85,17 @@ static enum gw_status read_value(struct gw_op *op, struct gw_record *record, str
         uint64_t after = atomic_load_explicit(&record->control, memory_order_relaxed);
         if (GW_UNLIKELY((before ^ after) & ~GW_CONTROL_SEALED))
             continue;
-        uint64_t step = gw_round8(bytes);
-        uint64_t left = (uint64_t)(room->end - room->at);
-        room->at += step < left ? step : left;
+        if (GW_UNLIKELY(expired))
+            return GW_TOMBSTONE;
+        gwi_room_take(room, bytes);
         return GW_OK;
     }
     return GW_RETRY;
 }
 
-static __attribute__((noinline)) enum gw_status
-read_one(struct gw_thread *t, struct gw_op *op, struct gwi_position *position, struct room *room)
+static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, struct gw_op *op,
+                                                         struct gwi_position *position,
+                                                         struct gwi_room *room)
 {
     enum gwi_walk walk = GWI_ABSENT;
     if (GW_LIKELY(position->place != NULL))
@@ -102,7 +105,7 @@ read_one(struct gw_thread *t, struct gw_op *op, struct gwi_position *position, s
             return GW_E_UNSUPPORTED; /* without a device head never leaves begin */
         return (op->flags & GW_OP_UNSETTLED) ? GW_ABSENT : GW_NOT_FOUND;
     }
-    enum gw_status st = read_value(op, position->record, room);
+    enum gw_status st = read_value(t, op, position->record, room);
     if (GW_UNLIKELY(st == GW_TOMBSTONE) && op->verb == GW_VERB_READ)
         return GW_NOT_FOUND;
     return st;
@@ -146,6 +149,7 @@ static inline bool read_small(struct gw_thread *t, struct gw_op *op,
     op->number = (int64_t)value;
     op->version = gw_control_version(before);
     op->kind = GW_KIND_COUNTER;
+    op->expiry_ms = 0;
     return true;
 }
 
@@ -212,7 +216,7 @@ static inline void look(const struct gw_table *table, const struct gw_log_view *
 }
 
 static inline enum gw_status stage4(struct gw_thread *t, struct gw_op *op, const struct hint *hint,
-                                    struct room *room)
+                                    struct gwi_room *room)
 {
     if (GW_UNLIKELY(op->key_bytes == 0))
         return GW_E_INVALID;
@@ -238,15 +242,22 @@ static inline enum gw_status stage4(struct gw_thread *t, struct gw_op *op, const
             return GW_OK;
         return read_one(t, op, &position, room);
     case GW_VERB_ADD:
-        if (GW_LIKELY(position.place != NULL) && GW_LIKELY(add_small(t, op, &position)))
+        if (GW_LIKELY(!(op->flags & (GW_OP_BOUNDED | GW_OP_HAS_EXPIRY))) &&
+            GW_LIKELY(position.place != NULL) && GW_LIKELY(add_small(t, op, &position)))
             return GW_OK;
-        return gwi_write(t, op);
+        return gwi_write(t, op, room);
     case GW_VERB_UPSERT:
     case GW_VERB_DELETE:
     case GW_VERB_CAS:
     case GW_VERB_INSERT:
     case GW_VERB_ARRIVE:
-        return gwi_write(t, op);
+    case GW_VERB_TOUCH:
+    case GW_VERB_READ_TOUCH:
+    case GW_VERB_APPEND:
+    case GW_VERB_PREPEND:
+    case GW_VERB_GETSET:
+    case GW_VERB_GETDEL:
+        return gwi_write(t, op, room);
     default:
         return GW_E_INVALID;
     }
@@ -317,7 +328,7 @@ uint32_t gw_store_execute(struct gw_thread *t, struct gw_op *ops, uint32_t n, ui
 {
     GW_ASSERT(t->inside);
     struct hint hints[HINTS];
-    struct room room = {room_start, room_start + room_bytes};
+    struct gwi_room room = {room_start, room_start + room_bytes};
     struct undone undone;
     undone.count = 0;
     undone.rest = GW_OK;

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "index/base/clock.h"
 #include "index/chains.h"
 #include "index/epoch.h"
 #include "index/log.h"
@@ -29,6 +30,7 @@ struct gw_store {
     struct gw_log *log;
     struct gw_epoch *epoch;
     struct gwi_chains *chains; /* which chains hold more than one key */
+    const struct gw_clock *clock;
     uint64_t hash_seed;
     uint64_t units_max;             /* of a record */
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
@@ -43,7 +45,12 @@ struct gw_thread {
     struct gw_table *table;
     struct gw_log *log;
     struct gw_log_view view; /* loaded by gw_store_enter */
-    uint32_t slot;           /* in the epoch */
+    /* Wall time, loaded by gw_store_enter; it never goes back. One thread's is enough: a session
+     * lives on one thread, so no session sees a key again that it has seen expired, and every
+     * decision is made on one thread under the record's lock, seal or entry. Between threads the
+     * clocks are one, unless somebody sets it back. */
+    uint64_t now_ms;
+    uint32_t slot; /* in the epoch */
     bool inside;
     uint8_t *scratch; /* values met by a walk */
     size_t scratch_bytes;
@@ -149,8 +156,21 @@ static inline void gwi_mark_mixed(struct gw_thread *t, uint64_t hash, uint16_t s
 bool gwi_publish(struct gw_thread *t, _Atomic uint64_t *place, uint64_t entry,
                  struct gw_record *record, gw_addr address);
 
+/* What is left of the caller's room for values. */
+struct gwi_room {
+    uint8_t *at, *end;
+};
+
 /* Executes a verb that may change something: everything but READ and FETCH. */
-enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op);
+enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room *room);
+
+/* Takes `bytes` of the room that hold a value now, rounded up so that the next one is aligned. */
+static inline void gwi_room_take(struct gwi_room *room, uint64_t bytes)
+{
+    uint64_t step = gw_round8(bytes);
+    uint64_t left = (uint64_t)(room->end - room->at);
+    room->at += step < left ? step : left;
+}
 
 static inline void gwi_pause(void)
 {

@@ -65,6 +65,8 @@ static bool view_fill(struct gw_thread *t, struct gw_record *record, struct gw_r
         view->value = NULL;
         view->value_bytes = 0;
         view->number = 0;
+        view->expiry_ms = gw_record_expiry(record, before);
+        view->tombstone |= view->expiry_ms != 0 && view->expiry_ms <= t->now_ms;
         _Atomic uint64_t *value = gw_record_value(record, before);
         if (view->tombstone) {
             ; /* what the value holds means nothing */

@@ -26,6 +26,24 @@ static uint64_t system_wall_ms(void *ctx)
     return read_ns(CLOCK_REALTIME) / 1000000u;
 }
 
+static uint64_t coarse_now_ns(void *ctx)
+{
+    (void)ctx;
+    return read_ns(CLOCK_MONOTONIC_COARSE);
+}
+
+static uint64_t coarse_wall_ms(void *ctx)
+{
+    (void)ctx;
+    return read_ns(CLOCK_REALTIME_COARSE) / 1000000u;
+}
+
+const struct gw_clock *gw_clock_coarse(void)
+{
+    static const struct gw_clock coarse_clock = {coarse_now_ns, coarse_wall_ms, NULL};
+    return &coarse_clock;
+}
+
 const struct gw_clock *gw_clock_system(void)
 {
     static const struct gw_clock system_clock = {system_now_ns, system_wall_ms, NULL};

@@ -115,7 +115,8 @@ Test(log, layouts_are_those_of_the_design)
                                        GW_CONTROL_ARRIVED | GW_CONTROL_TOMBSTONE);
     cr_expect_eq(control, 0xdeadbeefabcd1294u);
     cr_expect_eq(gw_record_link(2, 0x3ffffffffff), (uint64_t)2 << 42 | 0x3ffffffffff);
-    cr_expect_eq(gw_record_units_for(8, 8), 2, "a counter under 8 bytes takes 32");
+    cr_expect_eq(gw_record_units_for(8, 8, false), 2, "a counter under 8 bytes takes 32");
+    cr_expect_eq(gw_record_units_for(8, 8, true), 3, "with an expiry 48");
     cr_expect_eq(gw_entry_make(gw_entry_tag(0x3fff, 63), gw_addr_of(0x123450)),
                  0xfffff00000012345u);
     cr_expect_eq(gw_entry_slot(0xfffff00000012345u), 0x3fff);
