@@ -1,0 +1,104 @@
+/* place.c - see place.h. Without a memory number the store gets what the keys need. With one, the
+ * index starts as large as the keys need at six a bucket, but within half of the number, may grow
+ * to that half, and the log gets the rest. */
+#include "bench/place.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "index/base/text.h"
+
+#define HASH_SEED       20240229u
+#define KEYS_TIGHT      6u  /* keys a bucket when memory is short: 16 B a key with overflow lines */
+#define FRAMES_MIN      16u /* pages of the log at least; smaller pages are taken instead */
+#define BUCKET_BYTES    64u
+#define LOG_BYTES_SPARE ((uint64_t)64 << 20)
+
+uint64_t gw_bench_record_bytes(uint64_t value_bytes)
+{
+    return (16 + 8 + (value_bytes + 7) / 8 * 8 + 15) / 16 * 16;
+}
+
+/* The smallest table with at most so many keys a bucket; a third of it is overflow lines. */
+static uint64_t index_for(uint64_t keys, uint64_t keys_a_bucket)
+{
+    uint64_t buckets = 2;
+    while (buckets * keys_a_bucket < keys)
+        buckets *= 2;
+    return buckets * BUCKET_BYTES * 3 / 2 + 65536;
+}
+
+uint64_t gw_bench_index_bytes(uint64_t keys)
+{
+    return index_for(keys, 4);
+}
+
+static bool divide(struct gw_bench_place *place, const struct gw_bench_place_options *o)
+{
+    struct gw_store_options *s = &place->options;
+    s->index_bytes = o->index_bytes;
+    s->log_bytes = o->log_bytes;
+    s->index_bytes_max = o->index_bytes_max;
+    if (o->memory_bytes) {
+        uint64_t half = o->memory_bytes / 2;
+        if (!s->index_bytes) {
+            s->index_bytes = index_for(o->keys, KEYS_TIGHT);
+            s->index_bytes = s->index_bytes > half ? half : s->index_bytes;
+        }
+        if (!s->index_bytes_max)
+            s->index_bytes_max = s->index_bytes > half ? s->index_bytes : half;
+        if (s->index_bytes >= o->memory_bytes) {
+            snprintf(place->error, sizeof place->error,
+                     "--index %" PRIu64 " leaves nothing of --memory %" PRIu64 " for the log",
+                     s->index_bytes, o->memory_bytes);
+            return false;
+        }
+        if (!s->log_bytes)
+            s->log_bytes = o->memory_bytes - s->index_bytes;
+    }
+    if (!s->index_bytes)
+        s->index_bytes = gw_bench_index_bytes(o->keys);
+    if (!s->log_bytes)
+        s->log_bytes = o->record_bytes * o->keys * 17 / 16 + LOG_BYTES_SPARE;
+    uint64_t largest = o->record_bytes_max ? o->record_bytes_max : o->record_bytes;
+    s->page_bits = GW_STORE_PAGE_BITS;
+    while (s->page_bits > GW_STORE_PAGE_BITS_MIN && s->log_bytes >> s->page_bits < FRAMES_MIN &&
+           (uint64_t)1 << (s->page_bits - 1) >= 2 * largest)
+        s->page_bits--;
+    return true;
+}
+
+bool gw_bench_place_open(struct gw_bench_place *place, const struct gw_bench_place_options *options)
+{
+    memset(place, 0, sizeof *place);
+    struct gw_store_options *s = &place->options;
+    if (!divide(place, options))
+        return false;
+    s->threads_max = options->threads;
+    s->hash_seed = HASH_SEED;
+    s->populate = options->populate;
+    s->evict = options->evict;
+    s->cold_reads_max = options->depth;
+    if (options->disk_bytes) {
+        snprintf(place->error, sizeof place->error, "--disk: no device is linked in");
+        return false;
+    }
+    s->device = place->device;
+    enum gw_status st = gw_store_open(s, &place->store);
+    if (st != GW_OK) {
+        char log[32], index[32];
+        gw_format_size(s->log_bytes, log, sizeof log);
+        gw_format_size(s->index_bytes, index, sizeof index);
+        snprintf(place->error, sizeof place->error, "cannot open the store (log %s, index %s): %s",
+                 log, index, gw_status_text(st));
+        return false;
+    }
+    return true;
+}
+
+void gw_bench_place_close(struct gw_bench_place *place)
+{
+    gw_store_close(place->store);
+    place->store = NULL;
+}
