@@ -4,8 +4,10 @@
  *  1. A chunk's frames come on one connection, in order, so the number of the next frame wanted is
  *     all the book that is kept. It belongs to an attempt; the first frame of another attempt
  *     starts it anew.
- *  2. A frame is counted when all of it is inserted. One that has to be offered again is inserted
- *     again from its start: what is there already answers EXISTS, a tombstone as well.
+ *  2. A frame is counted, and its chunk acknowledged, when all of it is inserted. One that has to
+ * be offered again goes on behind the last group that was inserted whole (a frame of a number is
+ * the same frame within an attempt); what is there already answers EXISTS, a tombstone as well. So
+ *     records whose chains lie on the device need to be there a group at a time only.
  *  3. The completeness bit is set with release after the last insertion; the look-ups of others
  *     come behind an acquire load of it (MIGRATION R10).
  *  4. A chunk's book is under a lock, one of a few: it is taken once a frame, by two dispatchers
@@ -28,6 +30,7 @@
 struct book {
     uint64_t attempt; /* 0: no frame yet */
     uint32_t next;    /* number of the frame wanted */
+    uint32_t done;    /* records of that frame that are inserted: whole groups */
 };
 
 struct gwi_incoming {
@@ -137,7 +140,8 @@ static void op_of_record(struct gw_op *op, const struct gw_peer_record *record,
     gw_store_hash(store, op);
 }
 
-/* Inserts all of ops, trying busy ones again; reorders them. GW_WOULD_BLOCK, GW_E_TOO_LARGE. */
+/* Inserts all of ops, trying busy ones again; reorders them. GW_WOULD_BLOCK; GW_PENDING: some are
+ * behind records that are being read; or the failure of one. */
 static enum gw_status insert(struct gw_thread *thread, struct gw_op *ops, uint32_t n)
 {
     enum gw_status worst = GW_OK;
@@ -151,6 +155,8 @@ static enum gw_status insert(struct gw_thread *thread, struct gw_op *ops, uint32
             enum gw_status st = (enum gw_status)ops[i].status;
             if (st == GW_RETRY)
                 ops[busy++] = ops[i];
+            else if (st == GW_PENDING)
+                worst = worst == GW_OK ? GW_PENDING : worst;
             else if (st == GW_E_FULL)
                 worst = GW_WOULD_BLOCK;
             else if (st != GW_OK && st != GW_EXISTS)
@@ -162,13 +168,13 @@ static enum gw_status insert(struct gw_thread *thread, struct gw_op *ops, uint32
 }
 
 static enum gw_status insert_all(struct gw_incoming *in, struct gw_thread *thread,
-                                 const struct gw_store *store, uint32_t chunk, uint32_t count,
-                                 struct gw_reader *r)
+                                 const struct gw_store *store, uint32_t chunk, struct book *book,
+                                 uint32_t count, struct gw_reader *r)
 {
     struct gw_op ops[GROUP];
-    for (uint32_t done = 0; done < count;) {
+    for (uint32_t at = 0; at < count;) {
         uint32_t n = 0;
-        for (; n < GROUP && done + n < count; n++) {
+        for (; n < GROUP && at + n < count; n++) {
             struct gw_peer_record record;
             if (!gw_peer_record_decode(r, &record))
                 return GW_E_PROTOCOL;
@@ -177,10 +183,11 @@ static enum gw_status insert_all(struct gw_incoming *in, struct gw_thread *threa
                 gw_chunk_of(ops[n].hash, in->chunk_bits) != chunk)
                 return GW_E_PROTOCOL;
         }
-        enum gw_status st = insert(thread, ops, n);
+        enum gw_status st = at < book->done ? GW_OK : insert(thread, ops, n);
         if (st != GW_OK)
             return st;
-        done += n;
+        at += n;
+        book->done = at > book->done ? at : book->done;
     }
     return r->bad || gw_reader_left(r) != 0 ? GW_E_PROTOCOL : GW_OK;
 }
@@ -217,10 +224,11 @@ static enum gw_status chunk_frame(struct gw_incoming *in, struct gw_thread *thre
         *book = (struct book){.attempt = f->view};
     if (number != book->next)
         return number < book->next ? GW_OK : GW_E_PROTOCOL;
-    enum gw_status st = insert_all(in, thread, store, result->chunk, f->count, body);
+    enum gw_status st = insert_all(in, thread, store, result->chunk, book, f->count, body);
     if (st != GW_OK)
         return st;
     book->next++;
+    book->done = 0;
     add(&in->inner->bytes, f->bytes);
     add(&in->inner->records, f->count);
     if (last) {
@@ -295,6 +303,8 @@ static enum gw_status insert_pulled(struct gw_incoming *in, struct gw_thread *th
     enum gw_status st = insert(thread, &op, 1);
     if (st == GW_WOULD_BLOCK)
         return op.status == GW_E_FULL ? GW_E_FULL : GW_RETRY;
+    if (st == GW_PENDING)
+        return GW_RETRY; /* asked for again: the chain before it has been read by then */
     add(&in->inner->pulled, st == GW_OK);
     return st;
 }

@@ -53,6 +53,8 @@ struct gw_incoming_result {
 };
 /* Inserts one CHUNK frame.
  *   GW_OK           done or dropped; see *result
+ *   GW_PENDING      not all of it: a chain that it goes to is being read from the device. Offer the
+ *                   same frame again when gw_store_ready has named a hash
  *   GW_WOULD_BLOCK  not all of it: the store is full or a record is busy. Offer the same frame
  *                   again later, and nothing else of this connection before it
  *   GW_E_PROTOCOL   the frame is not what it says, is out of order, or holds keys that are not of

@@ -9,9 +9,10 @@
  *     attempt than the current one changes no word (CAS) and its frames are dropped by the target.
  *  2. An ack counts only in the attempt that is current, and only if no restart from scratch came
  *     behind it: `acked` carries the attempt from which on acks count.
- *  3. The cursor moves by whole buckets; what of a bucket went out before a frame was full is
- *     remembered as a number of records. That is exact because the range is frozen and a table is
- *     not split where it is walked (MIGRATION R5, R21).
+ *  3. The cursor moves by whole buckets; what of a bucket went out before a frame was full, or
+ *     before the walk had to wait for the device, is remembered by key and not by place: the range
+ *     is frozen (MIGRATION R5), but compaction and promotion move a record within its chain, and a
+ *     table may split under the cursor.
  * Chunk words are relaxed: they only divide the work. The records themselves were published to
  * every dispatcher by the index; frames travel by the network. */
 #include "migration/outgoing.h"
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/base/hash.h"
 #include "migration/frame_internal.h"
 #include "migration/outgoing_internal.h"
 
@@ -74,11 +76,12 @@ enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slots *slots, ui
     atomic_init(&o->exhausted, (uint32_t)attempt - 1);
     o->word = calloc(o->chunks, sizeof *o->word);
     o->hand = aligned_alloc(GW_CACHE_LINE, dispatchers * sizeof *o->hand);
+    if (o->hand)
+        memset(o->hand, 0, dispatchers * sizeof *o->hand);
     if (!o->word || !o->hand || gw_unlinker_create(slots, dispatchers, &o->unlinker) != GW_OK) {
         gw_outgoing_destroy(o);
         return GW_E_NOMEM;
     }
-    memset(o->hand, 0, dispatchers * sizeof *o->hand);
     for (uint32_t i = 0; i < o->chunks; i++)
         atomic_init(&o->word[i], word_make(attempt - 1, CHUNK_FREE));
     *out = o;
@@ -90,6 +93,8 @@ void gw_outgoing_destroy(struct gw_outgoing *out)
     if (!out)
         return;
     gw_unlinker_destroy(out->unlinker);
+    for (uint32_t i = 0; out->hand && i < out->dispatchers; i++)
+        free(out->hand[i].sent);
     free(out->hand);
     free(out->word);
     free(out);
@@ -164,7 +169,7 @@ static bool claim(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t attempt
         hand->attempt = attempt;
         hand->chunk = chunk;
         hand->frame = 0;
-        hand->skip = 0;
+        hand->sent_count = 0;
         hand->cursor = (struct gw_cursor){.hash = gw_chunk_first(chunk, o->chunk_bits)};
         return true;
     }
@@ -174,18 +179,41 @@ static bool claim(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t attempt
 
 struct fill {
     struct gw_writer w;
-    uint32_t skip, visited; /* of the bucket at the cursor */
+    struct gwi_hand *hand;
     uint32_t count;
     bool full;
 };
 
+#define SENT_SEED UINT64_C(0x9e3779b97f4a7c15) /* any seed but the cluster's */
+
+static bool was_sent(const struct gwi_hand *hand, const struct gwi_sent *key)
+{
+    for (uint32_t i = 0; i < hand->sent_count; i++)
+        if (hand->sent[i].hash == key->hash && hand->sent[i].other == key->other)
+            return true;
+    return false;
+}
+
+/* Out of memory: the key may go out twice, which the target takes as one. */
+static void note_sent(struct gwi_hand *hand, const struct gwi_sent *key)
+{
+    if (hand->sent_count == hand->sent_max) {
+        uint32_t max = hand->sent_max ? 2 * hand->sent_max : 32;
+        struct gwi_sent *wider = realloc(hand->sent, max * sizeof *wider);
+        if (!wider)
+            return;
+        hand->sent = wider;
+        hand->sent_max = max;
+    }
+    hand->sent[hand->sent_count++] = *key;
+}
+
 static bool fill_record(void *ctx, const struct gw_record_view *view)
 {
     struct fill *fill = ctx;
-    if (fill->visited < fill->skip) {
-        fill->visited++;
+    struct gwi_sent key = {view->hash, gw_key_hash(view->key, view->key_bytes, SENT_SEED)};
+    if (was_sent(fill->hand, &key))
         return true;
-    }
     struct gw_peer_record record = {
         .key = view->key,
         .key_bytes = view->key_bytes,
@@ -201,22 +229,21 @@ static bool fill_record(void *ctx, const struct gw_record_view *view)
         return false;
     }
     gw_peer_record_encode(&record, &fill->w);
-    fill->visited++;
+    note_sent(fill->hand, &key);
     fill->count++;
     return true;
 }
 
-/* One bucket; false: the frame is full or the bucket is busy. */
+/* One bucket; false: the frame is full or the bucket is busy, or being read. */
 static bool fill_bucket(struct gw_outgoing *o, struct gwi_hand *hand, struct gw_thread *thread,
                         struct fill *fill)
 {
     uint64_t before = hand->cursor.hash;
-    fill->skip = hand->skip;
-    fill->visited = 0;
     gw_store_walk(thread, &hand->cursor, gw_chunk_last(hand->chunk, o->chunk_bits), &o->slots, true,
                   1, fill_record, fill);
     bool passed = hand->cursor.done || hand->cursor.hash != before;
-    hand->skip = passed ? 0 : fill->visited;
+    if (passed)
+        hand->sent_count = 0;
     return passed;
 }
 
@@ -239,15 +266,16 @@ enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
     if (!hand->active && !claim(o, hand, attempt))
         return GW_END;
 
-    struct fill fill = {.w = gwi_frame_start(room, room_bytes)};
-    for (uint32_t n = 0; n < buckets_max && !hand->cursor.done; n++)
-        if (!fill_bucket(o, hand, thread, &fill))
-            break;
+    struct fill fill = {.w = gwi_frame_start(room, room_bytes), .hand = hand};
+    bool stopped = false;
+    for (uint32_t n = 0; n < buckets_max && !hand->cursor.done && !stopped; n++)
+        stopped = !fill_bucket(o, hand, thread, &fill);
     bool last = hand->cursor.done;
+    enum gw_status st = stopped && !fill.full ? GW_PENDING : GW_OK;
     if (fill.w.bad || (fill.full && fill.count == 0))
         return GW_E_TOO_LARGE;
     if (fill.count == 0 && !last)
-        return GW_OK;
+        return st;
     *used = gwi_frame_finish(&fill.w, (struct gw_frame){
                                           .kind = GW_KIND_CHUNK,
                                           .flags = last ? GW_CHUNK_LAST : 0,
@@ -264,7 +292,7 @@ enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
         (void)swap(&o->word[hand->chunk], &word, word_make(attempt, CHUNK_SENT)); /* rule 1 */
         hand->active = false;
     }
-    return GW_OK;
+    return st;
 }
 
 /* ---- closing ------------------------------------------------------------------------------- */

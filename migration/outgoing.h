@@ -31,6 +31,8 @@ size_t gw_outgoing_frame_bytes_max(const struct gw_store *store);
  * buckets_max buckets, and goes on there next time.
  *   GW_OK           *used bytes are to be sent, in this order, on this dispatcher's BULK
  *                   connection; 0: nothing to send yet, call again next turn
+ *   GW_PENDING      likewise, and the walk waits for records from the device or for somebody who
+ *                   holds one: calling again in the same turn is of no use
  *   GW_END          nothing left to claim: only acks, a restart or nothing at all can follow
  *   GW_E_TOO_LARGE  the next record does not fit the room; call again with a larger one
  * A frame that is lost afterwards is made up for by gw_outgoing_restart only. */
@@ -50,13 +52,29 @@ uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
  * busy, is no key of the range or is being unlinked is answered "ask again" (2). scratch: for
  * values while they are read; both should take the largest record, else a large one is never
  * answered. GW_E_PROTOCOL: the body is not what the header says; GW_E_TOO_LARGE: not even the
- * answers without records fit. */
-GW_MUST_USE enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *out,
-                                                   struct gw_thread *thread,
-                                                   const struct gw_store *store,
-                                                   const struct gw_frame *f, struct gw_reader body,
-                                                   uint8_t *scratch, size_t scratch_bytes,
-                                                   uint8_t *room, size_t room_bytes, size_t *used);
+ * answers without records fit.
+ * A key whose record is on the device is offered to `cold` (NULL: asked for again) with its place
+ * in the frame: true means that the caller executes the look-up again when the store has the
+ * record, and hands its outcome to gw_outgoing_pull_late. If any was taken the answer is
+ * GW_PENDING, and room holds the frame in the making, for gw_outgoing_pull_merge once all of them
+ * are there. */
+typedef bool (*gw_pull_cold_cb)(void *ctx, uint32_t index, const struct gw_op *op);
+GW_MUST_USE enum gw_status gw_outgoing_answer_pull(
+    struct gw_outgoing *out, struct gw_thread *thread, const struct gw_store *store,
+    const struct gw_frame *f, struct gw_reader body, uint8_t *scratch, size_t scratch_bytes,
+    uint8_t *room, size_t room_bytes, size_t *used, gw_pull_cold_cb cold, void *ctx);
+/* One late answer, encoded into room (at least gw_outgoing_pull_late_bytes; op may be NULL with a
+ * status that is no record). Returns the bytes used. `out` NULL: the job is gone. */
+size_t gw_outgoing_pull_late_bytes(const struct gw_op *op);
+size_t gw_outgoing_pull_late(struct gw_outgoing *out, const struct gw_op *op, enum gw_status st,
+                             uint8_t *room, size_t room_bytes);
+struct gw_pull_late {
+    uint8_t *bytes; /* NULL: to be asked for again */
+    size_t count;
+};
+/* Puts late answers (by index) into the frame in the making; returns the whole frame's bytes. */
+size_t gw_outgoing_pull_merge(const uint8_t *frame, size_t bytes, const struct gw_pull_late *late,
+                              uint8_t *room, size_t room_bytes);
 /* The answer of a server that has no such job (any more, or yet): "ask again" for every key. */
 GW_MUST_USE enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *room,
                                                       size_t room_bytes, size_t *used);

@@ -8,12 +8,19 @@
 #include "migration/outgoing.h"
 #include "migration/unlink.h"
 
+/* A key of the cursor's bucket that went out already, by two hashes: 128 bits, for a key taken for
+ * another would be lost. */
+struct gwi_sent {
+    uint64_t hash, other;
+};
+
 /* What one dispatcher is doing; its own but for the counters, which anybody may read. */
 struct gwi_hand {
     _Alignas(GW_CACHE_LINE) bool active;
     uint32_t chunk;
-    uint32_t frame; /* number of the next one within the chunk */
-    uint32_t skip;  /* records of the cursor's bucket that went out already */
+    uint32_t frame;        /* number of the next one within the chunk */
+    struct gwi_sent *sent; /* owned */
+    uint32_t sent_count, sent_max;
     uint64_t attempt;
     struct gw_cursor cursor;
     /* Relaxed: numbers for people. */

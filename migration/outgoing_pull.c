@@ -3,7 +3,9 @@
  * Rules:
  *  1. Every key gets an answer, in order; one byte is kept free for each that is still to come, so
  *     that a large value can push the later ones into "ask again", never out of the frame.
- *  2. "Absent" is said only while nothing of the range is unlinked. */
+ *  2. "Absent" is said only while nothing of the range is unlinked.
+ *  3. A key whose record is being read keeps its place by a mark of its own, which never leaves
+ * this server: the merge puts the late answer there. */
 #include <string.h>
 
 #include "migration/frame_internal.h"
@@ -12,7 +14,7 @@
 #define GROUP                64u
 #define PULL_KEY_BYTES_LEAST 3u
 
-enum pull_found { PULL_ABSENT = 0, PULL_RECORD = 1, PULL_ASK_AGAIN = 2 };
+enum pull_found { PULL_ABSENT = 0, PULL_RECORD = 1, PULL_ASK_AGAIN = 2, PULL_LATE = 3 };
 
 struct pull {
     struct gw_outgoing *o;
@@ -23,10 +25,14 @@ struct pull {
     uint8_t *scratch;
     size_t scratch_bytes;
     uint32_t left; /* keys without an answer */
+    uint32_t late; /* of those with one: marks only */
+    uint32_t keys_all;
     uint64_t records;
+    gw_pull_cold_cb cold;
+    void *ctx;
 };
 
-static void answer_record(struct pull *p, const struct gw_op *op, bool tombstone)
+static struct gw_peer_record record_of_op(const struct gw_op *op, bool tombstone)
 {
     struct gw_peer_record record = {
         .key = op->key,
@@ -42,6 +48,12 @@ static void answer_record(struct pull *p, const struct gw_op *op, bool tombstone
         record.value = op->out;
         record.value_bytes = op->out_bytes;
     }
+    return record;
+}
+
+static void answer_record(struct pull *p, const struct gw_op *op, bool tombstone)
+{
+    struct gw_peer_record record = record_of_op(op, tombstone);
     if (1 + gw_peer_record_bytes(&record) + p->left > gw_writer_left(&p->w)) {
         gw_write8(&p->w, PULL_ASK_AGAIN);
         return;
@@ -63,6 +75,14 @@ static void answer(struct pull *p, const struct gw_op *op)
         break;
     case GW_NOT_FOUND:
         gw_write8(&p->w, PULL_ABSENT);
+        break;
+    case GW_PENDING:
+        if (p->cold && p->cold(p->ctx, p->keys_all - p->left - 1, op)) {
+            gw_write8(&p->w, PULL_LATE);
+            p->late++;
+        } else {
+            gw_write8(&p->w, PULL_ASK_AGAIN);
+        }
         break;
     default: /* busy, or larger than the scratch */
         gw_write8(&p->w, PULL_ASK_AGAIN);
@@ -120,7 +140,7 @@ enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *o, struct gw_thread *
                                        const struct gw_store *store, const struct gw_frame *f,
                                        struct gw_reader body, uint8_t *scratch,
                                        size_t scratch_bytes, uint8_t *room, size_t room_bytes,
-                                       size_t *used)
+                                       size_t *used, gw_pull_cold_cb cold, void *ctx)
 {
     if (!gw_frame_count_plausible(f, PULL_KEY_BYTES_LEAST))
         return GW_E_PROTOCOL;
@@ -133,6 +153,9 @@ enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *o, struct gw_thread *
         .scratch = scratch,
         .scratch_bytes = scratch_bytes,
         .left = f->count,
+        .keys_all = f->count,
+        .cold = cold,
+        .ctx = ctx,
     };
     if (p.w.bad || gw_writer_left(&p.w) < f->count)
         return GW_E_TOO_LARGE;
@@ -150,7 +173,60 @@ enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *o, struct gw_thread *
     atomic_fetch_add_explicit(&o->pulls, f->count, memory_order_relaxed);
     atomic_fetch_add_explicit(&o->pull_records, p.records, memory_order_relaxed);
     atomic_fetch_add_explicit(&o->pull_bytes, *used, memory_order_relaxed);
-    return GW_OK;
+    return p.late ? GW_PENDING : GW_OK;
+}
+
+size_t gw_outgoing_pull_late_bytes(const struct gw_op *op)
+{
+    struct gw_peer_record record = record_of_op(op, op->status == GW_TOMBSTONE);
+    return 1 + gw_peer_record_bytes(&record);
+}
+
+size_t gw_outgoing_pull_late(struct gw_outgoing *o, const struct gw_op *op, enum gw_status st,
+                             uint8_t *room, size_t room_bytes)
+{
+    struct gw_writer w = gw_writer_of(room, room_bytes);
+    /* Acquire: see gw_outgoing_unlink_begin. */
+    bool closing = !o || atomic_load_explicit(&o->closing, memory_order_acquire);
+    if (!closing && (st == GW_OK || st == GW_TOMBSTONE)) {
+        struct gw_peer_record record = record_of_op(op, st == GW_TOMBSTONE);
+        gw_write8(&w, PULL_RECORD);
+        gw_peer_record_encode(&record, &w);
+        atomic_fetch_add_explicit(&o->pull_records, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&o->pull_bytes, gw_writer_used(&w), memory_order_relaxed);
+    } else {
+        gw_write8(&w, !closing && st == GW_NOT_FOUND ? PULL_ABSENT : PULL_ASK_AGAIN);
+    }
+    GW_ASSERT(!w.bad);
+    return gw_writer_used(&w);
+}
+
+size_t gw_outgoing_pull_merge(const uint8_t *frame, size_t bytes, const struct gw_pull_late *late,
+                              uint8_t *room, size_t room_bytes)
+{
+    struct gw_frame f;
+    enum gw_status st = gw_frame_decode(frame, bytes, &f);
+    GW_ASSERT(st == GW_OK); /* it is ours */
+    struct gw_reader r = gw_reader_of(frame + GW_FRAME_HEADER, bytes - GW_FRAME_HEADER);
+    struct gw_writer w = gwi_frame_start(room, room_bytes);
+    for (uint32_t i = 0; i < f.count; i++) {
+        const uint8_t *from = r.at;
+        uint8_t found = gw_read8(&r);
+        if (found == PULL_LATE) {
+            if (late[i].bytes)
+                gw_write_bytes(&w, late[i].bytes, late[i].count);
+            else
+                gw_write8(&w, PULL_ASK_AGAIN);
+            continue;
+        }
+        struct gw_peer_record record;
+        if (found == PULL_RECORD) {
+            bool good = gw_peer_record_decode(&r, &record);
+            GW_ASSERT(good);
+        }
+        gw_write_bytes(&w, from, (size_t)(r.at - from));
+    }
+    return finish(&w, &f);
 }
 
 enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *room,

@@ -145,9 +145,10 @@ static bool replayed(struct gwi_session *session, struct verdict *v)
 }
 
 /* Parks an operation that the engine has not run; the reply is GW_PENDING. */
-static void park(struct gwi_link *link, struct verdict *v, const struct gw_op *op, bool pull)
+static void park(struct gwi_link *link, struct verdict *v, const struct gw_op *op,
+                 enum gw_status why)
 {
-    if (gwi_release_park(link->dispatcher, link, op, v->serial, pull))
+    if (gwi_release_park(link->dispatcher, link, op, v->serial, why))
         answer(v, GW_PENDING);
     else
         answer(v, GW_E_NOMEM);
@@ -164,7 +165,7 @@ static bool admit_op(struct gwi_link *link, struct gw_op *op, struct verdict *v)
         answer(v, GW_MOVED);
         return false;
     case GWI_SLOT_WAITING:
-        park(link, v, op, false);
+        park(link, v, op, GW_OK);
         return false;
     case GWI_SLOT_ARRIVING:
         /* Completeness first, the look-up after it (R10). A blind write needs no pull (R18). */
@@ -175,7 +176,7 @@ static bool admit_op(struct gwi_link *link, struct gw_op *op, struct verdict *v)
         break;
     }
     if (d->park.keys && gwi_park_find(&d->park, op->hash)) {
-        park(link, v, op, false);
+        park(link, v, op, GW_OK);
         return false;
     }
     return true;
@@ -183,8 +184,9 @@ static bool admit_op(struct gwi_link *link, struct gw_op *op, struct verdict *v)
 
 static void settle(struct gwi_link *link, struct verdict *v, const struct gw_op *op)
 {
-    if (GW_UNLIKELY(op->status == GW_RETRY || op->status == GW_ABSENT)) {
-        park(link, v, op, op->status == GW_ABSENT);
+    if (GW_UNLIKELY(op->status == GW_RETRY || op->status == GW_ABSENT ||
+                    op->status == GW_PENDING)) {
+        park(link, v, op, (enum gw_status)op->status);
         return;
     }
     v->status = op->status;
@@ -260,6 +262,29 @@ static void put_reply(struct gw_writer *w, const struct verdict *v, const struct
 
 enum { SUSPEND_NONE = 0, SUSPEND_BACKLOG, SUSPEND_PARK };
 
+/* The engine stopped in the middle of the group, and meanwhile operations before that were parked:
+ * those behind it on the same keys queue there, and the rest moves up. Returns how many are left to
+ * execute, d->ops[done..) on. */
+static uint32_t queue_behind_parked(struct gwi_link *link, struct verdict *verdicts, uint32_t at,
+                                    uint32_t n, uint32_t done)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    uint32_t kept = done;
+    for (; at < n; at++) {
+        struct verdict *v = &verdicts[at];
+        if (v->exec < 0)
+            continue;
+        const struct gw_op *op = &d->ops[v->exec];
+        if (gwi_park_find(&d->park, op->hash)) {
+            park(link, v, op, GW_OK);
+            continue;
+        }
+        d->ops[kept] = *op;
+        v->exec = (int16_t)kept++;
+    }
+    return kept;
+}
+
 /* Executes d->ops[0..exec) and settles and encodes the verdicts; replies that outgrow the buffer
  * leave as a frame of their own. False: the connection is to be closed. */
 static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct verdict *verdicts,
@@ -293,6 +318,8 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
             ++*count;
         }
         GW_ASSERT(at > before); /* an empty room takes any value: see room_bytes */
+        if (at < n && d->park.keys)
+            exec = queue_behind_parked(link, verdicts, at, n, done);
     }
     return true;
 }

@@ -21,6 +21,7 @@
 
 #define KEYS_A_TURN     32u /* a pull's answer tries its keys by itself */
 #define SHORT_WAIT_NS   500000ull
+#define DEVICE_POLL_NS  50000ull /* without a descriptor to wait for */
 #define IDLE_WAIT_NS    1000000000ull
 #define EXPIRE_EVERY_NS 10000000000ull
 
@@ -165,16 +166,44 @@ static void take_mail(struct gwi_dispatcher *d)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
+/* What the store has read since: tried at once. */
+static void take_ready(struct gwi_dispatcher *d)
+{
+    uint32_t n = d->ready_count;
+    for (; n > 0; n = gw_store_ready(d->store, d->ready, GWI_READY_GROUP)) {
+        d->reads_ended += n;
+        gwi_release_ready(d, d->ready, n);
+    }
+    d->ready_count = 0;
+}
+
+/* How long a thread may sleep while its reads and writes are with the device: their completion ends
+ * the sleep where there is a descriptor for it. */
+static uint64_t device_wait(const struct gwi_dispatcher *d, uint64_t wait)
+{
+    if (gw_store_in_flight(d->store) == 0 || d->device_watched)
+        return wait;
+    return wait < DEVICE_POLL_NS ? wait : DEVICE_POLL_NS;
+}
+
 static uint64_t turn(struct gwi_dispatcher *d)
 {
     take_mail(d);
+    if (gw_store_in_flight(d->store))
+        gw_store_poll(d->store); /* its say about more work comes from the one below */
+    if (d->ready_count == 0)
+        d->ready_count = gw_store_ready(d->store, d->ready, GWI_READY_GROUP);
     gwi_dispatcher_enter(d);
+    take_ready(d);
+    uint64_t stale = gwi_release_stale(d, KEYS_A_TURN);
     if (d->park.keys)
         gwi_release_try(d, d->park_try_all ? UINT32_MAX : KEYS_A_TURN);
     d->park_try_all = false;
     uint64_t haul = gwi_haul_turn(d);
     gwi_dispatcher_exit(d);
-    gw_store_poll(d->store);
+    bool more = gw_store_poll(d->store);
+    /* Completions that this call has seen will not ring again: they are ours to remember. */
+    d->ready_count = gw_store_ready(d->store, d->ready, GWI_READY_GROUP);
     if (d->held.after != &d->held)
         gwi_links_release(d);
     uint64_t wait = IDLE_WAIT_NS;
@@ -183,7 +212,10 @@ static uint64_t turn(struct gwi_dispatcher *d)
         wait = due <= d->now_ns ? 0 : due - d->now_ns < wait ? due - d->now_ns : wait;
     }
     wait = haul < wait ? haul : wait;
-    if ((d->park.keys || d->held.after != &d->held ||
+    wait = device_wait(d, stale < wait ? stale : wait);
+    if (more || d->ready_count)
+        return 0;
+    if ((d->park.ring.after != &d->park.ring || d->held.after != &d->held ||
          atomic_load_explicit(&d->server->jobs, memory_order_relaxed)) &&
         wait > SHORT_WAIT_NS)
         return SHORT_WAIT_NS;
@@ -273,6 +305,8 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
         d->epoch_slot = gw_store_epoch_slot(d->store);
         st = gw_net_uring_create(&options, &gwi_link_events, d, &d->net);
     }
+    int device = st == GW_OK ? gw_store_wait_fd(d->store) : -1;
+    d->device_watched = device >= 0 && gw_net_watch(d->net, device) == GW_OK;
     if (st != GW_OK) {
         dispatcher_free(d);
         return st;

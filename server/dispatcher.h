@@ -22,10 +22,12 @@ struct gwi_server;
 struct gwi_control;
 struct gwi_haul;
 
-#define GWI_GROUP          128u         /* operations executed by one call of the engine */
+#define GWI_GROUP          128u /* operations executed by one call of the engine */
+#define GWI_READY_GROUP    64u
 #define GWI_REPLY_BYTES    (256u << 10) /* a REPLY frame is sent when it has grown to about this */
 #define GWI_BACKLOG_SOFT   (2u << 20) /* above it a client's next operations wait for it to read */
 #define GWI_PARK_BYTES_MAX (64u << 20)
+#define GWI_COLD_AGAIN_NS  100000000ull /* a read's result waits so long at most for its reader */
 #define GWI_HOLD_NS        200000000ull /* a batch from the future is held so long, then refused (R2) */
 
 enum gwi_mail_kind {
@@ -51,7 +53,14 @@ enum gwi_link_role {
     GWI_LINK_OUT,     /* opened by us: coordinator, peers; `out` says whose */
 };
 
-enum gwi_hold { GWI_HOLD_NONE = 0, GWI_HOLD_VIEW, GWI_HOLD_BACKLOG, GWI_HOLD_PARK, GWI_HOLD_SPACE };
+enum gwi_hold {
+    GWI_HOLD_NONE = 0,
+    GWI_HOLD_VIEW,
+    GWI_HOLD_BACKLOG,
+    GWI_HOLD_PARK,
+    GWI_HOLD_SPACE,
+    GWI_HOLD_COLD, /* until the store has read something, or until hold_until_ns */
+};
 
 /* Handlers of a connection that this server opened; `ctx` is the opener's. */
 struct gwi_out_events {
@@ -71,7 +80,7 @@ struct gwi_link {
     struct gwi_link *next, **at;     /* list of all links of the dispatcher */
     uint64_t generation;             /* unique in the dispatcher */
     uint64_t sequence;               /* of the last batch taken (or refused) */
-    uint64_t hold_until_ns, hold_generation;
+    uint64_t hold_until_ns, hold_generation, hold_reads;
     uint32_t batch_at, batch_done; /* progress inside of a batch that was suspended */
     uint8_t role, hold;
     bool refusing; /* until the client goes back to the refused batch (R2) */
@@ -86,9 +95,11 @@ struct gwi_dispatcher {
     uint32_t epoch_slot;
     struct gwi_mailbox box;
     bool stopping, inside;
-    bool park_try_all;   /* the view has changed: every waiting key is looked at again */
-    uint64_t now_ns;     /* read once a turn */
-    uint64_t generation; /* of the view noticed last */
+    bool device_watched;  /* completions of the store's device end a wait of the net */
+    bool park_try_all;    /* the view has changed: every waiting key is looked at again */
+    uint64_t now_ns;      /* read once a turn */
+    uint64_t generation;  /* of the view noticed last */
+    uint64_t reads_ended; /* told by gw_store_ready so far */
     uint64_t next_link_generation;
     const struct gwi_view *view; /* valid inside the epoch only */
     struct gwi_sessions sessions;
@@ -98,6 +109,8 @@ struct gwi_dispatcher {
     struct gwi_haul *haul;
     struct gwi_control *control; /* dispatcher 0 only */
 
+    uint64_t ready[GWI_READY_GROUP]; /* hashes from gw_store_ready, not yet looked at */
+    uint32_t ready_count;
     struct gw_op ops[GWI_GROUP];
     uint8_t *room; /* values read by one group */
     size_t room_bytes;
@@ -157,11 +170,18 @@ enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f,
 enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, const uint8_t *body);
 
 /* release.c: parked operations */
-/* Parks what ops[] holds; false: out of memory (the op is answered GW_E_NOMEM). */
+/* Parks what ops[] holds; `why` is what the engine said of it: GW_ABSENT (a pull is wanted),
+ * GW_PENDING (its record is being read), GW_RETRY, or GW_OK when it was not asked. False: out of
+ * memory (the op is answered GW_E_NOMEM). */
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
-                      uint64_t serial, bool pull);
+                      uint64_t serial, enum gw_status why);
 /* Tries parked keys again, at most `keys_max`; inside the epoch. */
 void gwi_release_try(struct gwi_dispatcher *d, uint32_t keys_max);
+/* Tries the cold keys among these, whose records the store has read; inside the epoch. */
+void gwi_release_ready(struct gwi_dispatcher *d, const uint64_t *hashes, uint32_t n);
+/* Tries cold keys that have waited for so long that the store has given their records up. Returns
+ * after how many ns it wants to be called again; inside the epoch. */
+uint64_t gwi_release_stale(struct gwi_dispatcher *d, uint32_t keys_max);
 /* The view has changed: returns as GW_MOVED whatever waits for a slot that is not ours any more. */
 void gwi_release_moved(struct gwi_dispatcher *d);
 void gwi_release_flush(struct gwi_dispatcher *d); /* sends the completions gathered */

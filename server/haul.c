@@ -2,7 +2,8 @@
  *
  * Rules: 1. A portion a turn: one frame out for each job, unless its connection has a backlog
  * (the kernel and the receiver set the pace). 2. Pulls are answered in the turn in which they come,
- * before any portion. 3. A key is asked for once until its answer or the connection's loss (R20).
+ * before any portion; those whose records are on the device wait in the park (haul_pull.c). 3. A
+ * key is asked for once until its answer or the connection's loss (R20).
  */
 #include "server/haul.h"
 
@@ -13,7 +14,7 @@
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "server/control.h"
-#include "server/server.h"
+#include "server/haul_internal.h"
 
 #define FRAME_BYTES    (32u << 10) /* usual CHUNK frame */
 #define BULK_BACKLOG   (256u << 10)
@@ -27,6 +28,7 @@
 #define PULL_KEYS_MAX         512u
 #define RECONNECT_NS          20000000ull
 #define HOLD_SPACE_NS         2000000ull
+#define HOLD_COLD_NS          20000000ull
 
 struct asked { /* one PULL under way */
     struct asked *next;
@@ -48,17 +50,6 @@ struct hauler {
     uint64_t next_pull;
     struct asked *asked;
     struct gwi_incoming_job *incoming; /* pulls: valid while job != 0 */
-};
-
-struct gwi_haul {
-    struct hauler *all;
-    struct hauler *out[GWI_JOBS_MAX], *in[GWI_JOBS_MAX];
-    uint8_t *room, *scratch;
-    size_t room_bytes;
-    uint64_t pull_again_ns; /* after "ask again" */
-    uint64_t rest_until_ns; /* shipping pauses for those who are served */
-    uint64_t operations;    /* of the dispatcher at the last look */
-    uint64_t busy_until_ns; /* operations came not long ago */
 };
 
 struct gwi_haul *gwi_haul_create(struct gwi_dispatcher *d)
@@ -101,6 +92,7 @@ void gwi_haul_destroy(struct gwi_haul *haul)
         return;
     while (haul->all)
         hauler_free(haul->all);
+    gwi_haul_pulls_free(haul);
     free(haul->room);
     free(haul->scratch);
     free(haul);
@@ -163,18 +155,6 @@ static void on_closed(void *ctx, struct gw_conn *conn, enum gw_status st)
     on_connected(ctx, conn, st == GW_OK ? GW_E_CLOSED : st);
 }
 
-/* The job that the hauler works for, if it is still in the table. */
-static struct gwi_outgoing_job *outgoing_by_id(struct gwi_server *server, uint64_t id)
-{
-    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
-        struct gwi_outgoing_job *job =
-            atomic_load_explicit(&server->outgoing[i], memory_order_acquire);
-        if (job && job->id == id)
-            return job;
-    }
-    return NULL;
-}
-
 static enum gw_status on_bulk_frame(void *ctx, struct gw_conn *conn, const uint8_t *frame,
                                     uint32_t bytes)
 {
@@ -190,7 +170,7 @@ static enum gw_status on_bulk_frame(void *ctx, struct gw_conn *conn, const uint8
     if (f.kind != GW_KIND_CHUNK_ACK || h->job == 0)
         return f.kind == GW_KIND_ERROR ? GW_E_CLOSED : GW_OK;
     gwi_dispatcher_enter(h->d);
-    struct gwi_outgoing_job *job = outgoing_by_id(h->d->server, h->job);
+    struct gwi_outgoing_job *job = gwi_outgoing_by_id(h->d->server, h->job);
     if (job)
         gwi_haul_raise(&job->pause_ns, f.serial);
     if (job && gw_outgoing_acked(job->out, (uint32_t)(f.sequence >> 32), f.view) &&
@@ -522,6 +502,10 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
         gwi_link_hold(link, GWI_HOLD_SPACE, d->now_ns + HOLD_SPACE_NS);
         return st;
     }
+    if (st == GW_PENDING) {
+        gwi_link_hold(link, GWI_HOLD_COLD, d->now_ns + HOLD_COLD_NS);
+        return GW_WOULD_BLOCK;
+    }
     if (st != GW_OK) {
         gw_warn("chunk_refused", "job=%llu status=%s", (unsigned long long)f->session,
                 gw_status_name(st));
@@ -541,25 +525,6 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
     return GW_OK;
 }
 
-enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
-                                   const uint8_t *body)
-{
-    struct gwi_dispatcher *d = link->dispatcher;
-    struct gwi_haul *haul = d->haul;
-    struct gwi_outgoing_job *job = outgoing_by_id(d->server, f->session);
-    size_t used = 0;
-    enum gw_status st;
-    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
-    if (job && atomic_load_explicit(&job->shipping, memory_order_acquire))
-        st = gw_outgoing_answer_pull(job->out, d->store, d->server->store, f, r, haul->scratch,
-                                     haul->room_bytes, haul->room, haul->room_bytes, &used);
-    else
-        st = gw_outgoing_answer_unknown(f, haul->room, haul->room_bytes, &used);
-    if (st != GW_OK)
-        return gwi_link_error(link->conn, st, "malformed PULL");
-    return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
-}
-
 enum gw_status gwi_haul_control_frame(struct gwi_link *link, const struct gw_frame *f,
                                       const uint8_t *body)
 {
@@ -568,6 +533,7 @@ enum gw_status gwi_haul_control_frame(struct gwi_link *link, const struct gw_fra
 
 void gwi_haul_link_closed(struct gwi_link *link)
 {
+    gwi_haul_pulls_orphan(link->dispatcher->haul, link);
     if (link->role == GWI_LINK_CONTROL_IN && link->dispatcher->control)
         gwi_control_peer_closed(link->dispatcher->control, link);
 }

@@ -71,4 +71,8 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
 enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
                                    const uint8_t *body);
 void gwi_haul_link_closed(struct gwi_link *link);
+/* A look-up for another server, parked because its record was on the device, has ended; op may be
+ * NULL when st is no record. The last one of a PULL sends its answer. */
+void gwi_haul_pulled(struct gwi_dispatcher *d, struct gwi_pull *pull, uint32_t index,
+                     const struct gw_op *op, enum gw_status st);
 #endif

@@ -75,6 +75,7 @@ void gwi_link_hold(struct gwi_link *link, enum gwi_hold why, uint64_t until_ns)
     link->hold = (uint8_t)why;
     link->hold_until_ns = until_ns;
     link->hold_generation = d->generation;
+    link->hold_reads = d->reads_ended;
     link->before = &d->held;
     link->after = d->held.after;
     d->held.after->before = link;
@@ -93,6 +94,8 @@ static bool hold_is_over(const struct gwi_link *link)
         return d->park.bytes < GWI_PARK_BYTES_MAX / 2 || d->generation != link->hold_generation;
     case GWI_HOLD_SPACE:
         return d->now_ns >= link->hold_until_ns;
+    case GWI_HOLD_COLD:
+        return d->reads_ended != link->hold_reads || d->now_ns >= link->hold_until_ns;
     case GWI_HOLD_NONE:
         break;
     }
@@ -353,7 +356,8 @@ static void on_closed(void *ctx, struct gw_conn *conn, enum gw_status st)
     link_unhold(link);
     if (link->out)
         link->out->closed(link->out_ctx, conn, st);
-    if (link->role == GWI_LINK_CONTROL_IN || link->role == GWI_LINK_BULK_IN)
+    if (link->role == GWI_LINK_CONTROL_IN || link->role == GWI_LINK_BULK_IN ||
+        link->role == GWI_LINK_PULL_IN)
         gwi_haul_link_closed(link);
     if (link->session) {
         link->session->link = NULL;

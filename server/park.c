@@ -33,13 +33,16 @@ bool gwi_park_init(struct gwi_park *p)
     p->bucket = calloc(BUCKETS_FIRST, sizeof *p->bucket);
     p->buckets = BUCKETS_FIRST;
     p->ring.before = p->ring.after = &p->ring;
+    p->cold.before = p->cold.after = &p->cold;
     return p->bucket != NULL;
 }
 
 void gwi_park_fini(struct gwi_park *p)
 {
-    while (p->ring.after != &p->ring) {
-        struct gwi_parked_key *k = p->ring.after;
+    if (!p->bucket)
+        return;
+    while (p->keys) {
+        struct gwi_parked_key *k = p->ring.after != &p->ring ? p->ring.after : p->cold.after;
         bool gone = false;
         while (!gone)
             free(gwi_park_take(p, k, &gone));
@@ -70,6 +73,15 @@ struct gwi_parked_op *gwi_parked_op_create(const void *key, uint16_t key_bytes, 
     return op;
 }
 
+static void rehash(struct gwi_park *p, struct gwi_parked_key *sentinel)
+{
+    for (struct gwi_parked_key *k = sentinel->after; k != sentinel; k = k->after) {
+        struct gwi_parked_key **b = bucket_of(p, k->hash);
+        k->chain = *b;
+        *b = k;
+    }
+}
+
 /* Doubles the table; staying small when there is no memory costs time, never correctness. */
 static void grow(struct gwi_park *p)
 {
@@ -79,11 +91,8 @@ static void grow(struct gwi_park *p)
     free(p->bucket);
     p->bucket = wider;
     p->buckets *= 2;
-    for (struct gwi_parked_key *k = p->ring.after; k != &p->ring; k = k->after) {
-        struct gwi_parked_key **b = bucket_of(p, k->hash);
-        k->chain = *b;
-        *b = k;
-    }
+    rehash(p, &p->ring);
+    rehash(p, &p->cold);
 }
 
 static size_t op_bytes(const struct gwi_parked_op *op)
@@ -148,10 +157,25 @@ void gwi_park_to_front(struct gwi_park *p, struct gwi_parked_key *k)
 {
     ring_remove(k);
     ring_insert(k, &p->ring);
+    k->cold = false;
 }
 
 void gwi_park_to_back(struct gwi_park *p, struct gwi_parked_key *k)
 {
     ring_remove(k);
     ring_insert(k, p->ring.before);
+    k->cold = false;
+}
+
+void gwi_park_to_cold(struct gwi_park *p, struct gwi_parked_key *k, uint64_t now_ns)
+{
+    ring_remove(k);
+    ring_insert(k, p->cold.before);
+    k->cold = true;
+    k->cold_ns = now_ns;
+}
+
+struct gwi_parked_key *gwi_park_coldest(const struct gwi_park *p)
+{
+    return p->cold.after != &p->cold ? p->cold.after : NULL;
 }

@@ -9,7 +9,7 @@
 #include "server/server.h"
 
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
-                      uint64_t serial, bool pull)
+                      uint64_t serial, enum gw_status why)
 {
     bool has_value = op->value && op->value_bytes;
     struct gwi_parked_op *p =
@@ -31,10 +31,12 @@ bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const str
         free(p);
         return false;
     }
-    if (pull && !key->pull_wanted) {
+    if (why == GW_ABSENT && !key->pull_wanted) {
         key->pull_wanted = true;
         d->park.unsent_pulls++;
     }
+    if (why == GW_PENDING)
+        gwi_park_to_cold(&d->park, key, d->now_ns);
     link->session->parked++;
     if (op->verb != GW_VERB_READ)
         gw_applied_begin(link->session->applied, serial, op->slot);
@@ -66,6 +68,10 @@ void gwi_release_flush(struct gwi_dispatcher *d)
 static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
                      const struct gw_op *op, uint16_t slot, enum gw_status st)
 {
+    if (p->pull) {
+        gwi_haul_pulled(d, p->pull, (uint32_t)p->serial, op, st);
+        return;
+    }
     struct gwi_session *session = gwi_sessions_find(&d->sessions, p->session);
     if (!session)
         return;
@@ -121,18 +127,31 @@ static void return_moved(struct gwi_dispatcher *d, struct gwi_parked_key *key)
     }
 }
 
-void gwi_release_moved(struct gwi_dispatcher *d)
+/* What a look-up for another server waits for is nobody's operation: it goes on while the slot is
+ * foreign, for then its records stand still (MIGRATION R5). */
+static bool is_moved(const struct gwi_dispatcher *d, const struct gwi_parked_key *key)
 {
-    for (struct gwi_parked_key *key = d->park.ring.after, *next; key != &d->park.ring; key = next) {
+    return d->view->state[key->slot] == GWI_SLOT_FOREIGN && !key->first->pull;
+}
+
+static void return_moved_of(struct gwi_dispatcher *d, struct gwi_parked_key *sentinel)
+{
+    for (struct gwi_parked_key *key = sentinel->after, *next; key != sentinel; key = next) {
         next = key->after;
-        if (d->view->state[key->slot] == GWI_SLOT_FOREIGN)
+        if (is_moved(d, key))
             return_moved(d, key);
     }
+}
+
+void gwi_release_moved(struct gwi_dispatcher *d)
+{
+    return_moved_of(d, &d->park.ring);
+    return_moved_of(d, &d->park.cold);
     gwi_release_flush(d);
 }
 
 /* Tries the key's operations in order until one has to go on waiting. */
-static void try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
+static void try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
 {
     for (bool gone = false; !gone;) {
         struct gwi_parked_op *p = key->first;
@@ -149,13 +168,17 @@ static void try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
                            .verb = p->verb,
                            .flags = p->flags};
         if (d->view->state[key->slot] == GWI_SLOT_ARRIVING && op.verb != GW_VERB_UPSERT &&
-            !key->negative && !gwi_haul_settled(d->view, key->slot, key->hash))
+            !p->pull && !key->negative && !gwi_haul_settled(d->view, key->slot, key->hash))
             op.flags |= GW_OP_UNSETTLED;
         size_t used;
         gw_store_execute(d->store, &op, 1, d->room, d->room_bytes, &used);
         if (op.status == GW_ABSENT && !key->pull_wanted) {
             key->pull_wanted = true;
             d->park.unsent_pulls++;
+        }
+        if (op.status == GW_PENDING) {
+            gwi_park_to_cold(&d->park, key, d->now_ns);
+            return;
         }
         if (op.status == GW_ABSENT || op.status == GW_RETRY) {
             gwi_park_to_back(&d->park, key);
@@ -168,23 +191,46 @@ static void try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
     }
 }
 
+static void try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
+{
+    if (is_moved(d, key))
+        return_moved(d, key);
+    else if (d->view->state[key->slot] == GWI_SLOT_WAITING && !key->first->pull)
+        gwi_park_to_back(&d->park, key);
+    else
+        try_operations(d, key);
+}
+
 void gwi_release_try(struct gwi_dispatcher *d, uint32_t keys_max)
 {
-    for (uint32_t n = d->park.keys < keys_max ? d->park.keys : keys_max; n > 0 && d->park.keys;
-         n--) {
-        struct gwi_parked_key *key = d->park.ring.after;
-        switch ((enum gwi_slot_state)d->view->state[key->slot]) {
-        case GWI_SLOT_FOREIGN:
-            return_moved(d, key);
-            break;
-        case GWI_SLOT_WAITING:
-            gwi_park_to_back(&d->park, key);
-            break;
-        case GWI_SLOT_ARRIVING:
-        case GWI_SLOT_OWNED:
+    for (uint32_t n = d->park.keys < keys_max ? d->park.keys : keys_max;
+         n > 0 && d->park.ring.after != &d->park.ring; n--)
+        try_key(d, d->park.ring.after);
+    gwi_release_flush(d);
+}
+
+void gwi_release_ready(struct gwi_dispatcher *d, const uint64_t *hashes, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct gwi_parked_key *key = gwi_park_find(&d->park, hashes[i]);
+        if (key && key->cold)
             try_key(d, key);
-            break;
-        }
     }
     gwi_release_flush(d);
+}
+
+uint64_t gwi_release_stale(struct gwi_dispatcher *d, uint32_t keys_max)
+{
+    struct gwi_parked_key *key;
+    for (; keys_max > 0 && (key = gwi_park_coldest(&d->park)); keys_max--) {
+        if (d->now_ns - key->cold_ns < GWI_COLD_AGAIN_NS)
+            break;
+        try_key(d, key);
+    }
+    gwi_release_flush(d);
+    key = gwi_park_coldest(&d->park);
+    if (!key)
+        return UINT64_MAX;
+    uint64_t waited = d->now_ns - key->cold_ns;
+    return waited < GWI_COLD_AGAIN_NS ? GWI_COLD_AGAIN_NS - waited : 0;
 }

@@ -7,6 +7,7 @@
 
 #define SCAN_BUCKETS   4096u /* looked at by one request: bounds the pause of everybody else */
 #define SCAN_BYTES_MAX (256u << 10)
+#define HOLD_COLD_NS   20000000ull
 
 struct scan_room {
     struct gw_writer w;
@@ -70,6 +71,7 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
     if (st == GW_OK) {
         struct gw_cursor cursor = {.hash = scan.cursor};
         size_t limit = scan.bytes_max < SCAN_BYTES_MAX ? scan.bytes_max : SCAN_BYTES_MAX;
+        bool waits = false;
         /* A few buckets at a time, so that the limit is passed by little; a bucket that was cut
          * short by the room is taken back and comes first next time. */
         for (uint32_t looked = 0;
@@ -79,8 +81,14 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
             uint32_t count = room.count;
             uint64_t at = cursor.hash;
             gw_store_walk(d->store, &cursor, UINT64_MAX, &scan.slots, false, 16, put, &room);
-            if (!room.full)
+            if (!room.full && (cursor.done || cursor.hash != at))
                 continue;
+            if (!room.full) { /* waits for the device: what it gave comes again with its bucket */
+                room.w = before;
+                room.count = count;
+                waits = true;
+                break;
+            }
             if (count >
                 0) { /* what came of this portion is sent again: its bucket is not finished */
                 room.w = before;
@@ -88,6 +96,10 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
                 cursor.hash = at;
             }
             break;
+        }
+        if (waits && cursor.hash == scan.cursor) {
+            gwi_link_hold(link, GWI_HOLD_COLD, d->now_ns + HOLD_COLD_NS);
+            return GW_WOULD_BLOCK;
         }
         if (room.full && cursor.hash == scan.cursor)
             return gwi_link_error(link->conn, GW_E_TOO_LARGE,

@@ -385,9 +385,9 @@ static void ship_turn(struct server *server, int d)
     enum gw_status st = gw_outgoing_fill(server->out, (uint32_t)d, thread, room, sizeof room,
                                          1 + (uint32_t)below(20), &used);
     gw_store_exit(thread);
-    if (st == GW_OK && used)
+    if ((st == GW_OK || st == GW_PENDING) && used)
         conn_send(&w->bulk[d], 0, room, used);
-    else if (st != GW_OK && st != GW_END)
+    else if (st != GW_OK && st != GW_PENDING && st != GW_END)
         fail("fill says %s", gw_status_name(st));
 }
 
@@ -536,7 +536,7 @@ static void pull(struct conn *c, const uint8_t *bytes, const struct gw_frame *f)
     if (known) {
         gw_store_enter(thread);
         st = gw_outgoing_answer_pull(server->out, thread, server->store, f, gw_frame_body(bytes, f),
-                                     scratch, sizeof scratch, room, sizeof room, &used);
+                                     scratch, sizeof scratch, room, sizeof room, &used, NULL, NULL);
         gw_store_exit(thread);
     } else {
         st = gw_outgoing_answer_unknown(f, room, sizeof room, &used);

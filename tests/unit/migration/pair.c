@@ -199,7 +199,7 @@ struct frame pair_answer(struct pair *p, struct frame pull)
     gw_store_enter(p->s.thread);
     cr_assert_eq(gw_outgoing_answer_pull(p->out, p->s.thread, p->s.store, &f,
                                          gw_frame_body(pull.bytes, &f), p->s.room, p->s.room_bytes,
-                                         answer.bytes, PAIR_FRAME_BYTES, &answer.size),
+                                         answer.bytes, PAIR_FRAME_BYTES, &answer.size, NULL, NULL),
                  GW_OK);
     gw_store_exit(p->s.thread);
     frame_free(pull);

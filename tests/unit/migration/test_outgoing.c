@@ -249,7 +249,7 @@ Test(outgoing, an_answer_that_does_not_fit_asks_to_ask_again)
     gw_store_enter(p.s.thread);
     cr_assert_eq(gw_outgoing_answer_pull(p.out, p.s.thread, p.s.store, &f,
                                          gw_frame_body(pull.bytes, &f), p.s.room, p.s.room_bytes,
-                                         answer.bytes, room_bytes, &used),
+                                         answer.bytes, room_bytes, &used, NULL, NULL),
                  GW_OK);
     gw_store_exit(p.s.thread);
     answer.size = used;
@@ -280,7 +280,7 @@ Test(outgoing, a_pull_that_claims_more_than_it_has_is_refused)
         gw_store_enter(p.s.thread);
         cr_expect_eq(gw_outgoing_answer_pull(p.out, p.s.thread, p.s.store, &f,
                                              gw_frame_body(pull.bytes, &f), p.s.room,
-                                             p.s.room_bytes, room, sizeof room, &used),
+                                             p.s.room_bytes, room, sizeof room, &used, NULL, NULL),
                      GW_E_PROTOCOL);
         gw_store_exit(p.s.thread);
     }

@@ -84,3 +84,56 @@ Test(park, front_and_back_decide_who_is_tried_next)
     cr_expect_eq(park.ring.before, a);
     gwi_park_fini(&park);
 }
+
+/* Goal: what waits for the device is not tried in vain, is found when its record is there, and is
+ * tried again when nobody says so. */
+Test(park, cold_keys_stay_out_of_the_retry_order_until_they_are_put_back)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    struct gwi_parked_key *a = gwi_park_add(&park, 1, 1, make(1, "a"));
+    struct gwi_parked_key *b = gwi_park_add(&park, 2, 1, make(2, "b"));
+    struct gwi_parked_key *c = gwi_park_add(&park, 3, 1, make(3, "c"));
+    gwi_park_to_cold(&park, c, 100);
+    gwi_park_to_cold(&park, a, 200);
+    cr_expect_eq(park.ring.after, b);
+    cr_expect_eq(park.ring.before, b);
+    cr_expect_eq(gwi_park_coldest(&park), c);
+    cr_expect(c->cold && a->cold && !b->cold);
+    cr_expect_eq(c->cold_ns, 100);
+    gwi_park_to_cold(&park, c, 300);
+    cr_expect_eq(gwi_park_coldest(&park), a);
+    gwi_park_to_front(&park, a);
+    cr_expect_eq(park.ring.after, a);
+    cr_expect(!a->cold);
+    gwi_park_to_back(&park, c);
+    cr_expect_eq(park.ring.before, c);
+    cr_expect_null(gwi_park_coldest(&park));
+    gwi_park_fini(&park);
+}
+
+Test(park, a_growing_table_finds_cold_keys_too_and_the_end_frees_them)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    for (uint64_t i = 0; i < 5000; i++) {
+        struct gwi_parked_key *key =
+            gwi_park_add(&park, i * 0x9e3779b97f4a7c15ull, 1, make(i, "key"));
+        cr_assert(key);
+        if (i % 3)
+            gwi_park_to_cold(&park, key, i);
+    }
+    cr_expect_gt(park.buckets, 1024, "it has not grown, the test says nothing");
+    for (uint64_t i = 0; i < 5000; i++) {
+        struct gwi_parked_key *key = gwi_park_find(&park, i * 0x9e3779b97f4a7c15ull);
+        cr_assert(key);
+        cr_expect_eq(key->cold, i % 3 != 0);
+    }
+    for (uint64_t i = 0; i < 5000; i += 2) {
+        bool gone;
+        free(gwi_park_take(&park, gwi_park_find(&park, i * 0x9e3779b97f4a7c15ull), &gone));
+        cr_expect(gone);
+    }
+    cr_expect_eq(park.keys, 2500);
+    gwi_park_fini(&park); /* the leak checker sees what is left */
+}

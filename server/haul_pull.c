@@ -1,0 +1,169 @@
+/* haul_pull.c - PULL frames: look-ups for the new owner of a range that leaves us.
+ *
+ * Rules: 1. What is in memory is answered in the turn in which it is asked. When records of a PULL
+ * are on the device their look-ups wait in the park, like a client's operations, and the rest of
+ * the answer waits with them: an answer is one frame, in the order of the keys. 2. What waits so is
+ * bounded, in frames and in bytes; beyond that, and when memory is short, a key is answered "ask
+ * again". 3. The connection may close and the job end meanwhile: both are looked at when an outcome
+ * comes, never held. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/assert.h"
+#include "server/haul_internal.h"
+
+#define PULLS_WAITING_MAX 64u
+
+static void pull_free(struct gwi_haul *haul, struct gwi_pull *pull)
+{
+    *pull->at = pull->next;
+    if (pull->next)
+        pull->next->at = pull->at;
+    haul->pulls_count--;
+    haul->pulls_bytes -= pull->frame_bytes;
+    for (uint32_t i = 0; i < pull->count; i++) {
+        haul->pulls_bytes -= pull->late[i].count;
+        free(pull->late[i].bytes);
+    }
+    free(pull->frame);
+    free(pull);
+}
+
+void gwi_haul_pulls_free(struct gwi_haul *haul)
+{
+    while (haul->pulls)
+        pull_free(haul, haul->pulls);
+}
+
+void gwi_haul_pulls_orphan(struct gwi_haul *haul, const struct gwi_link *link)
+{
+    for (struct gwi_pull *pull = haul->pulls; pull; pull = pull->next)
+        if (pull->link == link)
+            pull->link = NULL;
+}
+
+struct pulling {
+    struct gwi_dispatcher *d;
+    struct gwi_link *link;
+    const struct gw_frame *f;
+    struct gwi_pull *pull; /* NULL: none yet */
+};
+
+static struct gwi_pull *pull_create(struct pulling *p)
+{
+    struct gwi_haul *haul = p->d->haul;
+    if (haul->pulls_count >= PULLS_WAITING_MAX || haul->pulls_bytes > haul->room_bytes)
+        return NULL;
+    struct gwi_pull *pull = calloc(1, sizeof *pull + p->f->count * sizeof pull->late[0]);
+    if (!pull)
+        return NULL;
+    *pull = (struct gwi_pull){.next = haul->pulls,
+                              .at = &haul->pulls,
+                              .link = p->link,
+                              .job = p->f->session,
+                              .count = p->f->count};
+    if (pull->next)
+        pull->next->at = &pull->next;
+    haul->pulls = pull;
+    haul->pulls_count++;
+    return pull;
+}
+
+/* A key of the PULL in hand is on the device: its look-up waits in the park. */
+static bool pull_is_cold(void *ctx, uint32_t index, const struct gw_op *op)
+{
+    struct pulling *p = ctx;
+    struct gwi_park *park = &p->d->park;
+    if (!p->pull)
+        p->pull = pull_create(p);
+    if (!p->pull || park->bytes > GWI_PARK_BYTES_MAX)
+        return false;
+    struct gwi_parked_op *parked = gwi_parked_op_create(op->key, op->key_bytes, NULL, 0);
+    if (!parked)
+        return false;
+    parked->pull = p->pull;
+    parked->serial = index;
+    parked->verb = GW_VERB_FETCH;
+    parked->parked_ns = p->d->now_ns;
+    struct gwi_parked_key *key = gwi_park_add(park, op->hash, op->slot, parked);
+    if (!key) {
+        free(parked);
+        return false;
+    }
+    if (key->first == parked)
+        gwi_park_to_cold(park, key, p->d->now_ns);
+    p->pull->waiting++;
+    return true;
+}
+
+/* All of it is there. */
+static void pull_answer(struct gwi_dispatcher *d, struct gwi_pull *pull)
+{
+    if (pull->link) {
+        struct gw_conn *conn = pull->link->conn;
+        uint8_t *room = gw_conn_reserve(conn, pull->bytes);
+        if (room)
+            gw_conn_commit(conn, gw_outgoing_pull_merge(pull->frame, pull->frame_bytes, pull->late,
+                                                        room, pull->bytes));
+        else
+            gw_conn_close(conn); /* it has not read for a whole backlog; it asks again (R20) */
+    }
+    pull_free(d->haul, pull);
+}
+
+void gwi_haul_pulled(struct gwi_dispatcher *d, struct gwi_pull *pull, uint32_t index,
+                     const struct gw_op *op, enum gw_status st)
+{
+    struct gwi_outgoing_job *job = gwi_outgoing_by_id(d->server, pull->job);
+    if (!job || !atomic_load_explicit(&job->shipping, memory_order_acquire))
+        job = NULL;
+    struct gw_pull_late *late = &pull->late[index];
+    size_t bytes = op && st >= GW_OK ? gw_outgoing_pull_late_bytes(op) : 1;
+    if (pull->link && pull->bytes + bytes <= d->haul->room_bytes &&
+        d->haul->pulls_bytes + bytes <= 2 * d->haul->room_bytes)
+        late->bytes = malloc(bytes); /* NULL: it is asked for again */
+    if (late->bytes) {
+        late->count = gw_outgoing_pull_late(job ? job->out : NULL, op, st, late->bytes, bytes);
+        pull->bytes += late->count - 1; /* its mark was counted */
+        d->haul->pulls_bytes += late->count;
+    }
+    if (--pull->waiting == 0)
+        pull_answer(d, pull);
+}
+
+enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
+                                   const uint8_t *body)
+{
+    struct gwi_dispatcher *d = link->dispatcher;
+    struct gwi_haul *haul = d->haul;
+    struct gwi_outgoing_job *job = gwi_outgoing_by_id(d->server, f->session);
+    struct pulling p = {d, link, f, NULL};
+    size_t used = 0;
+    enum gw_status st;
+    struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    if (job && atomic_load_explicit(&job->shipping, memory_order_acquire))
+        st = gw_outgoing_answer_pull(job->out, d->store, d->server->store, f, r, haul->scratch,
+                                     haul->room_bytes, haul->room, haul->room_bytes, &used,
+                                     pull_is_cold, &p);
+    else
+        st = gw_outgoing_answer_unknown(f, haul->room, haul->room_bytes, &used);
+    struct gwi_pull *pull = p.pull;
+    if (pull && st == GW_PENDING) {
+        pull->frame = malloc(used);
+        if (!pull->frame) {
+            pull->link = NULL; /* the connection ends; what is parked comes back for nobody */
+            return GW_E_NOMEM;
+        }
+        memcpy(pull->frame, haul->room, used);
+        pull->frame_bytes = pull->bytes = used;
+        haul->pulls_bytes += used;
+        return GW_OK;
+    }
+    if (pull && pull->waiting)
+        pull->link = NULL; /* malformed behind keys that are parked */
+    else if (pull)
+        pull_free(haul, pull);
+    if (st != GW_OK)
+        return gwi_link_error(link->conn, st, "malformed PULL");
+    return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
+}
