@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/log_internal.h"
+
 #define ALLOCATE_TRIES 1024u
 #define OFFSET_MASK    (((uint64_t)1 << GW_LOG_OFFSET_BITS) - 1)
 
@@ -32,18 +34,14 @@ static uint64_t tail_word(uint64_t page, uint64_t offset)
 
 static void page_open(struct gw_log *log, uint64_t page)
 {
-    gw_addr at = gw_addr_of(page << log->page_bits);
-    struct gw_log_view view = {
-        /* Relaxed: origin moves by triggers only, and we are inside or not yet published. */
-        .origin = atomic_load_explicit(&log->origin, memory_order_relaxed),
-        .frames = log->frames,
-        .ring_bytes = log->ring_bytes,
+    *gw_log_page(log, page) = (struct gw_log_page_header){
+        .magic = GW_LOG_PAGE_MAGIC,
+        .format = GW_LOG_PAGE_FORMAT,
+        .page_bits = (uint16_t)log->page_bits,
+        .address = page << log->page_bits,
+        .store_id = log->store_id,
+        .incarnation = log->incarnation,
     };
-    struct gw_log_page_header *header = (struct gw_log_page_header *)gw_log_at(&view, at);
-    header->magic = GW_LOG_PAGE_MAGIC;
-    header->format = GW_LOG_PAGE_FORMAT;
-    header->page_bits = (uint16_t)log->page_bits;
-    header->address = at.v;
 }
 
 enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t page_bits,
@@ -69,15 +67,24 @@ enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t pa
         return GW_E_NOMEM;
     }
     log->frames = memory;
+    log->first_page = page;
+    log->frames_count = (uint32_t)frames;
+    log->write_next = page;
     uint64_t first = (page << page_bits) + GW_LOG_PAGE_HEADER;
-    atomic_init(&log->origin, page << page_bits);
     atomic_init(&log->begin, first);
     atomic_init(&log->head, first);
     atomic_init(&log->safe_read_only, first);
     atomic_init(&log->read_only, first);
     atomic_init(&log->flushable, first);
+    atomic_init(&log->flushed, first);
+    atomic_init(&log->freed, page);
+    atomic_init(&log->frames_target, (uint32_t)frames);
     atomic_init(&log->page_limit, page + frames);
     atomic_init(&log->tail, tail_word(page, GW_LOG_PAGE_HEADER));
+    if (gwi_log_flush_begin(log) != GW_OK) {
+        gw_log_destroy(log);
+        return GW_E_NOMEM;
+    }
     page_open(log, page);
     *out = log;
     return GW_OK;
@@ -87,6 +94,7 @@ void gw_log_destroy(struct gw_log *log)
 {
     if (!log)
         return;
+    gwi_log_flush_end(log);
     gw_memory_unmap(log->frames, log->ring_bytes);
     free(log);
 }
@@ -98,12 +106,14 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
      */
     view->begin = atomic_load_explicit(&log->begin, memory_order_acquire);
     view->head = atomic_load_explicit(&log->head, memory_order_acquire);
-    view->origin = atomic_load_explicit(&log->origin, memory_order_acquire);
     view->safe_read_only = atomic_load_explicit(&log->safe_read_only, memory_order_acquire);
     view->read_only = atomic_load_explicit(&log->read_only, memory_order_acquire);
     view->reference = gw_addr_of(gw_log_tail(log).v + GW_ADDR_LEAD);
     view->frames = log->frames;
     view->ring_bytes = log->ring_bytes;
+    uint64_t base = log->first_page << log->page_bits;
+    view->origin = base + (view->head - base) / log->ring_bytes * log->ring_bytes;
+    view->aging = log->evict && !log->device ? view->safe_read_only : view->head;
 }
 
 /* ---- allocation ---- */
@@ -112,26 +122,35 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
  * within, or whose fetch-add stepped over its end. */
 static void page_close(struct gw_log *log, uint64_t page, uint64_t used)
 {
-    struct gw_log_view view = {
-        .origin = atomic_load_explicit(&log->origin, memory_order_relaxed),
-        .frames = log->frames,
-        .ring_bytes = log->ring_bytes,
-    };
-    struct gw_log_page_header *header =
-        (struct gw_log_page_header *)gw_log_at(&view, gw_addr_of(page << log->page_bits));
-    header->used_units = (uint32_t)(used / GW_ADDR_UNIT);
+    gw_log_page(log, page)->used_units = (uint32_t)(used / GW_ADDR_UNIT);
 }
 
-enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out)
+/* The answer when there is no page to go on to. */
+static enum gw_status no_page(struct gw_log *log)
+{
+    /* Relaxed, all: what is seen late is seen in the next turn. */
+    bool coming = (log->device || log->evict) &&
+                  !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
+                  !atomic_load_explicit(&log->user_full, memory_order_relaxed);
+    if (coming)
+        return GW_WOULD_BLOCK;
+    atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */
+    return GW_E_FULL;
+}
+
+static enum gw_status allocate(struct gw_log *log, uint64_t units, bool reserved, gw_addr *out)
 {
     uint64_t bytes = units * GW_ADDR_UNIT;
     GW_ASSERT(bytes > 0 && bytes <= log->page_bytes - GW_LOG_PAGE_HEADER);
-    /* Relaxed throughout, but for acq_rel where pages change hands: the word publishes no record.
-     */
+    uint32_t reserve =
+        reserved ? 0 : atomic_load_explicit(&log->reserve, memory_order_relaxed); /* a number */
+    /* Acquire and acq_rel where pages change hands: the word publishes no record. */
     uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
     for (uint32_t tries = 0; tries < ALLOCATE_TRIES; tries++) {
         uint64_t page = word >> GW_LOG_OFFSET_BITS, offset = word & OFFSET_MASK;
-        bool last = page + 1 >= atomic_load_explicit(&log->page_limit, memory_order_acquire);
+        bool last =
+            page + 1 + reserve >= atomic_load_explicit(&log->page_limit, memory_order_acquire) ||
+            (!reserved && atomic_load_explicit(&log->user_full, memory_order_relaxed));
         if (offset + bytes <= log->page_bytes) {
             if (GW_UNLIKELY(last)) { /* rule 3 */
                 if (!atomic_compare_exchange_weak_explicit(&log->tail, &word, word + bytes,
@@ -154,10 +173,8 @@ enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out)
             word = atomic_load_explicit(&log->tail, memory_order_acquire);
             continue;
         }
-        if (last) {
-            atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */
-            return GW_E_FULL;
-        }
+        if (last)
+            return no_page(log);
         if (atomic_compare_exchange_weak_explicit(&log->tail, &word,
                                                   tail_word(page + 1, GW_LOG_PAGE_HEADER),
                                                   memory_order_acq_rel, memory_order_acquire)) {
@@ -170,6 +187,16 @@ enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out)
     return GW_RETRY;
 }
 
+enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out)
+{
+    return allocate(log, units, false, out);
+}
+
+enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units, gw_addr *out)
+{
+    return allocate(log, units, true, out);
+}
+
 void gw_log_void(struct gw_record *record, uint64_t units)
 {
     record->link = gw_record_link(units, 0);
@@ -179,8 +206,7 @@ void gw_log_void(struct gw_record *record, uint64_t units)
 
 /* ---- boundaries ---- */
 
-/* Raises a boundary; release: pairs with gw_log_view_load. */
-static void raise(_Atomic uint64_t *boundary, uint64_t to)
+void gwi_log_raise(_Atomic uint64_t *boundary, uint64_t to)
 {
     uint64_t now = atomic_load_explicit(boundary, memory_order_relaxed);
     while (now < to &&
@@ -199,14 +225,14 @@ static void shift_step(void *arg)
 {
     struct shift *shift = arg;
     if (!shift->safe) {
-        raise(&shift->log->safe_read_only, shift->to);
+        gwi_log_raise(&shift->log->safe_read_only, shift->to);
         shift->safe = true;
         /* Full: safe_read_only stands, which is all that correctness needs; flushable is raised by
          * a later shift, which goes further. */
         if (gw_epoch_defer(shift->log->epoch, shift_step, shift) == GW_OK)
             return;
     } else {
-        raise(&shift->log->flushable, shift->to);
+        gwi_log_raise(&shift->log->flushable, shift->to);
     }
     free(shift);
 }
@@ -221,12 +247,11 @@ enum gw_status gw_log_shift_read_only(struct gw_log *log, gw_addr to)
         return GW_E_NOMEM;
     *shift = (struct shift){log, to.v, false};
     /* The boundary first, then the epoch: whoever enters after the raise loads it. */
-    uint64_t safe = atomic_load_explicit(&log->safe_read_only, memory_order_acquire);
-    if (safe >= to.v) {
+    if (atomic_load_explicit(&log->flushable, memory_order_acquire) >= to.v) {
         free(shift);
         return GW_OK;
     }
-    raise(&log->read_only, to.v);
+    gwi_log_raise(&log->read_only, to.v);
     if (gw_epoch_defer(log->epoch, shift_step, shift) != GW_OK) {
         /* The fuzzy region stays longer until a shift succeeds. */
         free(shift);

@@ -1,15 +1,17 @@
-/* log.h - the hybrid log: a ring of page frames in memory, and its boundaries.
+/* log.h - the hybrid log: a ring of page frames in memory, its boundaries, and its way to a device.
  *
- *   begin <= head <= safe_read_only <= read_only <= tail
+ *   begin <= head <= flushed <= flushable <= safe_read_only <= read_only <= tail
  *
  * At or above read_only records change in place. Between safe_read_only and read_only is the fuzzy
  * region: some threads may still change in place there, so who replaces a record seals it first.
  * Below safe_read_only nothing changes; below `flushable`, one epoch later, not even a seal
- * (ENGINE H5). Below head a record is not in memory, below begin it is not at all.
+ * (ENGINE H5). Below `flushed` pages are on the device, below head they are only there; below begin
+ * a record is not at all.
  *
- * Without a device nothing leaves memory: begin and head stay at the start, read_only moves only
- * when it is asked to, and when the frames are used up an allocation is answered GW_E_FULL, once
- * for each that does not fit: smaller ones may still fit the last page.
+ * With a device, or in cache mode, read_only follows the tail at a distance. Without both,
+ * read_only moves only when it is asked to, head moves with begin, and when the frames are used up
+ * an allocation is answered GW_E_FULL, once for each that does not fit: smaller ones may still fit
+ * the last page.
  * Thread rule: any thread; addresses are followed inside the epoch, through a view loaded after
  * entering it. Layer: index. */
 #ifndef GW_INDEX_LOG_H
@@ -32,7 +34,7 @@
 #define GW_LOG_PAGES_MAX   ((uint64_t)1 << 28)
 
 /* The first bytes of every page. Written when the page becomes the tail's; used_units when it is
- * left; the checksum belongs to whoever writes the page to a device. */
+ * left; the checksum when it goes to a device. */
 struct gw_log_page_header {
     uint32_t magic;
     uint16_t format, page_bits;
@@ -40,36 +42,57 @@ struct gw_log_page_header {
     uint64_t store_id;
     uint32_t incarnation, used_units, checkpoint_version;
     uint8_t zeros[24];
-    uint32_t crc;
+    uint32_t crc; /* CRC32C of the 60 bytes before it */
 };
 static_assert(sizeof(struct gw_log_page_header) == GW_LOG_PAGE_HEADER,
               "the page header is 64 bytes");
 
+struct gwi_frame_io;
+
 struct gw_log {
     uint8_t *frames;
     uint64_t ring_bytes, page_bytes;
-    uint32_t page_bits;
+    uint64_t first_page; /* the page that frame 0 held first */
+    uint32_t page_bits, frames_count;
     enum gw_memory_kind pages;
-    struct gw_epoch *epoch; /* borrowed for the log's life */
+    struct gw_epoch *epoch;   /* borrowed for the log's life */
+    struct gw_device *device; /* borrowed; NULL: none */
+    bool evict;
+    struct gwi_frame_io *io; /* one a frame */
+    uint64_t store_id;       /* for the page headers */
+    uint32_t incarnation;
 
     /* page << 36 | offset; by fetch-add and CAS. Publishes nothing: records are published by index
      * entries. The offset may pass the page's end while the page is being turned. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t tail;
-    /* Pages at or above this one have no frame; rises when head does. */
+    /* Pages at or above this one have no frame; rises an epoch after head did. */
     _Atomic uint64_t page_limit;
+    _Atomic uint32_t reserve;     /* the last frames, for gw_log_allocate_reserved only */
+    _Atomic bool user_full;       /* compaction says: no new page for users */
+    _Atomic bool device_full;     /* the device refuses the next page */
 
     /* Each only rises. Written by the epoch's triggers and by shifts, read once a batch. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t begin;
-    _Atomic uint64_t head, safe_read_only, read_only, flushable;
-    /* Start of the lap of the ring in which head lies: frame offset = address - origin, less one
-     * ring's length if it is beyond. */
-    _Atomic uint64_t origin;
+    _Atomic uint64_t head, safe_read_only, read_only, flushable, flushed;
     _Atomic uint32_t full; /* the last allocation that wanted room got none */
+
+    /* log_flush.c */
+    _Alignas(GW_CACHE_LINE) _Atomic uint32_t busy; /* somebody maintains: all below is his */
+    _Atomic uint64_t freed;         /* pages below this one have given up their frames */
+    _Atomic uint32_t frames_target; /* frames that the log may have */
+    _Atomic uint32_t head_moving;   /* a trigger that frees frames is on its way */
+    uint64_t head_target;           /* where it goes */
+    uint64_t write_next;            /* pages from here on were not offered to the device yet */
+    uint32_t *writes_of;            /* by queue, each its own thread's: on their way */
+    _Atomic uint32_t writes;        /* on their way, all queues */
+    _Atomic uint64_t pages_written, writes_failed;
 };
 
 /* A thread's copy of the boundaries: loaded after entering the epoch, good until it leaves. */
 struct gw_log_view {
-    uint64_t begin, head, safe_read_only, read_only, origin;
+    uint64_t begin, head, safe_read_only, read_only;
+    uint64_t aging;  /* cache mode: records below it that are read get a second chance; else head */
+    uint64_t origin; /* start of the lap of the ring in which head lies */
     gw_addr reference; /* for widening */
     uint8_t *frames;
     uint64_t ring_bytes;
@@ -79,15 +102,23 @@ struct gw_log_view {
  * pages, or addresses that the tail word cannot hold; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t page_bits,
                                          uint64_t start, struct gw_log **out);
-void gw_log_destroy(struct gw_log *log);
+/* Before the first allocation: from now on full pages go to the device (NULL: none), or, with
+ * evict, are dropped. GW_E_INVALID: fewer than GW_LOG_FRAMES_MIN pages; GW_E_NOMEM. */
+#define GW_LOG_FRAMES_MIN 6u
+GW_MUST_USE enum gw_status gw_log_attach(struct gw_log *log, struct gw_device *device, bool evict);
+void gw_log_destroy(struct gw_log *log); /* requires: no write is on its way */
 
 void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view);
 
-/* Room for a record of `units` x 16 bytes at the tail, its words zero. Requires: inside the epoch;
- * the caller fills it or makes it void before it leaves. A record lies above every address that
- * the caller had read before.
- * GW_E_FULL: no page has room; GW_RETRY: others were in the way a bounded number of times. */
+/* Room for a record of `units` x 16 bytes at the tail; its words are not cleared. Requires: inside
+ * the epoch; the caller fills all of it or makes it void before it leaves. A record lies above every
+ * address that the caller had read before.
+ * GW_E_FULL: no page has room and none will get some by itself; GW_WOULD_BLOCK: room is being made,
+ * try again after leaving the epoch; GW_RETRY: others were in the way a bounded number of times. */
 GW_MUST_USE enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out);
+/* The same for work that makes room (compaction, deletes): takes from the reserve too. */
+GW_MUST_USE enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units,
+                                                    gw_addr *out);
 /* Says that an allocated record will never be published; scans step over it. */
 void gw_log_void(struct gw_record *record, uint64_t units);
 
@@ -95,9 +126,32 @@ void gw_log_void(struct gw_record *record, uint64_t units);
  * one trigger each. GW_E_FULL: no trigger is free; the fuzzy region stays until a later shift.
  * GW_E_NOMEM: nothing changed. */
 GW_MUST_USE enum gw_status gw_log_shift_read_only(struct gw_log *log, gw_addr to);
+/* Raises begin: whatever lies below is no more. Not above safe_read_only. Frames below it are free
+ * an epoch later (gw_log_maintain sees to it). Trimming the device is the caller's, an epoch later.
+ */
+void gw_log_raise_begin(struct gw_log *log, gw_addr to);
+
+/* A bounded share of the log's own work: shifts read_only, writes pages, raises head when frames are
+ * wanted. Any thread, outside of the epoch, once a turn; one at a time gets in, others return at
+ * once. `queue` is the caller's at the device. True: there is more to do at once. */
+bool gw_log_maintain(struct gw_log *log, uint32_t queue);
+/* Writes that this queue has on their way. */
+uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue);
+
+/* The log may have this many frames (cut to GW_LOG_FRAMES_MIN .. all); when it has more, it gives
+ * them up as head rises. */
+void gw_log_frames_allow(struct gw_log *log, uint64_t frames);
+uint64_t gw_log_frames_held(const struct gw_log *log); /* frames that it has now */
 
 gw_addr gw_log_tail(const struct gw_log *log);
 uint64_t gw_log_record_bytes_max(const struct gw_log *log);
+
+/* A page's frame. Requires: the page has one (head's page <= page < page_limit). */
+static inline struct gw_log_page_header *gw_log_page(const struct gw_log *log, uint64_t page)
+{
+    uint64_t frame = (page - log->first_page) % log->frames_count;
+    return (struct gw_log_page_header *)(log->frames + (frame << log->page_bits));
+}
 
 /* Where an address lies in memory. Requires: view.head <= at. */
 static inline struct gw_record *gw_log_at(const struct gw_log_view *view, gw_addr at)

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "index/base/hash.h"
+#include "index/cold.h"
+#include "index/device.h"
 #include "index/store_internal.h"
 
 #define THREADS_DEFAULT 64u
@@ -17,8 +19,6 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     if (page_bits < GW_STORE_PAGE_BITS_MIN || page_bits > GW_STORE_PAGE_BITS_MAX ||
         threads_max > GW_STORE_THREADS_MAX)
         return GW_E_INVALID;
-    if (options->device)
-        return GW_E_UNSUPPORTED;
     uint64_t index_bytes = options->index_bytes ? options->index_bytes : options->log_bytes / 2;
     uint64_t start = options->log_start ? options->log_start : (uint64_t)1 << page_bits;
 
@@ -28,6 +28,7 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     store->hash_seed = options->hash_seed;
     store->clock = options->clock ? options->clock : gw_clock_coarse();
     store->threads_max = threads_max;
+    store->cold_reads_max = options->cold_reads_max;
     enum gw_status st = gw_epoch_create(threads_max, &store->epoch);
     if (st != GW_OK)
         goto fail_epoch;
@@ -37,6 +38,9 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     st = gw_log_create(store->epoch, options->log_bytes, page_bits, start, &store->log);
     if (st != GW_OK)
         goto fail_log;
+    st = gw_log_attach(store->log, options->device, options->evict);
+    if (st != GW_OK)
+        goto fail_lock;
     if (pthread_mutex_init(&store->lock, NULL) != 0) {
         st = GW_E_NOMEM;
         goto fail_lock;
@@ -93,6 +97,14 @@ enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **o
         free(t);
         return st;
     }
+    if (t->log->device) {
+        st = gwi_cold_create(t, store->cold_reads_max, &t->cold);
+        if (st != GW_OK) {
+            gw_epoch_leave(store->epoch, t->slot);
+            free(t);
+            return st;
+        }
+    }
     pthread_mutex_lock(&store->lock);
     GW_ASSERT(!store->threads[t->slot]);
     store->threads[t->slot] = t;
@@ -114,6 +126,9 @@ static void counters_add(struct gwi_counters *into, const struct gwi_counters *f
     ADD(refused_full);
     ADD(retries);
     ADD(copies);
+    ADD(cold);
+    ADD(promoted);
+    ADD(corrupt);
 #undef ADD
     gwi_count_highest(&into->walk_longest,
                       atomic_load_explicit(&from->walk_longest, memory_order_relaxed));
@@ -132,7 +147,11 @@ void gw_store_thread_close(struct gw_thread *t)
     counters_add(&store->closed, &t->counters);
     store->threads[slot] = NULL;
     pthread_mutex_unlock(&store->lock);
+    gwi_cold_destroy(t->cold);
+    while (gw_log_writes(t->log, slot)) /* they call back on this queue, or never */
+        t->log->device->poll(t->log->device, slot);
     free(t->scratch);
+    free((void *)t->chain);
     free(t);
     gw_epoch_leave(store->epoch, slot);
 }
@@ -155,25 +174,30 @@ void gw_store_exit(struct gw_thread *t)
 
 bool gw_store_poll(struct gw_thread *t)
 {
-    return gw_epoch_poll(t->store->epoch) != 0;
+    struct gw_store *store = t->store;
+    GW_ASSERT(!t->inside);
+    bool more = gw_epoch_poll(store->epoch) != 0;
+    if (t->cold) {
+        more |= gwi_cold_turn(t);
+        more |= t->log->device->poll(t->log->device, t->slot) != 0;
+    }
+    return gw_log_maintain(t->log, t->slot) || more || gw_epoch_waiting(store->epoch) != 0;
 }
 
 uint32_t gw_store_ready(struct gw_thread *t, uint64_t *hashes, uint32_t max)
 {
-    (void)t, (void)hashes, (void)max;
-    return 0;
+    return t->cold ? gwi_cold_ready(t->cold, hashes, max) : 0;
 }
 
 uint32_t gw_store_in_flight(const struct gw_thread *t)
 {
-    (void)t;
-    return 0;
+    return t->cold ? gwi_cold_reads(t->cold) + gw_log_writes(t->log, t->slot) : 0;
 }
 
 int gw_store_wait_fd(const struct gw_thread *t)
 {
-    (void)t;
-    return -1;
+    struct gw_device *device = t->log->device;
+    return device ? device->wait_fd(device, t->slot) : -1;
 }
 
 struct gw_epoch *gw_store_epoch(struct gw_store *store)
@@ -214,6 +238,15 @@ static void counters_sum(const struct gw_store *store, struct gwi_counters *sum)
     pthread_mutex_unlock(lock);
 }
 
+uint64_t gwi_mean_record_bytes(const struct gw_store *store)
+{
+    struct gwi_counters sum;
+    counters_sum(store, &sum);
+    int64_t keys = atomic_load_explicit(&sum.keys, memory_order_relaxed);
+    int64_t live = atomic_load_explicit(&sum.live_bytes, memory_order_relaxed);
+    return keys > 0 && live > 0 ? (uint64_t)(live / keys) : 0;
+}
+
 uint32_t gw_store_version_highest(const struct gw_store *store)
 {
     struct gwi_counters sum;
@@ -251,8 +284,10 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
         .keys = keys > 0 ? (uint64_t)keys : 0,
         .log_bytes_used = tail - begin,
         .live_bytes = live_bytes > 0 ? (uint64_t)live_bytes : 0,
-        .log_bytes_total = log->ring_bytes,
+        .log_bytes_total = gw_log_frames_held(log) << log->page_bits,
         .log_begin = begin,
+        .log_head = atomic_load_explicit(&log->head, memory_order_acquire),
+        .log_flushed = atomic_load_explicit(&log->flushed, memory_order_acquire),
         .log_tail = tail,
         .log_read_only = atomic_load_explicit(&log->read_only, memory_order_acquire),
         .index_bytes = store->table->memory_bytes,
@@ -265,6 +300,9 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
         .refused_full = atomic_load_explicit(&sum.refused_full, memory_order_relaxed),
         .retries = atomic_load_explicit(&sum.retries, memory_order_relaxed),
         .copies = atomic_load_explicit(&sum.copies, memory_order_relaxed),
+        .cold = atomic_load_explicit(&sum.cold, memory_order_relaxed),
+        .promoted = atomic_load_explicit(&sum.promoted, memory_order_relaxed),
+        .corrupt = atomic_load_explicit(&sum.corrupt, memory_order_relaxed),
         .memory_chains = gwi_chains_bytes(store->chains),
         .walk_longest = atomic_load_explicit(&sum.walk_longest, memory_order_relaxed),
     };

@@ -18,6 +18,7 @@
  *  3. Nothing waits. */
 #include <string.h>
 
+#include "index/cold.h"
 #include "index/store_internal.h"
 
 #define BLOCK         48u
@@ -93,6 +94,18 @@ static enum gw_status read_value(struct gw_thread *t, struct gw_op *op, struct g
     return GW_RETRY;
 }
 
+/* A record that is read shortly before it leaves memory, or again after it has left, is copied to the
+ * tail. With a device only the second read of a while counts: a copy of every cold record that is
+ * read once would push out what is hot. The answer of the read is good whether it succeeds or not. */
+static void promote(struct gw_thread *t, const struct gw_op *op,
+                    const struct gwi_position *position)
+{
+    if (t->cold && !gwi_cold_again(t->cold, op->hash))
+        return;
+    if (gwi_copy_to_tail(t, position, false) == GW_OK)
+        gwi_count(&t->counters.promoted, 1);
+}
+
 static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, struct gw_op *op,
                                                          struct gwi_position *position,
                                                          struct gwi_room *room)
@@ -100,14 +113,20 @@ static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, st
     enum gwi_walk walk = GWI_ABSENT;
     if (GW_LIKELY(position->place != NULL))
         walk = gwi_chain_find(t, op->key, op->key_bytes, position);
+    enum gw_status why = GW_OK;
+    if (GW_UNLIKELY(walk == GWI_COLD))
+        walk = gwi_find_cold(t, op, position, &why);
     if (GW_UNLIKELY(walk != GWI_FOUND)) {
         if (walk == GWI_COLD)
-            return GW_E_UNSUPPORTED; /* without a device head never leaves begin */
+            return why == GW_WOULD_BLOCK ? GW_RETRY : why;
         return (op->flags & GW_OP_UNSETTLED) ? GW_ABSENT : GW_NOT_FOUND;
     }
     enum gw_status st = read_value(t, op, position->record, room);
     if (GW_UNLIKELY(st == GW_TOMBSTONE) && op->verb == GW_VERB_READ)
         return GW_NOT_FOUND;
+    if (GW_UNLIKELY(position->address.v < t->view.aging) && st == GW_OK &&
+        op->verb == GW_VERB_READ)
+        promote(t, op, position);
     return st;
 }
 
@@ -135,7 +154,7 @@ static inline bool read_small(struct gw_thread *t, struct gw_op *op,
                               const struct gwi_position *position)
 {
     gw_addr at = gw_addr_widen(gw_entry_narrow(position->entry), t->view.reference);
-    if (GW_UNLIKELY(at.v < t->view.head) || op->key_bytes != 8)
+    if (GW_UNLIKELY(at.v < t->view.aging) || op->key_bytes != 8)
         return false;
     struct small_record *record = (struct small_record *)gw_log_at(&t->view, at);
     /* Acquire and the order of loads: record_inline.h, rule 3. */
@@ -346,7 +365,7 @@ uint32_t gw_store_execute(struct gw_thread *t, struct gw_op *ops, uint32_t n, ui
         op->status = (int8_t)st;
         if (GW_LIKELY(st == GW_OK))
             continue;
-        if (st == GW_RETRY || st == GW_ABSENT) {
+        if (st == GW_RETRY || st == GW_ABSENT || st == GW_PENDING) {
             undone_add(&undone, op->hash, st);
             if (st == GW_RETRY)
                 gwi_count(&t->counters.retries, 1);

@@ -21,9 +21,11 @@ struct gwi_counters {
     /* Bytes of the newest records of all keys, tombstones included until they are dropped: what is
      * published is added, what it supersedes taken off, by who publishes. */
     _Atomic int64_t live_bytes;
-    _Atomic uint64_t refused_full, retries, copies;
+    _Atomic uint64_t refused_full, retries, copies, cold, promoted, corrupt;
     _Atomic uint32_t walk_longest, version_highest;
 };
+
+struct gwi_cold;
 
 struct gw_store {
     struct gw_table *table;
@@ -34,7 +36,7 @@ struct gw_store {
     uint64_t hash_seed;
     uint64_t units_max;             /* of a record */
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
-    uint32_t threads_max;
+    uint32_t threads_max, cold_reads_max;
     pthread_mutex_t lock;       /* threads[], closed */
     struct gwi_counters closed; /* sums of the threads that are gone */
     struct gw_thread *threads[GW_STORE_THREADS_MAX];
@@ -45,6 +47,7 @@ struct gw_thread {
     struct gw_table *table;
     struct gw_log *log;
     struct gw_log_view view; /* loaded by gw_store_enter */
+    struct gwi_cold *cold;   /* NULL: no device */
     /* Wall time, loaded by gw_store_enter; it never goes back. One thread's is enough: a session
      * lives on one thread, so no session sees a key again that it has seen expired, and every
      * decision is made on one thread under the record's lock, seal or entry. Between threads the
@@ -54,6 +57,8 @@ struct gw_thread {
     bool inside;
     uint8_t *scratch; /* values met by a walk */
     size_t scratch_bytes;
+    struct gw_record **chain; /* records of a chain that is walked */
+    uint32_t chain_count, chain_room;
     struct gwi_counters counters;
 };
 
@@ -126,9 +131,14 @@ static inline enum gwi_walk gwi_chain_find(struct gw_thread *t, const uint8_t *k
     return GWI_ABSENT;
 }
 
-/* Looks the key up from the table on: place, entry and, if FOUND, record. */
+/* What lies behind GWI_COLD; see gwi_cold_find. */
+enum gwi_walk gwi_find_cold(struct gw_thread *t, const struct gw_op *op,
+                            struct gwi_position *position, enum gw_status *status);
+
+/* Looks the key up from the table on: place, entry and, if FOUND, record and address. COLD: *status
+ * says why it cannot be known now. */
 static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op,
-                                     struct gwi_position *position)
+                                     struct gwi_position *position, enum gw_status *status)
 {
     uint64_t tag = gw_table_tag(t->table, op->hash, op->slot);
     position->place = gw_table_find(t->table, op->hash, tag, &position->entry);
@@ -136,8 +146,16 @@ static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op
         position->entry = 0;
         return GWI_ABSENT;
     }
-    return gwi_chain_find(t, op->key, op->key_bytes, position);
+    enum gwi_walk walk = gwi_chain_find(t, op->key, op->key_bytes, position);
+    return GW_UNLIKELY(walk == GWI_COLD) ? gwi_find_cold(t, op, position, status) : walk;
 }
+
+/* Copies the record as it is to the tail and puts the copy in its place, if the entry of its chain
+ * still is position->entry: the caller has walked from there to the record and seen no newer one of
+ * its key (ENGINE H18). Version, expiry and `arrived` stay. GW_OK; GW_RETRY: the chain changed, or
+ * somebody changes the record now; else as gw_log_allocate. `reserved`: see there. */
+enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *position,
+                                bool reserved);
 
 /* Notes that the private record at `address` is about to be put before a record of another key
  * (chains.h). Every caller of gwi_publish calls it first unless the entry leads to a record of the
@@ -160,6 +178,9 @@ bool gwi_publish(struct gw_thread *t, _Atomic uint64_t *place, uint64_t entry,
 struct gwi_room {
     uint8_t *at, *end;
 };
+
+/* Live bytes of a key, as a mean; a look at all threads' numbers, not for hot paths. */
+uint64_t gwi_mean_record_bytes(const struct gw_store *store);
 
 /* Executes a verb that may change something: everything but READ and FETCH. */
 enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room *room);

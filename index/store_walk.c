@@ -12,12 +12,11 @@
 #include <string.h>
 
 #include "index/base/hash.h"
+#include "index/cold.h"
 #include "index/store_internal.h"
 
-#define SEEN_MAX                                                                                   \
-    64u              /* keys of one chain remembered; beyond, the chain is walked again for each   \
-                      */
-#define LOOKAHEAD 4u /* buckets whose records are fetched early */
+#define LOOKAHEAD  4u  /* buckets whose records are fetched early */
+#define COLD_AHEAD 64u /* buckets whose records are read early from the device */
 
 struct walk {
     struct gw_thread *t;
@@ -90,11 +89,6 @@ static bool view_fill(struct gw_thread *t, struct gw_record *record, struct gw_r
 
 /* ---- one chain ---- */
 
-struct seen {
-    uint32_t count;
-    const struct gw_record *record[SEEN_MAX];
-};
-
 static bool same_key(const struct gw_record *a, const struct gw_record *b)
 {
     uint64_t ca = atomic_load_explicit(&a->control, memory_order_relaxed); /* key part: immutable */
@@ -102,49 +96,93 @@ static bool same_key(const struct gw_record *a, const struct gw_record *b)
     return gw_record_has_key(a, ca, gw_record_key(b, cb), gw_control_key_bytes(cb));
 }
 
-/* Does a record before `record`, in the chain that begins at `narrow`, have its key? */
-static bool superseded(const struct walk *w, const struct seen *seen, uint64_t narrow,
-                       const struct gw_record *record)
+static bool chain_add(struct gw_thread *t, struct gw_record *record)
 {
-    for (uint32_t i = 0; i < seen->count; i++)
-        if (same_key(seen->record[i], record))
-            return true;
-    if (seen->count < SEEN_MAX)
-        return false;
-    for (;;) { /* more keys than are remembered: from the start again */
-        struct gw_record *r = gw_log_at(&w->t->view, gw_addr_widen(narrow, w->t->view.reference));
-        if (r == record)
+    if (t->chain_count == t->chain_room) {
+        uint32_t room = t->chain_room ? 2 * t->chain_room : 64;
+        struct gw_record **chain = realloc((void *)t->chain, room * sizeof *chain);
+        if (!chain)
             return false;
-        if (same_key(r, record))
-            return true;
-        narrow = gw_record_previous(r);
+        t->chain = chain;
+        t->chain_room = room;
     }
+    t->chain[t->chain_count++] = record;
+    return true;
+}
+
+/* Where the part of a chain begins that is not in memory; false: it has none. */
+static bool chain_top(const struct gw_thread *t, uint64_t entry, gw_addr *top)
+{
+    for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
+        *top = gw_addr_widen(narrow, t->view.reference);
+        if (top->v < t->view.head)
+            return top->v >= t->view.begin;
+        narrow = gw_record_previous(gw_log_at(&t->view, *top));
+    }
+    return false;
+}
+
+/* Gathers the records of a chain in t->chain, newest first. GW_PENDING, GW_WOULD_BLOCK: not all of
+ * them can be had now; GW_E_NOMEM. What cannot be read ends the chain: it is counted. */
+static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry)
+{
+    uint64_t narrow = gw_entry_narrow(entry);
+    t->chain_count = 0;
+    while (narrow != 0) {
+        gw_addr at = gw_addr_widen(narrow, t->view.reference);
+        if (at.v < t->view.head) {
+            struct gw_record *const *records = NULL;
+            uint32_t count = 0;
+            if (at.v < t->view.begin)
+                return GW_OK;
+            enum gw_status st = gwi_cold_chain(t, at, &records, &count);
+            if (st == GW_PENDING || st == GW_WOULD_BLOCK)
+                return st;
+            for (uint32_t i = 0; st == GW_OK && i < count; i++) {
+                if (gw_addr_widen(narrow, t->view.reference).v < t->view.begin)
+                    break; /* begin has risen since it was read */
+                if (!chain_add(t, records[i]))
+                    return GW_E_NOMEM;
+                narrow = gw_record_previous(records[i]);
+            }
+            return GW_OK;
+        }
+        struct gw_record *record = gw_log_at(&t->view, at);
+        if (!chain_add(t, record))
+            return GW_E_NOMEM;
+        narrow = gw_record_previous(record);
+    }
+    return GW_OK;
+}
+
+/* Does a record before the i-th of the gathered chain have its key? */
+static bool superseded(const struct gw_thread *t, uint32_t i)
+{
+    for (uint32_t j = 0; j < i; j++)
+        if (same_key(t->chain[j], t->chain[i]))
+            return true;
+    return false;
 }
 
 static bool walk_chain(const struct walk *w, uint64_t entry)
 {
-    struct seen seen;
-    seen.count = 0;
-    for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
-        gw_addr at = gw_addr_widen(narrow, w->t->view.reference);
-        if (at.v < w->t->view.head)
-            return true; /* not in memory; without a device that is the chain's end */
-        struct gw_record *record = gw_log_at(&w->t->view, at);
-        narrow = gw_record_previous(record);
-        if (superseded(w, &seen, gw_entry_narrow(entry), record))
+    struct gw_thread *t = w->t;
+    if (chain_gather(t, entry) != GW_OK)
+        return false;
+    for (uint32_t i = 0; i < t->chain_count; i++) {
+        struct gw_record *record = t->chain[i];
+        if (superseded(t, i))
             continue;
-        if (seen.count < SEEN_MAX)
-            seen.record[seen.count++] = record;
         uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
         struct gw_record_view view = {
             .key = gw_record_key(record, control),
             .key_bytes = gw_control_key_bytes(control),
             .slot = gw_entry_slot(entry),
         };
-        view.hash = gw_key_hash(view.key, view.key_bytes, w->t->store->hash_seed);
+        view.hash = gw_key_hash(view.key, view.key_bytes, t->store->hash_seed);
         if (view.hash < w->hash_first || view.hash > w->hash_last)
             continue;
-        if (!view_fill(w->t, record, &view))
+        if (!view_fill(t, record, &view))
             return false;
         if ((!view.tombstone || w->tombstones) && !w->fn(w->ctx, &view))
             return false;
@@ -168,17 +206,48 @@ static void prefetch_records(const struct walk *w, uint64_t hash)
     }
 }
 
-static bool walk_bucket(const struct walk *w, uint64_t hash)
+typedef bool (*entry_fn)(const struct walk *w, uint64_t entry);
+
+/* Calls fn for every wanted entry of the bucket; false as soon as fn says so. */
+static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn)
 {
     struct gw_bucket *bucket = gw_table_bucket(w->t->table, hash);
     for (; bucket; bucket = gw_table_next_line(w->t->table, hash, bucket, memory_order_acquire)) {
         for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
             uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_acquire);
-            if (wanted(w->slots, e) && !walk_chain(w, e))
+            if (wanted(w->slots, e) && !fn(w, e))
                 return false;
         }
     }
     return true;
+}
+
+/* Begins to read what is not in memory; false: no more can be read now. */
+static bool chain_request(const struct walk *w, uint64_t entry)
+{
+    gw_addr top;
+    struct gw_record *const *records;
+    uint32_t count;
+    return !chain_top(w->t, entry, &top) ||
+           gwi_cold_chain(w->t, top, &records, &count) != GW_WOULD_BLOCK;
+}
+
+static bool chain_drop(const struct walk *w, uint64_t entry)
+{
+    gw_addr top;
+    if (chain_top(w->t, entry, &top))
+        gwi_cold_chain_drop(w->t, top);
+    return true;
+}
+
+/* Begins to read what this bucket and those behind it have on the device. */
+static void request_ahead(const struct walk *w, uint64_t hash, uint64_t span)
+{
+    for (uint32_t i = 0; i < COLD_AHEAD && hash <= w->hash_last; i++) {
+        if (!each_entry(w, hash, chain_request) || hash + span < hash)
+            return;
+        hash += span;
+    }
 }
 
 /* Moves the cursor behind the bucket whose last hash is `last`. */
@@ -204,9 +273,44 @@ void gw_store_walk(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_
         uint64_t ahead = first + (last - first + 1) * LOOKAHEAD;
         if (ahead > last && ahead <= hash_last)
             prefetch_records(&w, ahead);
-        if (!walk_bucket(&w, cursor->hash))
+        if (t->cold && (n == 0 || n % (COLD_AHEAD / 2) == 0))
+            request_ahead(&w, cursor->hash, last - first + 1);
+        if (!each_entry(&w, cursor->hash, walk_chain))
             return;
+        if (t->cold)
+            each_entry(&w, cursor->hash, chain_drop);
         cursor_step(cursor, last, hash_last);
+    }
+}
+
+/* What goes with an entry: keys that were live, bytes of newest records. Exact for what is in
+ * memory; a chain that goes on beyond counts as one more key of the mean size. */
+struct unlinked {
+    int64_t keys, bytes;
+    uint64_t cold;
+};
+
+static void count_unlinked(struct gw_thread *t, uint64_t entry, struct unlinked *sum)
+{
+    t->chain_count = 0;
+    for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
+        gw_addr at = gw_addr_widen(narrow, t->view.reference);
+        if (at.v < t->view.head) {
+            /* Behind a record in memory nearly all of it is older versions (chains.h). */
+            sum->cold += t->chain_count == 0 && at.v >= t->view.begin;
+            break;
+        }
+        struct gw_record *record = gw_log_at(&t->view, at);
+        if (!chain_add(t, record))
+            break;
+        narrow = gw_record_previous(record);
+    }
+    for (uint32_t i = 0; i < t->chain_count; i++) {
+        if (superseded(t, i))
+            continue;
+        uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
+        sum->keys += !(control & GW_CONTROL_TOMBSTONE);
+        sum->bytes += (int64_t)(gw_record_units(t->chain[i]) * GW_ADDR_UNIT);
     }
 }
 
@@ -215,6 +319,7 @@ void gw_store_unlink(struct gw_thread *t, struct gw_cursor *cursor, uint64_t has
 {
     GW_ASSERT(t->inside);
     uint64_t count = 0;
+    struct unlinked sum = {0, 0, 0};
     if (cursor->hash > hash_last)
         cursor->done = true;
     for (uint32_t n = 0; n < buckets_max && !cursor->done; n++) {
@@ -224,18 +329,26 @@ void gw_store_unlink(struct gw_thread *t, struct gw_cursor *cursor, uint64_t has
              b = gw_table_next_line(t->table, cursor->hash, b, memory_order_acquire)) {
             for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
                 uint64_t e = atomic_load_explicit(&b->word[i], memory_order_acquire);
-                /* A CAS although nobody may touch these slots: if somebody does, against the
-                 * contract, his entry stays and the next walk shows it. Relaxed: an empty word
-                 * publishes nothing. */
-                if (wanted(slots, e) &&
-                    atomic_compare_exchange_strong_explicit(&b->word[i], &e, 0,
-                                                            memory_order_relaxed,
-                                                            memory_order_relaxed))
+                /* A CAS: compaction may put a copy there meanwhile. Relaxed: an empty word
+                 * publishes nothing; acquire, for the entry found instead may be followed. */
+                while (wanted(slots, e)) {
+                    if (!atomic_compare_exchange_strong_explicit(&b->word[i], &e, 0,
+                                                                 memory_order_acquire,
+                                                                 memory_order_acquire))
+                        continue;
                     count++;
+                    count_unlinked(t, e, &sum);
+                    break;
+                }
             }
         }
         cursor_step(cursor, last, hash_last);
     }
-    gwi_count_keys(t, -(int64_t)count); /* approximate: an entry may lead to several keys or none */
+    if (sum.cold != 0) {
+        sum.keys += (int64_t)sum.cold;
+        sum.bytes += (int64_t)(sum.cold * gwi_mean_record_bytes(t->store));
+    }
+    gwi_count_keys(t, -sum.keys);
+    gwi_count_live(t, -sum.bytes);
     *unlinked += count;
 }

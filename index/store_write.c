@@ -617,7 +617,8 @@ enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room 
     for (uint32_t tries = 0; tries < GWI_TRIES && st == GW_RETRY; tries++) {
         struct gwi_position position;
         struct change change;
-        switch (gwi_find(t, op, &position)) {
+        enum gw_status why = GW_OK;
+        switch (gwi_find(t, op, &position, &why)) {
         case GWI_FOUND:
             st = change_found(t, op, &position, &spare, room);
             break;
@@ -627,11 +628,13 @@ enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room 
                 st = create(t, op, &position, &change, &spare);
             break;
         case GWI_COLD:
-            st = GW_E_UNSUPPORTED; /* without a device head never leaves begin */
+            st = why;
             break;
         }
     }
     spare_drop(t, &spare);
+    if (GW_UNLIKELY(st == GW_WOULD_BLOCK)) /* no page, or no cold walk, in this turn */
+        st = GW_RETRY;
     if (GW_UNLIKELY(st == GW_E_FULL))
         gwi_count(&t->counters.refused_full, 1);
     return st;

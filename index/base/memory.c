@@ -69,6 +69,20 @@ void gw_memory_populate(void *base, size_t bytes)
         page[at] = page[at];
 }
 
+enum gw_status gw_memory_release(void *base, size_t bytes)
+{
+    return madvise(base, bytes, MADV_DONTNEED) == 0 ? GW_OK : GW_E_UNSUPPORTED;
+}
+
+void gw_memory_prepare(void *base, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    (void)madvise(base, bytes, MADV_POPULATE_WRITE);
+#else
+    (void)base, (void)bytes;
+#endif
+}
+
 void gw_memory_unmap(void *base, size_t bytes)
 {
     if (!base)

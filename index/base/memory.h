@@ -14,6 +14,11 @@ GW_MUST_USE enum gw_status gw_memory_map(size_t bytes, void **out, enum gw_memor
 /* Touches all of a fresh mapping, so that no later access waits for the system to find and clear a
  * page (measured: a store that was filled for the first time under load stood still for 300 ms). */
 void gw_memory_populate(void *base, size_t bytes);
+/* Gives the memory of a part of a mapping back to the system; it reads as zeros and gets memory again
+ * when it is touched. Not every kind of page can be split: GW_E_UNSUPPORTED, nothing changed. */
+GW_MUST_USE enum gw_status gw_memory_release(void *base, size_t bytes);
+/* Asks for that memory ahead of the touch; changes nothing in it, and may have no effect. */
+void gw_memory_prepare(void *base, size_t bytes);
 void gw_memory_unmap(void *base,
                      size_t bytes); /* the same bytes as given to map; NULL is ignored */
 const char *gw_memory_kind_name(enum gw_memory_kind kind);

@@ -13,7 +13,8 @@ static enum gwi_walk find(struct fixture *f, const char *key, struct gwi_positio
 {
     op(f, GW_VERB_READ, key, 0);
     gw_store_hash(f->store, &f->op);
-    return gwi_find(f->thread, &f->op, position);
+    enum gw_status why;
+    return gwi_find(f->thread, &f->op, position, &why);
 }
 
 /* Executes f->op while the fixture's thread is inside already. */
