@@ -9,7 +9,8 @@
  *     the one used longest ago goes first.
  *  2. Bytes come from the device checked (device.h rule 4), and are checked again for what they
  *     mean: lengths within the page, addresses that go down.
- *  3. The first read of a record takes what records took lately; who finds it longer reads again. */
+ *  3. The first read of a record takes what records took lately; who finds it longer reads again.
+ */
 #include "index/cold.h"
 
 #include <stdlib.h>
@@ -40,16 +41,16 @@ struct block {
 };
 
 struct walk {
-    struct walk *next;                /* in its place */
-    struct walk *before, *after;      /* in a list: queued, fresh, used; or none */
-    struct walk *wait;                /* behind the same block */
-    struct walk *announce;            /* not yet named by gwi_cold_ready */
-    struct block *block;              /* READING, FOUND */
-    struct gw_record *record;         /* FOUND */
-    struct gw_record **chain;         /* of a whole chain: what was read */
+    struct walk *next;           /* in its place */
+    struct walk *before, *after; /* in a list: queued, fresh, used; or none */
+    struct walk *wait;           /* behind the same block */
+    struct walk *announce;       /* not yet named by gwi_cold_ready */
+    struct block *block;         /* READING, FOUND */
+    struct gw_record *record;    /* FOUND */
+    struct gw_record **chain;    /* of a whole chain: what was read */
     uint64_t hash, top, at, stop, ended_ns;
     uint32_t chain_count, chain_room, need; /* need: bytes to read, 0: as usual */
-    enum gw_status status;            /* FAILED */
+    enum gw_status status;                  /* FAILED */
     uint8_t state;
     bool whole, announced, used;
     uint16_t key_bytes;
@@ -226,8 +227,7 @@ static uint8_t *buffer_take(struct gwi_cold *cold, uint32_t bytes)
 
 /* ---- the walk ---- */
 
-static void walk_end(struct gwi_cold *cold, struct walk *w, enum state state,
-                     enum gw_status status)
+static void walk_end(struct gwi_cold *cold, struct walk *w, enum state state, enum gw_status status)
 {
     w->state = (uint8_t)state;
     w->status = status;
@@ -362,8 +362,7 @@ static bool walk_look(struct gwi_cold *cold, struct walk *w)
         return false;
     }
     uint64_t narrow = gw_record_previous(record);
-    gw_addr next =
-        gw_addr_widen(narrow, gw_addr_of(gw_log_tail(cold->log).v + GW_ADDR_LEAD));
+    gw_addr next = gw_addr_widen(narrow, gw_addr_of(gw_log_tail(cold->log).v + GW_ADDR_LEAD));
     if (narrow == 0 || next.v <= w->stop ||
         next.v < atomic_load_explicit(&cold->log->begin, memory_order_acquire)) {
         walk_end(cold, w, ABSENT, GW_OK);
@@ -433,17 +432,17 @@ static struct walk *walk_find(struct gwi_cold *cold, uint64_t hash, const uint8_
     return w;
 }
 
-/* Begins a walk; GW_PENDING or GW_WOULD_BLOCK. */
+/* Begins a walk; GW_PENDING or GW_NOT_YET. */
 static enum gw_status walk_begin(struct gwi_cold *cold, uint64_t hash, const uint8_t *key,
                                  uint16_t key_bytes, uint64_t top, uint64_t stop, bool whole)
 {
     uint64_t bytes = sizeof(struct walk) + key_bytes;
     while (cold->walks >= cold->walks_max || !may_take(cold, bytes))
         if (!walk_evict(cold))
-            return GW_WOULD_BLOCK;
+            return GW_NOT_YET;
     struct walk *w = calloc(1, bytes);
     if (!w)
-        return GW_WOULD_BLOCK;
+        return GW_NOT_YET;
     account(cold, (int64_t)bytes);
     cold->walks++;
     w->hash = hash;

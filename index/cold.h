@@ -29,7 +29,7 @@ void gwi_cold_destroy(struct gwi_cold *cold);
  *   GWI_FOUND   position->record (good until gw_store_exit or gwi_cold_turn) and address
  *   GWI_ABSENT  the chain's end, begin or `stop` was reached
  *   GWI_COLD    not known yet: *status is GW_PENDING (gw_store_ready will name the hash, unless
- *               `stop` is given), GW_WOULD_BLOCK (too much is under way, nothing was begun) or the
+ *               `stop` is given), GW_NOT_YET (too much is under way, nothing was begun) or the
  *               failure to read
  * Requires: inside the epoch. */
 enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *key,

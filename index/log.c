@@ -133,7 +133,7 @@ static enum gw_status no_page(struct gw_log *log)
                   !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
                   !atomic_load_explicit(&log->user_full, memory_order_relaxed);
     if (coming)
-        return GW_WOULD_BLOCK;
+        return GW_NOT_YET;
     atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */
     return GW_E_FULL;
 }

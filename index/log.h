@@ -67,9 +67,9 @@ struct gw_log {
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t tail;
     /* Pages at or above this one have no frame; rises an epoch after head did. */
     _Atomic uint64_t page_limit;
-    _Atomic uint32_t reserve;     /* the last frames, for gw_log_allocate_reserved only */
-    _Atomic bool user_full;       /* compaction says: no new page for users */
-    _Atomic bool device_full;     /* the device refuses the next page */
+    _Atomic uint32_t reserve; /* the last frames, for gw_log_allocate_reserved only */
+    _Atomic bool user_full;   /* compaction says: no new page for users */
+    _Atomic bool device_full; /* the device refuses the next page */
 
     /* Each only rises. Written by the epoch's triggers and by shifts, read once a batch. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t begin;
@@ -111,10 +111,10 @@ void gw_log_destroy(struct gw_log *log); /* requires: no write is on its way */
 void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view);
 
 /* Room for a record of `units` x 16 bytes at the tail; its words are not cleared. Requires: inside
- * the epoch; the caller fills all of it or makes it void before it leaves. A record lies above every
- * address that the caller had read before.
- * GW_E_FULL: no page has room and none will get some by itself; GW_WOULD_BLOCK: room is being made,
- * try again after leaving the epoch; GW_RETRY: others were in the way a bounded number of times. */
+ * the epoch; the caller fills all of it or makes it void before it leaves. A record lies above
+ * every address that the caller had read before. GW_E_FULL: no page has room and none will get some
+ * by itself; GW_NOT_YET: room is being made, try again after leaving the epoch; GW_RETRY: others
+ * were in the way a bounded number of times. */
 GW_MUST_USE enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out);
 /* The same for work that makes room (compaction, deletes): takes from the reserve too. */
 GW_MUST_USE enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units,
@@ -131,9 +131,9 @@ GW_MUST_USE enum gw_status gw_log_shift_read_only(struct gw_log *log, gw_addr to
  */
 void gw_log_raise_begin(struct gw_log *log, gw_addr to);
 
-/* A bounded share of the log's own work: shifts read_only, writes pages, raises head when frames are
- * wanted. Any thread, outside of the epoch, once a turn; one at a time gets in, others return at
- * once. `queue` is the caller's at the device. True: there is more to do at once. */
+/* A bounded share of the log's own work: shifts read_only, writes pages, raises head when frames
+ * are wanted. Any thread, outside of the epoch, once a turn; one at a time gets in, others return
+ * at once. `queue` is the caller's at the device. True: there is more to do at once. */
 bool gw_log_maintain(struct gw_log *log, uint32_t queue);
 /* Writes that this queue has on their way. */
 uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue);

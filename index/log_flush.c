@@ -4,8 +4,8 @@
  * Rules:
  *  1. A page is written once it lies whole below flushable: two epochs after the last change in
  *     place and one after the last seal (ENGINE H5). What is written does not change any more.
- *  2. head rises only over pages that can be read back, or that begin has passed. Whoever loaded the
- *     old head may still read their frames; one epoch later (head_freed) nobody does, and only then
+ *  2. head rises only over pages that can be read back, or that begin has passed. Whoever loaded
+ * the old head may still read their frames; one epoch later (head_freed) nobody does, and only then
  *     page_limit rises, so that the tail may use them.
  *  3. One thread at a time decides (`busy`); others pass by. The callbacks of writes come on the
  *     thread that submitted them, and only mark their page.
@@ -134,9 +134,8 @@ static bool page_write(struct gw_log *log, uint64_t page, uint32_t queue)
     header->crc = gw_crc32c(0, header, offsetof(struct gw_log_page_header, crc));
     io->queue = queue;
     atomic_store_explicit(&io->state, IO_WRITING, memory_order_relaxed);
-    enum gw_status st =
-        log->device->write(log->device, queue, gw_addr_of(page << log->page_bits), header,
-                           (uint32_t)log->page_bytes, written, io);
+    enum gw_status st = log->device->write(log->device, queue, gw_addr_of(page << log->page_bits),
+                                           header, (uint32_t)log->page_bytes, written, io);
     if (st == GW_PENDING) {
         log->writes_of[queue]++;
         atomic_fetch_add_explicit(&log->writes, 1, memory_order_relaxed);
@@ -152,8 +151,7 @@ static bool page_write(struct gw_log *log, uint64_t page, uint32_t queue)
 
 static void flush(struct gw_log *log, uint32_t queue)
 {
-    uint64_t flushed =
-        atomic_load_explicit(&log->flushed, memory_order_relaxed) >> log->page_bits;
+    uint64_t flushed = atomic_load_explicit(&log->flushed, memory_order_relaxed) >> log->page_bits;
     uint64_t end = atomic_load_explicit(&log->flushable, memory_order_acquire) >> log->page_bits;
     for (uint64_t p = flushed; p < end; p++) {
         /* Acquire: pairs with the callback's release. */

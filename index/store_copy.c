@@ -29,8 +29,8 @@ enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *
     /* Acquire: pairs with the last writer's unlock. */
     uint64_t control = atomic_load_explicit(&from->control, memory_order_acquire);
     bool seal = position->address.v >= t->view.safe_read_only;
-    if (seal && ((control & (GW_CONTROL_LOCKED | GW_CONTROL_SEALED)) ||
-                 !gw_record_seal(from, control))) {
+    if (seal &&
+        ((control & (GW_CONTROL_LOCKED | GW_CONTROL_SEALED)) || !gw_record_seal(from, control))) {
         gw_log_void(to, units);
         return GW_RETRY;
     }

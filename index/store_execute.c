@@ -118,7 +118,7 @@ static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, st
         walk = gwi_find_cold(t, op, position, &why);
     if (GW_UNLIKELY(walk != GWI_FOUND)) {
         if (walk == GWI_COLD)
-            return why == GW_WOULD_BLOCK ? GW_RETRY : why;
+            return why == GW_NOT_YET ? GW_RETRY : why;
         return (op->flags & GW_OP_UNSETTLED) ? GW_ABSENT : GW_NOT_FOUND;
     }
     enum gw_status st = read_value(t, op, position->record, room);

@@ -122,7 +122,7 @@ static bool chain_top(const struct gw_thread *t, uint64_t entry, gw_addr *top)
     return false;
 }
 
-/* Gathers the records of a chain in t->chain, newest first. GW_PENDING, GW_WOULD_BLOCK: not all of
+/* Gathers the records of a chain in t->chain, newest first. GW_PENDING, GW_NOT_YET: not all of
  * them can be had now; GW_E_NOMEM. What cannot be read ends the chain: it is counted. */
 static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry)
 {
@@ -136,7 +136,7 @@ static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry)
             if (at.v < t->view.begin)
                 return GW_OK;
             enum gw_status st = gwi_cold_chain(t, at, &records, &count);
-            if (st == GW_PENDING || st == GW_WOULD_BLOCK)
+            if (st == GW_PENDING || st == GW_NOT_YET)
                 return st;
             for (uint32_t i = 0; st == GW_OK && i < count; i++) {
                 if (gw_addr_widen(narrow, t->view.reference).v < t->view.begin)
@@ -229,7 +229,7 @@ static bool chain_request(const struct walk *w, uint64_t entry)
     struct gw_record *const *records;
     uint32_t count;
     return !chain_top(w->t, entry, &top) ||
-           gwi_cold_chain(w->t, top, &records, &count) != GW_WOULD_BLOCK;
+           gwi_cold_chain(w->t, top, &records, &count) != GW_NOT_YET;
 }
 
 static bool chain_drop(const struct walk *w, uint64_t entry)

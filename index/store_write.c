@@ -633,7 +633,7 @@ enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room 
         }
     }
     spare_drop(t, &spare);
-    if (GW_UNLIKELY(st == GW_WOULD_BLOCK)) /* no page, or no cold walk, in this turn */
+    if (GW_UNLIKELY(st == GW_NOT_YET)) /* no page, or no cold walk, in this turn */
         st = GW_RETRY;
     if (GW_UNLIKELY(st == GW_E_FULL))
         gwi_count(&t->counters.refused_full, 1);

@@ -1,9 +1,9 @@
 /* Goal: a store whose data is several times its memory answers like a plain map.
- * How: seeded random operations in random batches over keys of many lengths and values up to a third
- * of a page, with a device whose completions come late and out of order; what is answered GW_PENDING
- * is executed again when its hash is named. Every status, version and value is compared when it is
- * answered, in the order in which the engine let them take effect, and now and then a whole walk.
- * A failure names the seed; GW_SEED runs one seed alone. */
+ * How: seeded random operations in random batches over keys of many lengths and values up to a
+ * third of a page, with a device whose completions come late and out of order; what is answered
+ * GW_PENDING is executed again when its hash is named. Every status, version and value is compared
+ * when it is answered, in the order in which the engine let them take effect, and now and then a
+ * whole walk. A failure names the seed; GW_SEED runs one seed alone. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +12,13 @@
 #include "index/store.h"
 #include "tests/support/ram_device.h"
 
-#define KEYS       3000u
-#define BATCH      60u
-#define VALUE_MAX  3000u
-#define PAGE_BITS  16u
-#define LOG_PAGES  10u
-#define ROUNDS     4000u
-#define WAITING    4096u
+#define KEYS      3000u
+#define BATCH     60u
+#define VALUE_MAX 3000u
+#define PAGE_BITS 16u
+#define LOG_PAGES 10u
+#define ROUNDS    4000u
+#define WAITING   4096u
 
 struct entry {
     uint8_t key[80];
@@ -56,8 +56,8 @@ static void model_open(struct model *m, uint64_t seed)
     memset(m, 0, sizeof *m);
     m->seed = seed;
     gw_rand_init(&m->rand, seed);
-    m->ram = gw_ram_device_create(&(struct gw_ram_device_options){
-        .page_bits = PAGE_BITS, .delay_polls_max = 6, .seed = seed});
+    m->ram = gw_ram_device_create(&(
+        struct gw_ram_device_options){.page_bits = PAGE_BITS, .delay_polls_max = 6, .seed = seed});
     struct gw_store_options options = {.log_bytes = LOG_PAGES << PAGE_BITS,
                                        .index_bytes = 1 << 17,
                                        .page_bits = PAGE_BITS,
@@ -100,7 +100,8 @@ static void draw(struct model *m, struct gw_op *op)
     op->delta = (int64_t)gw_rand_below(&m->rand, 1000);
     op->flags = gw_rand_below(&m->rand, 3) == 0 ? GW_OP_COUNTER : 0;
     op->number = (int64_t)gw_rand_below(&m->rand, 1000);
-    op->value_bytes = (uint32_t)gw_rand_below(&m->rand, gw_rand_below(&m->rand, 4) ? 200 : VALUE_MAX);
+    op->value_bytes =
+        (uint32_t)gw_rand_below(&m->rand, gw_rand_below(&m->rand, 4) ? 200 : VALUE_MAX);
     op->expected_version = e->version;
     op->value = m->value + gw_rand_below(&m->rand, 256);
     gw_store_hash(m->store, op);
