@@ -3,7 +3,8 @@
  * Lines of a huge-page mapping much larger than the caches are read in a random order that the
  * processor cannot foresee, each prefetched a fixed distance ahead: the same means that the engine
  * has. The order comes from a generator whose state does not depend on what is read, so nothing
- * but memory limits the rate. Several distances are tried and the best counts. */
+ * but memory limits the rate. Several distances are tried and the best counts. Then once more
+ * with each address made of what the line before it held: what a miss costs that nothing hides. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -15,13 +16,14 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/counters.h"
 #include "index/base/clock.h"
 #include "index/base/memory.h"
 #include "index/base/rand.h"
 #include "index/base/text.h"
 
 #define LINE          64u
-#define BYTES_DEFAULT ((uint64_t)2 << 30)
+#define BYTES_DEFAULT ((uint64_t)8 << 30) /* half of what is free, if that is less */
 #define BYTES_MIN     ((uint64_t)64 << 20)
 #define RUN_NS        700000000u
 #define CORES_MAX     256u
@@ -31,6 +33,7 @@ struct reader {
     uint64_t lines;
     uint32_t distance, number;
     pthread_barrier_t *start;
+    bool dependent;
     double rate; /* lines a second */
     uint64_t sum;
 };
@@ -53,9 +56,14 @@ static void *reader_main(void *arg)
     pthread_barrier_wait(r->start);
     uint64_t start = gw_clock_now_ns(gw_clock_system()), now;
     do {
-        for (uint64_t i = 0; i < chunk; i++, n++) {
-            __builtin_prefetch(r->memory + line_at(n + r->distance, r->lines) * LINE, 0, 3);
-            sum += *(const uint64_t *)(r->memory + line_at(n, r->lines) * LINE);
+        if (r->dependent) {
+            for (uint64_t i = 0; i < chunk; i++, n++) /* the sum is part of the next address */
+                sum += *(const uint64_t *)(r->memory + line_at(n + sum, r->lines) * LINE);
+        } else {
+            for (uint64_t i = 0; i < chunk; i++, n++) {
+                __builtin_prefetch(r->memory + line_at(n + r->distance, r->lines) * LINE, 0, 3);
+                sum += *(const uint64_t *)(r->memory + line_at(n, r->lines) * LINE);
+            }
         }
         done += chunk;
         now = gw_clock_now_ns(gw_clock_system());
@@ -65,7 +73,7 @@ static void *reader_main(void *arg)
     return NULL;
 }
 
-/* Lines a second of `cores` readers together; 0: no threads to be had. */
+/* Lines a second of `cores` readers together. Distance 0: one after the other. */
 static double measure(const uint8_t *memory, uint64_t lines, uint32_t cores, uint32_t distance)
 {
     struct reader readers[CORES_MAX];
@@ -73,7 +81,7 @@ static double measure(const uint8_t *memory, uint64_t lines, uint32_t cores, uin
     pthread_barrier_t start;
     pthread_barrier_init(&start, NULL, cores);
     for (uint32_t i = 0; i < cores; i++) {
-        readers[i] = (struct reader){memory, lines, distance, i, &start, 0, 0};
+        readers[i] = (struct reader){memory, lines, distance, i, &start, distance == 0, 0, 0};
         if (pthread_create(&threads[i], NULL, reader_main, &readers[i]) != 0) {
             fprintf(stderr, "godwit-bench dram: cannot start thread %u\n", i);
             exit(1); /* the others wait at the barrier for ever */
@@ -91,8 +99,20 @@ static double measure(const uint8_t *memory, uint64_t lines, uint32_t cores, uin
 static int usage(void)
 {
     fprintf(stderr,
-            "usage: godwit-bench dram [--bytes SIZE (64MiB or more, default 2GiB)] [--json]\n");
+            "usage: godwit-bench dram [--bytes SIZE] [--json]\n"
+            "SIZE: 64MiB or more; default 8GiB, or half of the free memory if that is less\n");
     return 2;
+}
+
+static uint64_t bytes_by_default(void)
+{
+    uint64_t half = gw_bench_memory_free() / 2 / LINE * LINE;
+    if (half == 0 || half >= BYTES_DEFAULT)
+        return BYTES_DEFAULT;
+    uint64_t bytes = half > BYTES_MIN ? half : BYTES_MIN;
+    fprintf(stderr, "godwit-bench dram: less than 16 GiB are free, using %" PRIu64 " MiB\n",
+            bytes >> 20);
+    return bytes;
 }
 
 int gw_bench_dram(int argc, char **argv)
@@ -100,7 +120,7 @@ int gw_bench_dram(int argc, char **argv)
     static const struct option options[] = {{"bytes", required_argument, NULL, 'b'},
                                             {"json", no_argument, NULL, 'j'},
                                             {0}};
-    uint64_t bytes = BYTES_DEFAULT;
+    uint64_t bytes = 0;
     bool json = false;
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -112,6 +132,8 @@ int gw_bench_dram(int argc, char **argv)
     if (optind != argc)
         return usage();
 
+    if (bytes == 0)
+        bytes = bytes_by_default();
     void *memory;
     enum gw_memory_kind kind;
     if (gw_memory_map(bytes, &memory, &kind) != GW_OK) {
@@ -133,12 +155,14 @@ int gw_bench_dram(int argc, char **argv)
         }
     }
     all = measure(memory, bytes / LINE, cores, best);
+    double dependent = measure(memory, bytes / LINE, 1, 0);
     gw_memory_unmap(memory, bytes);
 
     if (json) {
         json_t *root =
-            json_pack("{s:f, s:f, s:i, s:i, s:I, s:s}", "lines_per_second_one_core", one,
-                      "lines_per_second_all_cores", all, "cores", (int)cores, "prefetch_distance",
+            json_pack("{s:f, s:f, s:f, s:f, s:i, s:i, s:I, s:s}", "lines_per_second_one_core", one,
+                      "lines_per_second_all_cores", all, "lines_per_second_dependent", dependent,
+                      "dependent_ns", 1e9 / dependent, "cores", (int)cores, "prefetch_distance",
                       (int)best, "bytes", (json_int_t)bytes, "pages", gw_memory_kind_name(kind));
         json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10));
         putchar('\n');
@@ -146,6 +170,7 @@ int gw_bench_dram(int argc, char **argv)
     } else {
         printf("one core  %8.1f M lines/s (prefetch %u ahead)\n", one / 1e6, best);
         printf("%u cores   %8.1f M lines/s\n", cores, all / 1e6);
+        printf("dependent %8.1f M lines/s, %.0f ns each\n", dependent / 1e6, 1e9 / dependent);
         printf("memory    %" PRIu64 " MiB, %s pages\n", bytes >> 20, gw_memory_kind_name(kind));
     }
     return 0;

@@ -11,6 +11,8 @@ static const struct {
 } benches[] = {
     {"cluster", gw_bench_cluster, "operations per second and latency of a cluster"},
     {"engine", gw_bench_engine, "the store alone, without a network"},
+    {"profile", gw_bench_profile, "where the time of an operation goes, stage by stage"},
+    {"hash", gw_bench_hash, "what hashing a key costs"},
     {"dram", gw_bench_dram, "this machine's random cache lines per second: the ceiling"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
