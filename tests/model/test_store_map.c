@@ -1,18 +1,22 @@
 /* Goal: the store answers like a plain map, whatever the sequence of operations.
  * How: seeded random operations in random batches over few keys of many lengths, mirrored in an
- * array; every status, version, kind and value is compared, and now and then a whole walk. The
- * read-only boundary moves, a second thread of the store keeps old views, values grow and shrink.
+ * array; every status, version, kind, value and expiry is compared, and now and then a whole walk.
+ * The clock is the test's; the read-only boundary moves, a second thread of the store keeps old
+ * views, values grow and shrink.
  * A failure names the seed; GW_SEED runs one seed alone. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/base/clock.h"
 #include "index/base/rand.h"
 #include "index/store.h"
 
 #define KEYS      200u
 #define BATCH     40u
 #define VALUE_MAX 2000u
+#define PIECE_MAX 40u /* put before or behind a value by one operation */
+#define VALUE_ALL (VALUE_MAX + BATCH * PIECE_MAX) /* what a value may have grown to */
 
 struct entry {
     uint8_t key[300];
@@ -21,8 +25,9 @@ struct entry {
     uint8_t kind;
     uint32_t version;
     int64_t number;
-    uint8_t value[VALUE_MAX];
+    uint8_t value[VALUE_ALL];
     uint32_t value_bytes;
+    uint64_t expiry_ms; /* 0: none */
     bool seen;
     uint64_t absent_call; /* the call in which it was answered absent: later operations wait */
 };
@@ -35,6 +40,7 @@ struct model {
     uint64_t seed;
     uint32_t floor;
     uint64_t executed, call;
+    uint64_t now_ms;
 };
 
 #define SAME(m, c, ...)                                                                            \
@@ -65,11 +71,51 @@ static struct entry *entry_of(struct model *m, const uint8_t *key)
     return NULL;
 }
 
+/* Known, not deleted, not expired. */
+static bool is_live(const struct model *m, const struct entry *e)
+{
+    return e->live && (e->expiry_ms == 0 || e->expiry_ms > m->now_ms);
+}
+
+static uint64_t clock_wall_ms(void *ctx)
+{
+    return ((struct model *)ctx)->now_ms;
+}
+
+static uint64_t draw_expiry(struct model *m)
+{
+    switch (gw_rand_below(&m->rand, 8)) {
+    case 0:
+        return m->now_ms - gw_rand_below(&m->rand, 100); /* past */
+    case 1:
+        return UINT64_MAX; /* never */
+    default:
+        return m->now_ms + 1 + gw_rand_below(&m->rand, 50);
+    }
+}
+
+static void draw_bounds(struct model *m, struct gw_op *op, uint8_t *value)
+{
+    int64_t low = (int64_t)gw_rand_next(&m->rand) >> 50,
+            high = (int64_t)gw_rand_next(&m->rand) >> 50;
+    if (low > high) {
+        int64_t other = low;
+        low = high;
+        high = other;
+    }
+    memcpy(value, &low, 8);
+    memcpy(value + 8, &high, 8);
+    op->value_bytes = 16;
+}
+
 static void draw(struct model *m, struct gw_op *op, uint8_t *value)
 {
-    static const uint8_t verbs[] = {GW_VERB_READ,   GW_VERB_READ,  GW_VERB_UPSERT, GW_VERB_UPSERT,
-                                    GW_VERB_DELETE, GW_VERB_ADD,   GW_VERB_ADD,    GW_VERB_CAS,
-                                    GW_VERB_INSERT, GW_VERB_FETCH, GW_VERB_ARRIVE};
+    static const uint8_t verbs[] = {GW_VERB_READ,       GW_VERB_READ,   GW_VERB_UPSERT,
+                                    GW_VERB_UPSERT,     GW_VERB_DELETE, GW_VERB_ADD,
+                                    GW_VERB_ADD,        GW_VERB_CAS,    GW_VERB_INSERT,
+                                    GW_VERB_FETCH,      GW_VERB_ARRIVE, GW_VERB_TOUCH,
+                                    GW_VERB_READ_TOUCH, GW_VERB_APPEND, GW_VERB_PREPEND,
+                                    GW_VERB_GETSET,     GW_VERB_GETDEL};
     struct entry *e = &m->entry[gw_rand_below(&m->rand, KEYS)];
     memset(op, 0, sizeof *op);
     op->verb = verbs[gw_rand_below(&m->rand, sizeof verbs)];
@@ -86,18 +132,51 @@ static void draw(struct model *m, struct gw_op *op, uint8_t *value)
     op->expected_version = gw_rand_below(&m->rand, 3) ? e->version : e->version + 1;
     op->value = value;
     op->value_bytes = (uint32_t)gw_rand_below(&m->rand, flags & 32 ? 40 : VALUE_MAX);
+    if (op->verb == GW_VERB_APPEND || op->verb == GW_VERB_PREPEND) {
+        op->value_bytes = (uint32_t)gw_rand_below(&m->rand, PIECE_MAX + 1);
+        if (e->value_bytes > VALUE_MAX)
+            op->verb = GW_VERB_READ;
+    }
     for (uint32_t i = 0; i < op->value_bytes; i++)
         value[i] = (uint8_t)(flags >> 8) + (uint8_t)i;
+    uint64_t more = gw_rand_next(&m->rand);
+    if (more % 3 == 0)
+        op->flags |= GW_OP_HAS_EXPIRY;
+    if (more % 5 == 0 && op->verb != GW_VERB_TOUCH && op->verb != GW_VERB_READ_TOUCH)
+        op->flags |= GW_OP_KEEP_EXPIRY;
+    op->expiry_ms = draw_expiry(m);
+    if (more & 256)
+        op->flags |= GW_OP_CLAMP; /* or MUST_EXIST */
+    if (op->verb == GW_VERB_ADD && more % 7 < 3) {
+        op->flags |= GW_OP_BOUNDED;
+        draw_bounds(m, op, value);
+    }
     gw_store_hash(m->store, op);
 }
 
-static void set_value(struct entry *e, const struct gw_op *op, int64_t number_in)
+/* The key's expiry after a successful change; `live`: before it. */
+static void set_expiry(struct model *m, struct entry *e, const struct gw_op *op, bool live,
+                       bool keeps)
+{
+    if (op->flags & GW_OP_HAS_EXPIRY) {
+        e->expiry_ms = op->expiry_ms == UINT64_MAX ? 0 : op->expiry_ms;
+        if (op->expiry_ms <= m->now_ms)
+            e->live = false; /* a tombstone: the time may go on as it likes */
+        return;
+    }
+    keeps |= (op->flags & GW_OP_KEEP_EXPIRY) != 0;
+    e->expiry_ms = keeps && live ? e->expiry_ms : 0;
+}
+
+static void set_value(struct model *m, struct entry *e, const struct gw_op *op, int64_t number_in,
+                      bool live)
 {
     e->known = e->live = true;
     e->kind = op->flags & GW_OP_COUNTER ? GW_KIND_COUNTER : GW_KIND_BYTES;
     e->number = number_in;
     e->value_bytes = op->value_bytes;
     memcpy(e->value, op->value, op->value_bytes);
+    set_expiry(m, e, op, live, false);
 }
 
 /* A version that the model cannot foretell: the first of a new key. */
@@ -110,10 +189,8 @@ static void version_next(struct model *m, struct entry *e, bool was_known, const
     e->version = op->version;
 }
 
-static void compare_read(struct model *m, const struct entry *e, const struct gw_op *op)
+static void compare_value(struct model *m, const struct entry *e, const struct gw_op *op)
 {
-    SAME(m, op->status == GW_OK);
-    SAME(m, op->version == e->version);
     SAME(m, op->kind == e->kind);
     if (e->kind == GW_KIND_COUNTER) {
         SAME(m, op->number == e->number);
@@ -123,11 +200,96 @@ static void compare_read(struct model *m, const struct entry *e, const struct gw
     }
 }
 
+static void compare_read(struct model *m, const struct entry *e, const struct gw_op *op)
+{
+    SAME(m, op->status == GW_OK);
+    SAME(m, op->version == e->version);
+    SAME(m, op->expiry_ms == e->expiry_ms);
+    compare_value(m, e, op);
+}
+
+static void compare_add(struct model *m, struct entry *e, const struct gw_op *op, bool live)
+{
+    int64_t base = live ? e->number : (op->flags & GW_OP_HAS_INITIAL) ? op->initial : 0;
+    __int128 sum = (__int128)base + op->delta;
+    int64_t low = INT64_MIN, high = INT64_MAX;
+    if (op->flags & GW_OP_BOUNDED) {
+        memcpy(&low, op->value, 8);
+        memcpy(&high, op->value + 8, 8);
+    }
+    if (live && e->kind != GW_KIND_COUNTER) {
+        SAME(m, op->status == GW_WRONG_TYPE);
+        return;
+    }
+    if ((op->flags & GW_OP_BOUNDED) && (op->flags & GW_OP_CLAMP))
+        sum = sum < low ? low : sum > high ? high : sum;
+    if (sum < low || sum > high) {
+        SAME(m, op->status == GW_OVERFLOW);
+        return;
+    }
+    SAME(m, op->status == GW_OK);
+    SAME(m, op->number == (int64_t)sum);
+    version_next(m, e, e->known, op);
+    e->known = e->live = true;
+    e->kind = GW_KIND_COUNTER;
+    e->number = (int64_t)sum;
+    set_expiry(m, e, op, live, true);
+}
+
+static void compare_piece(struct model *m, struct entry *e, const struct gw_op *op, bool live)
+{
+    if (!live && (op->flags & GW_OP_MUST_EXIST)) {
+        SAME(m, op->status == GW_NOT_FOUND);
+        return;
+    }
+    if (live && e->kind != GW_KIND_BYTES) {
+        SAME(m, op->status == GW_WRONG_TYPE);
+        return;
+    }
+    SAME(m, op->status == GW_OK);
+    version_next(m, e, e->known, op);
+    if (!live)
+        e->value_bytes = 0;
+    uint8_t whole[VALUE_ALL];
+    bool behind = op->verb == GW_VERB_APPEND;
+    memcpy(whole + (behind ? 0 : op->value_bytes), e->value, e->value_bytes);
+    memcpy(whole + (behind ? e->value_bytes : 0), op->value, op->value_bytes);
+    e->value_bytes += op->value_bytes;
+    memcpy(e->value, whole, e->value_bytes);
+    e->known = e->live = true;
+    e->kind = GW_KIND_BYTES;
+    set_expiry(m, e, op, live, true);
+    SAME(m, !e->live || op->out_bytes == e->value_bytes);
+}
+
+static void compare_getset(struct model *m, struct entry *e, const struct gw_op *op,
+                           int64_t number_in, bool live)
+{
+    SAME(m, op->status == GW_OK);
+    version_next(m, e, e->known, op);
+    if (live)
+        compare_value(m, e, op);
+    else
+        SAME(m, op->kind == GW_KIND_NONE);
+    set_value(m, e, op, number_in, live);
+}
+
+static void compare_touch(struct model *m, struct entry *e, const struct gw_op *op, bool live)
+{
+    SAME(m, op->status == (live ? GW_OK : GW_NOT_FOUND));
+    if (!live)
+        return;
+    version_next(m, e, true, op);
+    if (op->verb == GW_VERB_READ_TOUCH)
+        compare_value(m, e, op);
+    set_expiry(m, e, op, live, false);
+}
+
 /* Applies one operation to the model and compares; number_in: op->number before it ran. */
 static void compare(struct model *m, const struct gw_op *op, int64_t number_in)
 {
     struct entry *e = entry_of(m, op->key);
-    bool known = e->known, live = e->live;
+    bool known = e->known, live = is_live(m, e);
     m->executed++;
     bool behind = e->absent_call == m->call || (!known && (op->flags & GW_OP_UNSETTLED));
     if (behind && op->verb != GW_VERB_ARRIVE) {
@@ -151,27 +313,29 @@ static void compare(struct model *m, const struct gw_op *op, int64_t number_in)
             SAME(m, op->version == e->version);
         break;
     case GW_VERB_DELETE:
+    case GW_VERB_GETDEL:
         SAME(m, op->status == (live ? GW_OK : GW_NOT_FOUND));
-        if (live)
-            version_next(m, e, true, op);
+        if (!live)
+            break;
+        if (op->verb == GW_VERB_GETDEL)
+            compare_value(m, e, op);
+        version_next(m, e, true, op);
         e->live = false;
         break;
-    case GW_VERB_ADD: {
-        int64_t base = live ? e->number : (op->flags & GW_OP_HAS_INITIAL) ? op->initial : 0, sum;
-        if (live && e->kind != GW_KIND_COUNTER) {
-            SAME(m, op->status == GW_WRONG_TYPE);
-        } else if (__builtin_add_overflow(base, op->delta, &sum)) {
-            SAME(m, op->status == GW_OVERFLOW);
-        } else {
-            SAME(m, op->status == GW_OK);
-            SAME(m, op->number == sum);
-            version_next(m, e, known, op);
-            e->known = e->live = true;
-            e->kind = GW_KIND_COUNTER;
-            e->number = sum;
-        }
+    case GW_VERB_ADD:
+        compare_add(m, e, op, live);
         break;
-    }
+    case GW_VERB_APPEND:
+    case GW_VERB_PREPEND:
+        compare_piece(m, e, op, live);
+        break;
+    case GW_VERB_GETSET:
+        compare_getset(m, e, op, number_in, live);
+        break;
+    case GW_VERB_TOUCH:
+    case GW_VERB_READ_TOUCH:
+        compare_touch(m, e, op, live);
+        break;
     case GW_VERB_CAS:
         if (!live) {
             SAME(m, op->status == GW_NOT_FOUND);
@@ -181,7 +345,7 @@ static void compare(struct model *m, const struct gw_op *op, int64_t number_in)
         } else {
             SAME(m, op->status == GW_OK);
             version_next(m, e, true, op);
-            set_value(e, op, number_in);
+            set_value(m, e, op, number_in, live);
         }
         break;
     case GW_VERB_INSERT:
@@ -193,7 +357,7 @@ static void compare(struct model *m, const struct gw_op *op, int64_t number_in)
     case GW_VERB_UPSERT:
         SAME(m, op->status == GW_OK);
         version_next(m, e, known, op);
-        set_value(e, op, number_in);
+        set_value(m, e, op, number_in, live);
         break;
     case GW_VERB_ARRIVE:
         if (known) {
@@ -201,9 +365,10 @@ static void compare(struct model *m, const struct gw_op *op, int64_t number_in)
         } else {
             SAME(m, op->status == GW_OK);
             SAME(m, op->version == op->expected_version);
-            set_value(e, op, number_in);
+            set_value(m, e, op, number_in, live);
             e->version = op->expected_version;
-            e->live = !(op->flags & GW_OP_TOMBSTONE);
+            if (op->flags & GW_OP_TOMBSTONE)
+                e->live = false;
         }
         break;
     }
@@ -218,10 +383,13 @@ static bool walk_view(void *ctx, const struct gw_record_view *view)
             continue;
         SAME(m, e->known && !e->seen);
         e->seen = true;
-        SAME(m, view->version == e->version && view->tombstone == !e->live);
-        if (e->live && e->kind == GW_KIND_COUNTER)
+        bool live = is_live(m, e);
+        SAME(m, view->version == e->version && view->tombstone == !live);
+        if (live)
+            SAME(m, view->expiry_ms == e->expiry_ms);
+        if (live && e->kind == GW_KIND_COUNTER)
             SAME(m, view->number == e->number);
-        if (e->live && e->kind == GW_KIND_BYTES)
+        if (live && e->kind == GW_KIND_BYTES)
             SAME(m, view->value_bytes == e->value_bytes &&
                         memcmp(view->value, e->value, e->value_bytes) == 0);
         return true;
@@ -248,16 +416,19 @@ static void run_seed(uint64_t seed, uint64_t log_start)
     struct model *m = calloc(1, sizeof *m);
     m->seed = seed;
     gw_rand_init(&m->rand, seed);
+    m->now_ms = 1000000;
+    struct gw_clock clock = {.wall_ms = clock_wall_ms, .ctx = m};
     struct gw_store_options options = {.log_bytes = 32u << 20,
                                        .index_bytes = 65536,
                                        .page_bits = 19,
                                        .hash_seed = seed,
-                                       .log_start = log_start};
+                                       .log_start = log_start,
+                                       .clock = &clock};
     cr_assert_eq(gw_store_open(&options, &m->store), GW_OK);
     cr_assert_eq(gw_store_thread_open(m->store, &m->thread), GW_OK);
     cr_assert_eq(gw_store_thread_open(m->store, &m->other), GW_OK);
     keys_make(m);
-    static uint8_t values[BATCH][VALUE_MAX], room[BATCH * (VALUE_MAX + 8)];
+    static uint8_t values[BATCH][VALUE_MAX], room[BATCH * (VALUE_ALL + 8)];
     bool other_inside = false;
     for (uint32_t turn = 0; turn < 400; turn++) {
         struct gw_op ops[BATCH];
@@ -268,7 +439,7 @@ static void run_seed(uint64_t seed, uint64_t log_start)
             number_in[i] = ops[i].number;
         }
         /* The model is asked for expected versions before the batch: some CAS miss on purpose. */
-        size_t used, room_bytes = gw_rand_below(&m->rand, 4) ? sizeof room : VALUE_MAX;
+        size_t used, room_bytes = gw_rand_below(&m->rand, 4) ? sizeof room : VALUE_ALL;
         for (uint32_t done = 0; done < n;) {
             gw_store_enter(m->thread);
             uint32_t now =
@@ -300,6 +471,8 @@ static void run_seed(uint64_t seed, uint64_t log_start)
                 m->floor = 0; /* an arrived version came near the end: floors wrap to nothing */
         }
         gw_store_poll(m->thread);
+        if (gw_rand_below(&m->rand, 3) == 0)
+            m->now_ms += gw_rand_below(&m->rand, 20);
     }
     walk(m);
     if (other_inside)
