@@ -629,6 +629,7 @@ void gwi_cold_destroy(struct gwi_cold *cold)
         while (lists[i]->first)
             walk_free(cold, lists[i]->first);
     GW_ASSERT(cold->walks == 0);
+    cold->device->adopt(cold->device, cold->queue, NULL, 0);
     free(cold->slab);
     free(cold);
 }

@@ -347,9 +347,9 @@ static void ram_trim(struct gw_device *device, gw_addr below)
 static void ram_adopt(struct gw_device *device, uint32_t queue, void *memory, size_t bytes)
 {
     struct gw_ram_device *ram = lock_of(device);
-    GW_ASSERT(queue < ram->o.queues && memory && bytes > 0);
-    GW_ASSERT(!ram->queues[queue].adopted); /* at most once a queue */
-    ram->queues[queue].adopted = true;
+    GW_ASSERT(queue < ram->o.queues && (memory == NULL) == (bytes == 0));
+    GW_ASSERT(ram->queues[queue].adopted == (memory == NULL)); /* ended before another begins */
+    ram->queues[queue].adopted = memory != NULL;
     pthread_mutex_unlock(&ram->lock);
 }
 
