@@ -35,6 +35,7 @@ int main(int argc, char **argv)
         return code;
     gw_log_set_name(options.id);
     raise_descriptors();
+    gwi_memory_tune(&options);
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
@@ -48,11 +49,8 @@ int main(int argc, char **argv)
     enum gw_status st = gwi_server_start(&options, &stop_wanted, &server);
     if (st == GW_E_CANCELLED)
         return 0;
-    if (st != GW_OK) {
-        if (st != GW_E_BUSY && st != GW_E_INVALID)
-            fprintf(stderr, "godwit-server: cannot start: %s\n", gw_status_text(st));
+    if (st != GW_OK)
         return 1;
-    }
     pthread_sigmask(SIG_BLOCK, &signals, &before);
     int fatal = 0;
     while (!atomic_load(&stop_wanted) && (fatal = atomic_load(&server->fatal)) == 0) {

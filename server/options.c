@@ -11,10 +11,13 @@
 #include <string.h>
 
 #include "index/base/text.h"
+#include "index/store.h"
+#include "server/memory.h"
+#include "tiering/ssd.h"
 
 static const char usage_text[] =
     "usage: godwit-server --id NAME --listen HOST:PORT --coordinator HOST:PORT --data DIR\n"
-    "                     --threads N --memory SIZE [--index-memory SIZE] [--advertise HOST:PORT]\n"
+    "                     --threads N --memory SIZE [--disk SIZE] [--evict] [...]\n"
     "\n"
     "  --id NAME            identity in the cluster, 1 to 63 of [A-Za-z0-9._-]; the address may "
     "change\n"
@@ -26,10 +29,27 @@ static const char usage_text[] =
     "time\n"
     "  --threads N          dispatchers, one a vCPU (default: the CPUs this process may use; up to "
     "128)\n"
-    "  --memory SIZE        memory for index, log and buffers (64MiB, 2GiB, ...; default 1GiB)\n"
-    "  --index-memory SIZE  part of it for the index (default: a quarter)\n"
     "  --pin                pin dispatcher i to the i-th CPU (default when there are as many as "
-    "CPUs)\n";
+    "CPUs)\n"
+    "\n"
+    "  --memory SIZE        all memory of the process: index, log, buffers, connections (64MiB, "
+    "2GiB,\n"
+    "                       ...; default 1GiB)\n"
+    "  --index-memory SIZE  part of it that the index has at the start (default: a 16th); it grows "
+    "to\n"
+    "                       60 % of what buffers and connections leave\n"
+    "  --page-size SIZE     a page of the log, 1MiB to 64MiB, power of two; no record is larger "
+    "(default\n"
+    "                       4MiB, 2MiB below 1GiB of memory, 1MiB below 256MiB)\n"
+    "\n"
+    "  --disk SIZE          records beyond memory go to segment files under DIR/log, up to this "
+    "size\n"
+    "                       (default: none, what does not fit into memory is refused)\n"
+    "  --segment-size SIZE  of those files (default: 256MiB, less when --disk is small)\n"
+    "  --io WAY             auto (default), direct (O_DIRECT or refuse to start), buffered\n"
+    "  --evict              a cache: when memory (and disk) are used up drop the oldest records "
+    "instead\n"
+    "                       of refusing writes\n";
 
 static int refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int refuse(const char *format, ...)
@@ -71,23 +91,94 @@ static bool id_is_good(const char *id)
            strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
+static const char *size_text(uint64_t bytes, char *room)
+{
+    gw_format_size(bytes, room, 32);
+    return room;
+}
+
+static int check_disk(const struct gwi_options *o)
+{
+    char a[32], b[32], c[32];
+    if (!o->disk_bytes) {
+        if (o->segment_bytes)
+            return refuse("--segment-size %s: there are no segments without --disk; give both",
+                          size_text(o->segment_bytes, a));
+        if (o->io != GWI_IO_AUTO)
+            return refuse("--io %s: nothing is read or written without --disk; give both",
+                          o->io == GWI_IO_DIRECT ? "direct" : "buffered");
+        return -1;
+    }
+    if (o->disk_bytes > GWI_DISK_MAX)
+        return refuse("--disk %s: must be at most 16TiB", size_text(o->disk_bytes, a));
+    if (o->disk_bytes < o->memory_bytes)
+        return refuse(
+            "--disk %s is smaller than --memory %s: records go there when memory is full, "
+            "so it must be larger; give more, or leave --disk out",
+            size_text(o->disk_bytes, a), size_text(o->memory_bytes, b));
+    if (o->segment_bytes > o->disk_bytes / GW_SSD_SEGMENTS_LEAST)
+        return refuse("--disk %s holds fewer than %u segments of --segment-size %s, with which "
+                      "nothing can be compacted; give at least --disk %s, or smaller segments",
+                      size_text(o->disk_bytes, a), GW_SSD_SEGMENTS_LEAST,
+                      size_text(o->segment_bytes, b),
+                      size_text(GW_SSD_SEGMENTS_LEAST * o->segment_bytes, c));
+    return -1;
+}
+
 static int check(struct gwi_options *o, bool pin_given)
 {
+    char a[32], why[512];
     if (o->id[0] == 0)
         return refuse("--id is missing");
     if (o->data[0] == 0)
         return refuse("--data is missing");
     if (o->memory_bytes < GWI_MEMORY_MIN || o->memory_bytes > (1ull << 44))
-        return refuse("--memory %llu: must lie between 32MiB and 16TiB",
-                      (unsigned long long)o->memory_bytes);
-    if (o->index_bytes == 0)
-        o->index_bytes = o->memory_bytes / 4;
-    if (o->index_bytes < (1ull << 20) || o->index_bytes > o->memory_bytes / 4 * 3)
-        return refuse("--index-memory %llu: must lie between 1MiB and three quarters of --memory",
-                      (unsigned long long)o->index_bytes);
+        return refuse("--memory %s: must lie between 32MiB and 16TiB",
+                      size_text(o->memory_bytes, a));
+    if (o->index_bytes &&
+        (o->index_bytes < (1ull << 20) || o->index_bytes > o->memory_bytes / 4 * 3))
+        return refuse("--index-memory %s: must lie between 1MiB and three quarters of --memory",
+                      size_text(o->index_bytes, a));
+    int code = check_disk(o);
+    if (code != -1)
+        return code;
+    struct gwi_memory plan;
+    if (gwi_memory_plan(o, &plan, why, sizeof why) != GW_OK)
+        return refuse("%s", why);
+    if (o->segment_bytes && o->segment_bytes % (UINT64_C(1) << plan.page_bits) != 0)
+        return refuse("--segment-size %s: must be a whole number of pages of %u MiB",
+                      size_text(o->segment_bytes, a), 1u << (plan.page_bits - 20));
     if (!pin_given)
         o->pin = o->threads == cpus_allowed();
     return -1;
+}
+
+static int take_size(const char *flag, const char *text, uint64_t *out)
+{
+    if (gw_parse_size(text, out) != GW_OK || *out == 0)
+        return refuse("%s %s: not a size (64MiB, 2GiB, ...)", flag, text);
+    return -1;
+}
+
+static int take_page_size(const char *text, uint32_t *bits)
+{
+    uint64_t bytes;
+    if (gw_parse_size(text, &bytes) != GW_OK || (bytes & (bytes - 1)) || bytes < (1ull << 20) ||
+        bytes > (1ull << GW_STORE_PAGE_BITS_MAX))
+        return refuse("--page-size %s: must be a power of two from 1MiB to 64MiB", text);
+    *bits = (uint32_t)__builtin_ctzll(bytes);
+    return -1;
+}
+
+static int take_io(const char *text, enum gwi_io *io)
+{
+    static const char *const names[] = {"auto", "direct", "buffered"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *io = (enum gwi_io)i;
+            return -1;
+        }
+    return refuse("--io %s: must be auto, direct or buffered", text);
 }
 
 int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
@@ -101,6 +192,11 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
         THREADS,
         MEMORY,
         INDEX,
+        PAGE,
+        DISK,
+        SEGMENT,
+        IO,
+        EVICT,
         PIN,
         HELP,
         VERSION
@@ -113,6 +209,11 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
                                           {"threads", 1, 0, THREADS},
                                           {"memory", 1, 0, MEMORY},
                                           {"index-memory", 1, 0, INDEX},
+                                          {"page-size", 1, 0, PAGE},
+                                          {"disk", 1, 0, DISK},
+                                          {"segment-size", 1, 0, SEGMENT},
+                                          {"io", 1, 0, IO},
+                                          {"evict", 0, 0, EVICT},
                                           {"pin", 0, 0, PIN},
                                           {"help", 0, 0, HELP},
                                           {"version", 0, 0, VERSION},
@@ -153,12 +254,25 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
             o->threads = (uint32_t)number;
             break;
         case MEMORY:
-            if (gw_parse_size(optarg, &o->memory_bytes) != GW_OK)
-                return refuse("--memory %s: not a size (64MiB, 2GiB, ...)", optarg);
+            code = take_size("--memory", optarg, &o->memory_bytes);
             break;
         case INDEX:
-            if (gw_parse_size(optarg, &o->index_bytes) != GW_OK || o->index_bytes == 0)
-                return refuse("--index-memory %s: not a size (64MiB, 2GiB, ...)", optarg);
+            code = take_size("--index-memory", optarg, &o->index_bytes);
+            break;
+        case PAGE:
+            code = take_page_size(optarg, &o->page_bits);
+            break;
+        case DISK:
+            code = take_size("--disk", optarg, &o->disk_bytes);
+            break;
+        case SEGMENT:
+            code = take_size("--segment-size", optarg, &o->segment_bytes);
+            break;
+        case IO:
+            code = take_io(optarg, &o->io);
+            break;
+        case EVICT:
+            o->evict = true;
             break;
         case PIN:
             o->pin = pin_given = true;

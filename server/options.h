@@ -9,6 +9,9 @@
 
 #define GWI_THREADS_MAX 128u
 #define GWI_MEMORY_MIN  (32ull << 20)
+#define GWI_DISK_MAX    (16ull << 40)
+
+enum gwi_io { GWI_IO_AUTO = 0, GWI_IO_DIRECT, GWI_IO_BUFFERED };
 
 struct gwi_options {
     char id[GW_ID_BYTES_MAX + 1];
@@ -17,7 +20,13 @@ struct gwi_options {
     char coordinator[GW_ADDRESS_BYTES_MAX + 1];
     char data[1024];
     uint32_t threads;
-    uint64_t memory_bytes, index_bytes;
+    uint64_t memory_bytes;
+    uint64_t index_bytes;   /* at the start; 0: memory.h chooses */
+    uint64_t disk_bytes;    /* bound of the SSD tier; 0: none */
+    uint64_t segment_bytes; /* 0: the tier chooses */
+    uint32_t page_bits;     /* 0: memory.h chooses */
+    enum gwi_io io;
+    bool evict;
     bool pin; /* --pin: dispatcher i on the i-th allowed CPU; default when there are as many as CPUs
                */
 };

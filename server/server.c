@@ -3,88 +3,16 @@
 #define _GNU_SOURCE
 #include "server/server.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "server/bootstrap.h"
-
-#define RESERVE_MAX (64ull << 20) /* of --memory, for connections, sessions and buffers */
-#define VALUE_ROOM  (128u << 10)  /* what a frame has beyond the largest value */
-
-/* One process a directory: the lock says which. Returns the descriptor, or -1 after a message. */
-static int lock_data(const char *dir)
-{
-    char path[1100], pid[32] = "";
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-        fprintf(stderr, "godwit-server: --data %s: cannot be made: %s\n", dir, strerror(errno));
-        return -1;
-    }
-    snprintf(path, sizeof path, "%s/lock", dir);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        fprintf(stderr, "godwit-server: --data %s: not writable: %s\n", dir, strerror(errno));
-        return -1;
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t n = read(fd, pid, sizeof pid - 1);
-        fprintf(stderr, "godwit-server: --data %s: in use by process %.*s\n", dir,
-                n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?");
-        close(fd);
-        return -1;
-    }
-    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) != 0 || write(fd, pid, (size_t)n) != n) {
-        fprintf(stderr, "godwit-server: --data %s: cannot write the lock: %s\n", dir,
-                strerror(errno));
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-static enum gw_status open_store(struct gwi_server *s, uint64_t hash_seed)
-{
-    uint64_t reserve =
-        s->options.memory_bytes / 8 < RESERVE_MAX ? s->options.memory_bytes / 8 : RESERVE_MAX;
-    struct gw_store_options o = {.index_bytes = s->options.index_bytes,
-                                 .threads_max = s->options.threads + 2,
-                                 .hash_seed = hash_seed,
-                                 .populate = true};
-    uint64_t left = s->options.memory_bytes - reserve;
-    o.log_bytes = left > o.index_bytes ? left - o.index_bytes : 0;
-    if (o.log_bytes < 2ull << GW_STORE_PAGE_BITS) {
-        fprintf(stderr,
-                "godwit-server: --memory %llu leaves no two pages of %u MiB for the log behind "
-                "--index-memory %llu\n",
-                (unsigned long long)s->options.memory_bytes, (1u << GW_STORE_PAGE_BITS) >> 20,
-                (unsigned long long)o.index_bytes);
-        return GW_E_INVALID;
-    }
-    enum gw_status st = gw_store_open(&o, &s->store);
-    if (st != GW_OK) {
-        fprintf(stderr, "godwit-server: cannot open the store with --memory %llu: %s\n",
-                (unsigned long long)s->options.memory_bytes, gw_status_text(st));
-        return st;
-    }
-    struct gw_store_stats stats;
-    gw_store_stats(s->store, &stats);
-    gw_info("store", "log_bytes=%llu log_pages=%s index_bytes=%llu index_pages=%s",
-            (unsigned long long)stats.log_bytes_total, gw_memory_kind_name(stats.log_pages),
-            (unsigned long long)stats.index_bytes, gw_memory_kind_name(stats.index_pages));
-    uint64_t value_max = gw_store_record_bytes_max(s->store) - 16 - 8;
-    s->value_bytes_max = (uint32_t)value_max;
-    s->frame_bytes_max = (uint32_t)value_max + VALUE_ROOM;
-    return GW_OK;
-}
+#include "tiering/ssd.h"
 
 static void wake_dispatcher(void *ctx, uint32_t epoch_slot)
 {
@@ -172,27 +100,39 @@ static void server_free(struct gwi_server *s)
         gwi_dispatcher_destroy(s->dispatcher[i]);
     gwi_view_destroy(atomic_load(&s->view));
     gw_store_close(s->store);
-    if (s->lock_fd >= 0)
-        close(s->lock_fd);
+    gw_ssd_close(s->device);
+    gwi_data_close(&s->data);
     free(s);
+}
+
+static enum gw_status failed(enum gw_status st, const char *what)
+{
+    fprintf(stderr, "godwit-server: %s: %s\n", what, gw_status_text(st));
+    return st;
 }
 
 enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_bool *stop,
                                 struct gwi_server **out)
 {
+    char why[512];
     struct gwi_server *s = calloc(1, sizeof *s);
     if (!s)
-        return GW_E_NOMEM;
+        return failed(GW_E_NOMEM, "cannot start");
     s->options = *options;
+    s->data.lock_fd = -1;
     /* Rises with time, also over restarts: the newer process of an id is the higher one. */
     s->incarnation = gw_clock_wall_ms(gw_clock_system()) << 8 | ((uint64_t)getpid() & 255);
-    s->lock_fd = lock_data(options->data);
-    enum gw_status st = s->lock_fd < 0 ? GW_E_BUSY : GW_OK;
+    enum gw_status st = gwi_memory_plan(options, &s->memory, why, sizeof why);
+    GW_ASSERT(st == GW_OK); /* the flags have been checked by it */
+    st = gwi_data_open(options, &s->data);
     struct gw_map *map = NULL;
-    if (st == GW_OK)
+    if (st == GW_OK) {
         st = gwi_bootstrap_map(options->coordinator, stop, &map);
+        if (st != GW_OK && st != GW_E_CANCELLED)
+            (void)failed(st, "cannot ask the coordinator for the map");
+    }
     if (st == GW_OK)
-        st = open_store(s, map->hash_seed);
+        st = gwi_server_open_store(s, map->hash_seed);
     if (st != GW_OK) {
         gw_map_destroy(map);
         server_free(s);
@@ -209,6 +149,8 @@ enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_
     atomic_init(&s->view, gwi_view_create(nothing, options->id));
     st = atomic_load(&s->view) ? start_dispatchers(s) : GW_E_NOMEM;
     if (st != GW_OK) {
+        if (!atomic_load(&s->view))
+            (void)failed(st, "cannot start");
         server_free(s);
         return st;
     }

@@ -4,15 +4,22 @@
 
 #include <stdatomic.h>
 
+#include "server/data.h"
 #include "server/dispatcher.h"
 #include "server/haul.h"
+#include "server/memory.h"
 #include "server/options.h"
+
+/* Threads of the store beside the dispatchers: tools that look at it. */
+#define GWI_STORE_THREADS_MORE 2u
 
 struct gwi_server {
     struct gwi_options options;
     uint64_t incarnation; /* of this process: rises with time */
     struct gw_store *store;
-    int lock_fd;                            /* holds the data directory */
+    struct gwi_memory memory; /* how --memory is divided */
+    struct gwi_data data;
+    struct gw_device *device;               /* the SSD tier; NULL: none */
     char address[GW_ADDRESS_BYTES_MAX + 1]; /* advertised */
     char bound[GW_ADDRESS_BYTES_MAX + 1];
     uint32_t frame_bytes_max, value_bytes_max;
@@ -37,6 +44,9 @@ GW_MUST_USE enum gw_status gwi_server_start(const struct gwi_options *options,
                                             const atomic_bool *stop, struct gwi_server **out);
 /* Asks all dispatchers to stop, joins them and frees everything. */
 void gwi_server_stop(struct gwi_server *server);
+
+/* open.c: device and store, by options, memory and data. An error has been said. */
+GW_MUST_USE enum gw_status gwi_server_open_store(struct gwi_server *server, uint64_t hash_seed);
 
 /* Publishes a view and a cut with it; when every dispatcher has passed, control gets the mail
  * CUT_PASSED with the view's generation. Takes the view; the old one is the caller's to free behind

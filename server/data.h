@@ -1,0 +1,33 @@
+/* data.h - the data directory of a server: who uses it, whose it is, how much room there is.
+ *
+ *   lock         held (flock) by the process that uses the directory; its pid in words
+ *   store.json   whose directory this is: format, server, store, incarnation; replaced whole
+ *   log/         segment files of the SSD tier
+ *
+ * Nothing is removed but what carries this store's name. Layer: server. */
+#ifndef GW_SERVER_DATA_H
+#define GW_SERVER_DATA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/options.h"
+
+#define GWI_DATA_FORMAT 1u
+
+struct gwi_data {
+    int lock_fd; /* -1: none */
+    char log_dir[1100];
+    uint64_t store_id;
+    uint32_t incarnation; /* of this process in this directory: higher with every start */
+};
+
+/* Makes the directory if it is not there, locks it, and reads or writes its identity. Whatever
+ * speaks against it has been said on stderr, with the remedy: GW_E_BUSY (a living process has it),
+ * GW_E_IO (cannot be made, written or read), GW_E_VERSION (another format), GW_E_REFUSED (another
+ * server's), GW_E_CORRUPT (store.json is none). On failure nothing is held. */
+GW_MUST_USE enum gw_status gwi_data_open(const struct gwi_options *options, struct gwi_data *out);
+void gwi_data_close(struct gwi_data *data);
+/* Bytes that the directory's file system would give us. GW_E_IO: said on stderr. */
+GW_MUST_USE enum gw_status gwi_data_free_bytes(const struct gwi_options *options, uint64_t *bytes);
+#endif

@@ -1,0 +1,145 @@
+/* open.c - opens the SSD tier and the store by the flags, and says at the start what the system
+ * gave: which pages, which way to the disk, how memory is divided. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "index/base/log_line.h"
+#include "index/base/text.h"
+#include "server/server.h"
+#include "tiering/ssd.h"
+
+static const char *size_text(uint64_t bytes, char *room)
+{
+    gw_format_size(bytes, room, 32);
+    return room;
+}
+
+/* What an earlier process of this server left: its records cannot be read again in this version,
+ * and their files count against --disk. */
+static enum gw_status forget_earlier(struct gwi_server *s, const struct gw_ssd_report *report)
+{
+    uint32_t removed = 0;
+    if (report->unknown_files)
+        gw_warn("tier_unknown_files", "count=%u first=\"%s\" next=leave_alone",
+                report->unknown_files, report->unknown);
+    if (report->earlier_files == 0)
+        return GW_OK;
+    enum gw_status st = gw_ssd_forget_earlier(s->device, &removed);
+    gw_warn("tier_earlier_removed",
+            "files=%u removed=%u bytes=%" PRIu64
+            " why=\"records of an earlier run cannot be recovered by this version\"",
+            report->earlier_files, removed, report->earlier_bytes);
+    if (st != GW_OK)
+        fprintf(stderr,
+                "godwit-server: --data %s: %u of %u segment files of an earlier run could not be "
+                "removed; see that this user may write in log/\n",
+                s->options.data, report->earlier_files - removed, report->earlier_files);
+    return st;
+}
+
+/* Is there room for what --disk promises? */
+static enum gw_status check_room(struct gwi_server *s, const struct gw_ssd_report *report)
+{
+    uint64_t free_bytes, least = GW_SSD_SEGMENTS_LEAST * report->file_bytes;
+    char a[32], b[32];
+    enum gw_status st = gwi_data_free_bytes(&s->options, &free_bytes);
+    if (st != GW_OK)
+        return st;
+    if (free_bytes < least) {
+        fprintf(stderr,
+                "godwit-server: --data %s: the disk is full: %s free, %u segments need %s; make "
+                "room, or give another directory\n",
+                s->options.data, size_text(free_bytes, a), GW_SSD_SEGMENTS_LEAST,
+                size_text(least, b));
+        return GW_E_FULL;
+    }
+    if (free_bytes < s->options.disk_bytes)
+        gw_warn("tier_room",
+                "free=%" PRIu64 " disk=%" PRIu64
+                " why=\"the file system has less room than --disk\" next=use_what_is_there",
+                free_bytes, s->options.disk_bytes);
+    return GW_OK;
+}
+
+static enum gw_status open_device(struct gwi_server *s, uint64_t hash_seed)
+{
+    const struct gwi_options *o = &s->options;
+    struct gw_ssd_report report = {0};
+    struct gw_ssd_options ssd = {.dir = s->data.log_dir,
+                                 .page_bits = s->memory.page_bits,
+                                 .segment_bytes = o->segment_bytes,
+                                 .limit_bytes = o->disk_bytes,
+                                 .store_id = s->data.store_id,
+                                 .incarnation = s->data.incarnation,
+                                 .hash_seed_check = (uint32_t)(hash_seed ^ hash_seed >> 32),
+                                 .queues = o->threads + GWI_STORE_THREADS_MORE,
+                                 .buffered = o->io == GWI_IO_BUFFERED};
+    size_t id_bytes = strlen(o->id);
+    memcpy(ssd.server_id, o->id, id_bytes < sizeof ssd.server_id ? id_bytes : sizeof ssd.server_id);
+    enum gw_status st = gw_ssd_open(&ssd, &s->device, &report);
+    if (st != GW_OK) {
+        s->device = NULL;
+        fprintf(stderr, "godwit-server: --data %s --disk: %s: %s\n", o->data, gw_status_text(st),
+                report.error);
+        return st;
+    }
+    gw_info("tier", "dir=%s limit=%" PRIu64 " segment_bytes=%" PRIu64 " io=%s ring=%s%s%s%s",
+            s->data.log_dir, o->disk_bytes, report.segment_bytes,
+            report.direct ? "direct" : "buffered", report.uring ? "io_uring" : "threads",
+            report.why[0] ? " why=\"" : "", report.why, report.why[0] ? "\"" : "");
+    if (o->io == GWI_IO_DIRECT && !report.direct) {
+        fprintf(stderr,
+                "godwit-server: --io direct: refused by the file system of --data %s (%s); use "
+                "--io auto, or another directory\n",
+                o->data, report.why);
+        return GW_E_UNSUPPORTED;
+    }
+    st = forget_earlier(s, &report);
+    return st == GW_OK ? check_room(s, &report) : st;
+}
+
+enum gw_status gwi_server_open_store(struct gwi_server *s, uint64_t hash_seed)
+{
+    const struct gwi_memory *m = &s->memory;
+    char text[32];
+    if (s->options.disk_bytes) {
+        enum gw_status st = open_device(s, hash_seed);
+        if (st != GW_OK)
+            return st;
+    }
+    struct gw_store_options o = {.log_bytes = m->log,
+                                 .index_bytes = m->index_start,
+                                 .index_bytes_max = m->index_max,
+                                 .page_bits = m->page_bits,
+                                 .threads_max = s->options.threads + GWI_STORE_THREADS_MORE,
+                                 .hash_seed = hash_seed,
+                                 .populate = true,
+                                 .device = s->device,
+                                 .evict = s->options.evict,
+                                 .cold_reads_max = m->cold_reads_max};
+    enum gw_status st = gw_store_open(&o, &s->store);
+    if (st != GW_OK) {
+        fprintf(stderr, "godwit-server: cannot open the store with --memory %s: %s\n",
+                size_text(m->limit, text), gw_status_text(st));
+        return st;
+    }
+    struct gw_store_stats stats;
+    gw_store_stats(s->store, &stats);
+    gw_info("store",
+            "log_bytes=%" PRIu64 " log_pages=%s index_bytes=%" PRIu64
+            " index_pages=%s page_bytes=%u "
+            "evict=%s",
+            stats.log_bytes_total, gw_memory_kind_name(stats.log_pages), stats.index_bytes,
+            gw_memory_kind_name(stats.index_pages), 1u << m->page_bits,
+            s->options.evict ? "yes" : "no");
+    gw_info("memory",
+            "limit=%" PRIu64 " log=%" PRIu64 " index=%" PRIu64 " index_max=%" PRIu64
+            " connections=%" PRIu64 " connections_max=%u dispatchers=%" PRIu64 " parked=%" PRIu64
+            " reads=%" PRIu64 " tables=%" PRIu64 " process=%" PRIu64,
+            m->limit, m->log, m->index_start, m->index_max, m->connections, m->connections_max,
+            m->dispatchers, m->parked, m->reads, m->tables, m->process);
+    s->value_bytes_max = (uint32_t)(gw_store_record_bytes_max(s->store) - 16 - 8);
+    s->frame_bytes_max = m->frame_bytes;
+    return GW_OK;
+}
