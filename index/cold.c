@@ -52,7 +52,7 @@ struct walk {
     uint32_t chain_count, chain_room, need; /* need: bytes to read, 0: as usual */
     enum gw_status status;                  /* FAILED */
     uint8_t state;
-    bool whole, announced, used;
+    bool whole, one, announced, used; /* whole: of a chain, or with `one` its first */
     uint16_t key_bytes;
     uint8_t key[];
 };
@@ -356,6 +356,10 @@ static bool walk_look(struct gwi_cold *cold, struct walk *w)
             walk_end(cold, w, FAILED, GW_E_NOMEM);
             return false;
         }
+        if (w->one) {
+            walk_end(cold, w, ABSENT, GW_OK);
+            return false;
+        }
     } else if (gw_record_has_key(record, control, w->key, w->key_bytes)) {
         w->record = record;
         walk_end(cold, w, FOUND, GW_OK);
@@ -365,6 +369,7 @@ static bool walk_look(struct gwi_cold *cold, struct walk *w)
     gw_addr next = gw_addr_widen(narrow, gw_addr_of(gw_log_tail(cold->log).v + GW_ADDR_LEAD));
     if (narrow == 0 || next.v <= w->stop ||
         next.v < atomic_load_explicit(&cold->log->begin, memory_order_acquire)) {
+        w->at = narrow == 0 ? 0 : next.v;
         walk_end(cold, w, ABSENT, GW_OK);
         return false;
     }
@@ -423,20 +428,26 @@ static void block_read(void *arg, enum gw_status status)
 /* ---- asking ---- */
 
 static struct walk *walk_find(struct gwi_cold *cold, uint64_t hash, const uint8_t *key,
-                              uint16_t key_bytes, uint64_t stop, bool whole)
+                              uint16_t key_bytes, uint64_t stop)
 {
     struct walk *w = *walk_place(cold, hash);
-    while (w && !(w->hash == hash && w->stop == stop && w->whole == whole &&
-                  w->key_bytes == key_bytes && memcmp(w->key, key, key_bytes) == 0))
+    while (w && !(w->hash == hash && w->stop == stop && !w->whole && w->key_bytes == key_bytes &&
+                  memcmp(w->key, key, key_bytes) == 0))
         w = w->next;
     return w;
 }
 
+struct asked {
+    const uint8_t *key;
+    uint64_t hash, top, stop;
+    uint16_t key_bytes;
+    bool whole, one;
+};
+
 /* Begins a walk; GW_PENDING or GW_NOT_YET. */
-static enum gw_status walk_begin(struct gwi_cold *cold, uint64_t hash, const uint8_t *key,
-                                 uint16_t key_bytes, uint64_t top, uint64_t stop, bool whole)
+static enum gw_status walk_begin(struct gwi_cold *cold, const struct asked *asked)
 {
-    uint64_t bytes = sizeof(struct walk) + key_bytes;
+    uint64_t bytes = sizeof(struct walk) + asked->key_bytes;
     while (cold->walks >= cold->walks_max || !may_take(cold, bytes))
         if (!walk_evict(cold))
             return GW_NOT_YET;
@@ -445,14 +456,15 @@ static enum gw_status walk_begin(struct gwi_cold *cold, uint64_t hash, const uin
         return GW_NOT_YET;
     account(cold, (int64_t)bytes);
     cold->walks++;
-    w->hash = hash;
-    w->top = w->at = top;
-    w->stop = stop;
-    w->whole = whole;
-    w->key_bytes = key_bytes;
-    memcpy(w->key, key, key_bytes);
-    w->next = *walk_place(cold, hash);
-    *walk_place(cold, hash) = w;
+    w->hash = asked->hash;
+    w->top = w->at = asked->top;
+    w->stop = asked->stop;
+    w->whole = asked->whole;
+    w->one = asked->one;
+    w->key_bytes = asked->key_bytes;
+    memcpy(w->key, asked->key, asked->key_bytes);
+    w->next = *walk_place(cold, w->hash);
+    *walk_place(cold, w->hash) = w;
     gwi_count(&cold->t->counters.cold, 1);
     walk_go(cold, w);
     return GW_PENDING;
@@ -472,13 +484,14 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
     struct gwi_cold *cold = t->cold;
     uint64_t top = position->address.v;
     GW_ASSERT(cold != NULL && top < t->view.head);
-    struct walk *w = walk_find(cold, hash, key, key_bytes, stop.v, false);
+    struct walk *w = walk_find(cold, hash, key, key_bytes, stop.v);
     if (w && w->state > READING && w->top != top) {
         walk_free(cold, w); /* what was in memory then has gone cold */
         w = NULL;
     }
     if (!w) {
-        *status = walk_begin(cold, hash, key, key_bytes, top, stop.v, false);
+        *status =
+            walk_begin(cold, &(struct asked){key, hash, top, stop.v, key_bytes, false, false});
         return GWI_COLD;
     }
     switch (w->state) {
@@ -491,6 +504,7 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
         return GWI_FOUND;
     case ABSENT:
         walk_used(cold, w);
+        position->address = gw_addr_of(w->at);
         return GWI_ABSENT;
     case FAILED:
         *status = w->status;
@@ -509,17 +523,26 @@ static uint64_t name_of_chain(uint64_t top)
     return (top >> GW_ADDR_UNIT_BITS) * 0x9e3779b97f4a7c15u >> 32;
 }
 
-enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, struct gw_record *const **records,
-                              uint32_t *count)
+static struct walk *chain_find(struct gwi_cold *cold, uint64_t top, bool one)
+{
+    struct walk *w = *walk_place(cold, name_of_chain(top));
+    while (w && !(w->whole && w->one == one && w->top == top))
+        w = w->next;
+    return w;
+}
+
+enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one,
+                              struct gw_record *const **records, uint32_t *count)
 {
     struct gwi_cold *cold = t->cold;
     GW_ASSERT(cold != NULL);
-    uint64_t name = name_of_chain(top.v);
-    struct walk *w = *walk_place(cold, name);
-    while (w && !(w->whole && w->top == top.v))
-        w = w->next;
+    struct walk *w = chain_find(cold, top.v, one);
     if (!w)
-        return walk_begin(cold, name, (const uint8_t *)"", 0, top.v, 0, true);
+        return walk_begin(cold, &(struct asked){.hash = name_of_chain(top.v),
+                                                .key = (const uint8_t *)"",
+                                                .top = top.v,
+                                                .whole = true,
+                                                .one = one});
     if (w->state <= READING)
         return GW_PENDING;
     if (w->state == FAILED) {
@@ -533,11 +556,9 @@ enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, struct gw_record
     return GW_OK;
 }
 
-void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top)
+void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top, bool one)
 {
-    struct walk *w = *walk_place(t->cold, name_of_chain(top.v));
-    while (w && !(w->whole && w->top == top.v))
-        w = w->next;
+    struct walk *w = chain_find(t->cold, top.v, one);
     if (w && w->state > READING)
         walk_free(t->cold, w);
 }

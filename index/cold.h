@@ -27,7 +27,8 @@ void gwi_cold_destroy(struct gwi_cold *cold);
 /* Goes on behind GWI_COLD: position->address is the top. Walks end above `stop` (compaction: the
  * record that is asked about; others: 0).
  *   GWI_FOUND   position->record (good until gw_store_exit or gwi_cold_turn) and address
- *   GWI_ABSENT  the chain's end, begin or `stop` was reached
+ *   GWI_ABSENT  the chain's end, begin or `stop` was reached; position->address is what comes next
+ *               in the chain: `stop` itself, or below it
  *   GWI_COLD    not known yet: *status is GW_PENDING (gw_store_ready will name the hash, unless
  *               `stop` is given), GW_NOT_YET (too much is under way, nothing was begun) or the
  *               failure to read
@@ -37,11 +38,11 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
                             enum gw_status *status);
 
 /* All records of a chain from `top` down, newest first, of every key, down to begin as it is when
- * they are read. GW_OK: *records, *count, good until gwi_cold_chain_drop or gw_store_exit;
- * otherwise as *status above. */
-enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, struct gw_record *const **records,
-                              uint32_t *count);
-void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top);
+ * they are read; with `one` the first of them only. GW_OK: *records, *count, good until
+ * gwi_cold_chain_drop or gw_store_exit; otherwise as *status above. */
+enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one,
+                              struct gw_record *const **records, uint32_t *count);
+void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top, bool one);
 
 /* Begins reads that had to wait; outside of the epoch, once a turn. True: some still wait. */
 bool gwi_cold_turn(struct gw_thread *t);

@@ -123,6 +123,8 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
 static void page_close(struct gw_log *log, uint64_t page, uint64_t used)
 {
     gw_log_page(log, page)->used_units = (uint32_t)(used / GW_ADDR_UNIT);
+    /* Relaxed: a number. */
+    atomic_fetch_add_explicit(&log->waste, (int64_t)(log->page_bytes - used), memory_order_relaxed);
 }
 
 /* The answer when there is no page to go on to. */
@@ -132,6 +134,7 @@ static enum gw_status no_page(struct gw_log *log)
     bool coming = (log->device || log->evict) &&
                   !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
                   !atomic_load_explicit(&log->user_full, memory_order_relaxed);
+    coming |= atomic_load_explicit(&log->room_coming, memory_order_relaxed);
     if (coming)
         return GW_NOT_YET;
     atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */

@@ -69,7 +69,11 @@ struct gw_log {
     _Atomic uint64_t page_limit;
     _Atomic uint32_t reserve; /* the last frames, for gw_log_allocate_reserved only */
     _Atomic bool user_full;   /* compaction says: no new page for users */
+    _Atomic bool room_coming; /* it says: but there will be some soon */
     _Atomic bool device_full; /* the device refuses the next page */
+    /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
+     * had back. */
+    _Atomic int64_t waste;
 
     /* Each only rises. Written by the epoch's triggers and by shifts, read once a batch. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t begin;

@@ -6,6 +6,7 @@
 
 #include "index/base/hash.h"
 #include "index/cold.h"
+#include "index/compact.h"
 #include "index/device.h"
 #include "index/store_internal.h"
 
@@ -48,6 +49,9 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     st = gwi_chains_create(options->log_bytes / CHAINS_SHARE, &store->chains);
     if (st != GW_OK)
         goto fail_chains;
+    st = gwi_compactor_create(store, &store->compactor);
+    if (st != GW_OK)
+        goto fail_compactor;
     store->units_max = gw_log_record_bytes_max(store->log) / GW_ADDR_UNIT;
     if (options->populate) {
         gw_memory_populate(store->table->memory, store->table->memory_bytes);
@@ -56,6 +60,8 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     *out = store;
     return GW_OK;
 
+fail_compactor:
+    gwi_chains_destroy(store->chains);
 fail_chains:
     pthread_mutex_destroy(&store->lock);
 fail_lock:
@@ -75,7 +81,8 @@ void gw_store_close(struct gw_store *store)
         return;
     for (uint32_t i = 0; i < store->threads_max; i++)
         GW_ASSERT(!store->threads[i]);
-    gw_epoch_destroy(store->epoch); /* runs the log's last triggers */
+    gw_epoch_destroy(store->epoch); /* runs the log's last triggers, and compaction's */
+    gwi_compactor_destroy(store->compactor);
     gw_log_destroy(store->log);
     gw_table_destroy(store->table);
     gwi_chains_destroy(store->chains);
@@ -99,18 +106,25 @@ enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **o
     }
     if (t->log->device) {
         st = gwi_cold_create(t, store->cold_reads_max, &t->cold);
-        if (st != GW_OK) {
-            gw_epoch_leave(store->epoch, t->slot);
-            free(t);
-            return st;
-        }
+        if (st != GW_OK)
+            goto fail_cold;
     }
+    st = gwi_compact_join(t);
+    if (st != GW_OK)
+        goto fail_compact;
     pthread_mutex_lock(&store->lock);
     GW_ASSERT(!store->threads[t->slot]);
     store->threads[t->slot] = t;
     pthread_mutex_unlock(&store->lock);
     *out = t;
     return GW_OK;
+
+fail_compact:
+    gwi_cold_destroy(t->cold);
+fail_cold:
+    gw_epoch_leave(store->epoch, t->slot);
+    free(t);
+    return st;
 }
 
 /* Adds what a thread counted to a sum. */
@@ -129,6 +143,11 @@ static void counters_add(struct gwi_counters *into, const struct gwi_counters *f
     ADD(cold);
     ADD(promoted);
     ADD(corrupt);
+    ADD(evicted);
+    ADD(expired);
+    ADD(compacted_bytes);
+    ADD(compacted_live_bytes);
+    ADD(compact_reads);
 #undef ADD
     gwi_count_highest(&into->walk_longest,
                       atomic_load_explicit(&from->walk_longest, memory_order_relaxed));
@@ -143,6 +162,7 @@ void gw_store_thread_close(struct gw_thread *t)
     GW_ASSERT(!t->inside);
     struct gw_store *store = t->store;
     uint32_t slot = t->slot;
+    gwi_compact_leave(t);
     pthread_mutex_lock(&store->lock);
     counters_add(&store->closed, &t->counters);
     store->threads[slot] = NULL;
@@ -181,6 +201,7 @@ bool gw_store_poll(struct gw_thread *t)
         more |= gwi_cold_turn(t);
         more |= t->log->device->poll(t->log->device, t->slot) != 0;
     }
+    more |= gwi_compact_turn(t);
     return gw_log_maintain(t->log, t->slot) || more || gw_epoch_waiting(store->epoch) != 0;
 }
 
@@ -191,7 +212,9 @@ uint32_t gw_store_ready(struct gw_thread *t, uint64_t *hashes, uint32_t max)
 
 uint32_t gw_store_in_flight(const struct gw_thread *t)
 {
-    return t->cold ? gwi_cold_reads(t->cold) + gw_log_writes(t->log, t->slot) : 0;
+    return t->cold ? gwi_cold_reads(t->cold) + gw_log_writes(t->log, t->slot) +
+                         gwi_compact_reads(t)
+                   : 0;
 }
 
 int gw_store_wait_fd(const struct gw_thread *t)
@@ -245,6 +268,14 @@ uint64_t gwi_mean_record_bytes(const struct gw_store *store)
     int64_t keys = atomic_load_explicit(&sum.keys, memory_order_relaxed);
     int64_t live = atomic_load_explicit(&sum.live_bytes, memory_order_relaxed);
     return keys > 0 && live > 0 ? (uint64_t)(live / keys) : 0;
+}
+
+uint64_t gwi_live_bytes(const struct gw_store *store)
+{
+    struct gwi_counters sum;
+    counters_sum(store, &sum);
+    int64_t live = atomic_load_explicit(&sum.live_bytes, memory_order_relaxed);
+    return live > 0 ? (uint64_t)live : 0;
 }
 
 uint32_t gw_store_version_highest(const struct gw_store *store)
@@ -302,6 +333,12 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
         .copies = atomic_load_explicit(&sum.copies, memory_order_relaxed),
         .cold = atomic_load_explicit(&sum.cold, memory_order_relaxed),
         .promoted = atomic_load_explicit(&sum.promoted, memory_order_relaxed),
+        .evicted = atomic_load_explicit(&sum.evicted, memory_order_relaxed),
+        .expired = atomic_load_explicit(&sum.expired, memory_order_relaxed),
+        .compacted_bytes = atomic_load_explicit(&sum.compacted_bytes, memory_order_relaxed),
+        .compacted_live_bytes =
+            atomic_load_explicit(&sum.compacted_live_bytes, memory_order_relaxed),
+        .compact_reads = atomic_load_explicit(&sum.compact_reads, memory_order_relaxed),
         .corrupt = atomic_load_explicit(&sum.corrupt, memory_order_relaxed),
         .memory_chains = gwi_chains_bytes(store->chains),
         .walk_longest = atomic_load_explicit(&sum.walk_longest, memory_order_relaxed),

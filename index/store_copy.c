@@ -16,7 +16,7 @@ enum gwi_walk gwi_find_cold(struct gw_thread *t, const struct gw_op *op,
 }
 
 enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *position,
-                                bool reserved)
+                                uint64_t hash, bool reserved)
 {
     struct gw_record *from = position->record;
     uint64_t units = gw_record_units(from);
@@ -41,6 +41,8 @@ enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *
         gw_store64(to->rest + i, gw_load64(from->rest + i));
     atomic_store_explicit(&to->control, control & ~(GW_CONTROL_LOCKED | GW_CONTROL_SEALED),
                           memory_order_relaxed); /* private still */
+    if (gw_entry_narrow(position->entry) != gw_addr_narrow(position->address))
+        gwi_mark_mixed(t, hash, gw_entry_slot(position->entry), position->entry, at);
     if (!gwi_publish(t, position->place, position->entry, to, at)) {
         gw_log_void(to, units);
         if (seal)

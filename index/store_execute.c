@@ -102,7 +102,7 @@ static void promote(struct gw_thread *t, const struct gw_op *op,
 {
     if (t->cold && !gwi_cold_again(t->cold, op->hash))
         return;
-    if (gwi_copy_to_tail(t, position, false) == GW_OK)
+    if (gwi_copy_to_tail(t, position, op->hash, false) == GW_OK)
         gwi_count(&t->counters.promoted, 1);
 }
 

@@ -22,16 +22,20 @@ struct gwi_counters {
      * published is added, what it supersedes taken off, by who publishes. */
     _Atomic int64_t live_bytes;
     _Atomic uint64_t refused_full, retries, copies, cold, promoted, corrupt;
+    _Atomic uint64_t evicted, expired, compacted_bytes, compacted_live_bytes, compact_reads;
     _Atomic uint32_t walk_longest, version_highest;
 };
 
 struct gwi_cold;
+struct gwi_compactor;
+struct gwi_compact_job;
 
 struct gw_store {
     struct gw_table *table;
     struct gw_log *log;
     struct gw_epoch *epoch;
     struct gwi_chains *chains; /* which chains hold more than one key */
+    struct gwi_compactor *compactor;
     const struct gw_clock *clock;
     uint64_t hash_seed;
     uint64_t units_max;             /* of a record */
@@ -48,6 +52,7 @@ struct gw_thread {
     struct gw_log *log;
     struct gw_log_view view; /* loaded by gw_store_enter */
     struct gwi_cold *cold;   /* NULL: no device */
+    struct gwi_compact_job *compact;
     /* Wall time, loaded by gw_store_enter; it never goes back. One thread's is enough: a session
      * lives on one thread, so no session sees a key again that it has seen expired, and every
      * decision is made on one thread under the record's lock, seal or entry. Between threads the
@@ -155,7 +160,7 @@ static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op
  * its key (ENGINE H18). Version, expiry and `arrived` stay. GW_OK; GW_RETRY: the chain changed, or
  * somebody changes the record now; else as gw_log_allocate. `reserved`: see there. */
 enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *position,
-                                bool reserved);
+                                uint64_t hash, bool reserved);
 
 /* Notes that the private record at `address` is about to be put before a record of another key
  * (chains.h). Every caller of gwi_publish calls it first unless the entry leads to a record of the
@@ -181,6 +186,7 @@ struct gwi_room {
 
 /* Live bytes of a key, as a mean; a look at all threads' numbers, not for hot paths. */
 uint64_t gwi_mean_record_bytes(const struct gw_store *store);
+uint64_t gwi_live_bytes(const struct gw_store *store); /* the same */
 
 /* Executes a verb that may change something: everything but READ and FETCH. */
 enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room *room);

@@ -110,13 +110,25 @@ static bool chain_add(struct gw_thread *t, struct gw_record *record)
     return true;
 }
 
-/* Where the part of a chain begins that is not in memory; false: it has none. */
-static bool chain_top(const struct gw_thread *t, uint64_t entry, gw_addr *top)
+/* Holds the chain records of one key only? Then the first is all of it that counts: what follows
+ * are older versions, and may be many. `hash`: any of the bucket's. */
+static bool chain_is_one(struct gw_thread *t, uint64_t hash, uint64_t entry)
+{
+    uint32_t shift = t->table->split_shift;
+    uint64_t of = (hash & ~((uint64_t)63 << shift)) | (uint64_t)gw_entry_hash_bits(entry) << shift;
+    return !gwi_chains_mixed(t->store->chains, gwi_chains_name(gw_entry_slot(entry), of, shift),
+                             t->view.begin);
+}
+
+/* Where the part of a chain begins that is not in memory; false: it has none that counts. */
+static bool chain_top(const struct gw_thread *t, uint64_t entry, bool one, gw_addr *top)
 {
     for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
         *top = gw_addr_widen(narrow, t->view.reference);
         if (top->v < t->view.head)
             return top->v >= t->view.begin;
+        if (one)
+            return false;
         narrow = gw_record_previous(gw_log_at(&t->view, *top));
     }
     return false;
@@ -124,7 +136,7 @@ static bool chain_top(const struct gw_thread *t, uint64_t entry, gw_addr *top)
 
 /* Gathers the records of a chain in t->chain, newest first. GW_PENDING, GW_NOT_YET: not all of
  * them can be had now; GW_E_NOMEM. What cannot be read ends the chain: it is counted. */
-static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry)
+static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry, bool one)
 {
     uint64_t narrow = gw_entry_narrow(entry);
     t->chain_count = 0;
@@ -135,7 +147,7 @@ static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry)
             uint32_t count = 0;
             if (at.v < t->view.begin)
                 return GW_OK;
-            enum gw_status st = gwi_cold_chain(t, at, &records, &count);
+            enum gw_status st = gwi_cold_chain(t, at, one, &records, &count);
             if (st == GW_PENDING || st == GW_NOT_YET)
                 return st;
             for (uint32_t i = 0; st == GW_OK && i < count; i++) {
@@ -150,6 +162,8 @@ static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry)
         struct gw_record *record = gw_log_at(&t->view, at);
         if (!chain_add(t, record))
             return GW_E_NOMEM;
+        if (one)
+            return GW_OK;
         narrow = gw_record_previous(record);
     }
     return GW_OK;
@@ -164,10 +178,10 @@ static bool superseded(const struct gw_thread *t, uint32_t i)
     return false;
 }
 
-static bool walk_chain(const struct walk *w, uint64_t entry)
+static bool walk_chain(const struct walk *w, uint64_t hash, uint64_t entry)
 {
     struct gw_thread *t = w->t;
-    if (chain_gather(t, entry) != GW_OK)
+    if (chain_gather(t, entry, chain_is_one(t, hash, entry)) != GW_OK)
         return false;
     for (uint32_t i = 0; i < t->chain_count; i++) {
         struct gw_record *record = t->chain[i];
@@ -206,7 +220,7 @@ static void prefetch_records(const struct walk *w, uint64_t hash)
     }
 }
 
-typedef bool (*entry_fn)(const struct walk *w, uint64_t entry);
+typedef bool (*entry_fn)(const struct walk *w, uint64_t hash, uint64_t entry);
 
 /* Calls fn for every wanted entry of the bucket; false as soon as fn says so. */
 static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn)
@@ -215,7 +229,7 @@ static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn)
     for (; bucket; bucket = gw_table_next_line(w->t->table, hash, bucket, memory_order_acquire)) {
         for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
             uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_acquire);
-            if (wanted(w->slots, e) && !fn(w, e))
+            if (wanted(w->slots, e) && !fn(w, hash, e))
                 return false;
         }
     }
@@ -223,20 +237,22 @@ static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn)
 }
 
 /* Begins to read what is not in memory; false: no more can be read now. */
-static bool chain_request(const struct walk *w, uint64_t entry)
+static bool chain_request(const struct walk *w, uint64_t hash, uint64_t entry)
 {
     gw_addr top;
     struct gw_record *const *records;
     uint32_t count;
-    return !chain_top(w->t, entry, &top) ||
-           gwi_cold_chain(w->t, top, &records, &count) != GW_NOT_YET;
+    bool one = chain_is_one(w->t, hash, entry);
+    return !chain_top(w->t, entry, one, &top) ||
+           gwi_cold_chain(w->t, top, one, &records, &count) != GW_NOT_YET;
 }
 
-static bool chain_drop(const struct walk *w, uint64_t entry)
+static bool chain_drop(const struct walk *w, uint64_t hash, uint64_t entry)
 {
     gw_addr top;
-    if (chain_top(w->t, entry, &top))
-        gwi_cold_chain_drop(w->t, top);
+    bool one = chain_is_one(w->t, hash, entry);
+    if (chain_top(w->t, entry, one, &top))
+        gwi_cold_chain_drop(w->t, top, one);
     return true;
 }
 

@@ -1,0 +1,348 @@
+/* compact.c - one thread's turn: a page, read from its frame or in pieces from the device, its
+ * records decided in batches so that the misses of the index overlap.
+ *
+ * Rules:
+ *  1. A turn is bounded by time: compaction gets a fifth of what passes between turns, half when it
+ *     has to hurry, all of it while users wait for the room.
+ *  2. Where a page lies is asked in every turn: head may have passed it meanwhile.
+ *  3. Records behind whose entry the chain must be read first are put aside, and asked for again in
+ *     later turns; a page is done when none is left.
+ *  4. A page that cannot be read is tried again later, and begin stays below it: what is live in it
+ *     must not turn from unreadable to absent. In cache mode it is left behind.
+ *  5. Doing a page twice is harmless (a thread may leave and give its page back): what was copied
+ *     has a newer record now.
+ * Design: DESIGN section 6. */
+#include "index/compact.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/clock.h"
+#include "index/base/hash.h"
+#include "index/compact_internal.h"
+
+#define BATCH          16u
+#define PIECE_BYTES    (256u << 10)
+#define CREDIT_MAX_NS  400000u
+#define CREDIT_MIN_NS  10000u
+#define FAILED_WAIT_NS 1000000000u
+#define ASIDE_WAIT_NS  100000u
+
+/* ---- reading ---- */
+
+static void read_done(void *arg, enum gw_status status)
+{
+    struct gwi_compact_job *job = arg;
+    job->read = GWI_READ_DONE;
+    job->read_status = status;
+}
+
+static bool buffer_want(struct gwi_compact_job *job, uint64_t bytes)
+{
+    if (bytes <= job->buffer_bytes)
+        return true;
+    uint8_t *buffer = aligned_alloc(GW_DEVICE_BLOCK, bytes);
+    if (!buffer)
+        return false;
+    free(job->buffer);
+    job->buffer = buffer;
+    job->buffer_bytes = bytes;
+    atomic_store_explicit(&job->buffer_memory, bytes, memory_order_relaxed);
+    return true;
+}
+
+/* The page is not to be read, now or at all. */
+static void failed(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
+{
+    struct gwi_compactor *c = t->store->compactor;
+    gwi_count(&t->counters.corrupt, 1);
+    job->read = GWI_READ_NONE;
+    job->until = job->from;
+    if (c->evict) { /* rule 4 */
+        job->undecided_count = 0;
+        job->end = job->at;
+        return;
+    }
+    job->retry_ns = now_ns + FAILED_WAIT_NS;
+}
+
+/* Begins to read from `at` on, at least `need` bytes. */
+static void fetch(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at, uint64_t need,
+                  uint64_t now_ns)
+{
+    struct gw_log *log = t->log;
+    uint64_t page_end = (job->page + 1) << log->page_bits;
+    uint64_t from = at & ~(uint64_t)(GW_DEVICE_BLOCK - 1);
+    uint64_t bytes = at + need - from;
+    if (bytes < PIECE_BYTES)
+        bytes = PIECE_BYTES;
+    bytes = (bytes + GW_DEVICE_BLOCK - 1) & ~(uint64_t)(GW_DEVICE_BLOCK - 1);
+    if (bytes > page_end - from)
+        bytes = page_end - from;
+    if (!buffer_want(job, bytes))
+        return; /* no memory: a later turn tries again */
+    job->from = job->until = from;
+    enum gw_status st = log->device->read(log->device, t->slot, gw_addr_of(from), job->buffer,
+                                          (uint32_t)bytes, read_done, job);
+    if (st == GW_PENDING) {
+        job->read = GWI_READ_UNDER_WAY;
+        job->asked = from + bytes;
+    } else if (st != GW_WOULD_BLOCK) {
+        failed(t, job, now_ns);
+    }
+}
+
+/* Where the log's bytes at `at` are; *left: how many are there. NULL: they have to be fetched. */
+static uint8_t *peek(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at, uint64_t *left)
+{
+    uint64_t start = job->page << t->log->page_bits;
+    if (start + GW_LOG_PAGE_HEADER >= t->view.head) {
+        struct gw_log_page_header *header = gw_log_page(t->log, job->page);
+        if (job->end == 0)
+            job->end = start + (uint64_t)header->used_units * GW_ADDR_UNIT;
+        *left = start + t->log->page_bytes - at;
+        return (uint8_t *)header + (at - start);
+    }
+    if (at < job->from || at >= job->until)
+        return NULL;
+    *left = job->until - at;
+    return job->buffer + (at - job->from);
+}
+
+/* A read has come back. */
+static void take_read(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
+{
+    uint64_t start = job->page << t->log->page_bits;
+    job->read = GWI_READ_NONE;
+    if (job->read_status != GW_OK) {
+        failed(t, job, now_ns);
+        return;
+    }
+    job->until = job->asked;
+    if (job->end != 0)
+        return;
+    GW_ASSERT(job->from == start);
+    const struct gw_log_page_header *header = (const void *)job->buffer;
+    uint64_t used = (uint64_t)header->used_units * GW_ADDR_UNIT;
+    if (header->magic != GW_LOG_PAGE_MAGIC || header->address != start ||
+        used < GW_LOG_PAGE_HEADER || used > t->log->page_bytes)
+        failed(t, job, now_ns);
+    else
+        job->end = start + used;
+}
+
+/* ---- records ---- */
+
+enum at { AT_RECORD, AT_NOTHING, AT_END, AT_MISSING, AT_BAD };
+
+/* Looks at what lies at `at`. RECORD: *met, but for hash and slot, which dead ones do not need;
+ * NOTHING: void or sealed. Both: *bytes. MISSING: *bytes have to be fetched. */
+static enum at parse(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at,
+                     struct gwi_met *met, uint64_t *bytes)
+{
+    uint64_t left;
+    uint8_t *p = peek(t, job, at, &left);
+    *bytes = GW_RECORD_HEADER;
+    if (!p || left < GW_RECORD_HEADER)
+        return AT_MISSING;
+    struct gw_record *record = (struct gw_record *)(void *)p;
+    *bytes = gw_record_units(record) * GW_ADDR_UNIT;
+    if (*bytes == 0)
+        return AT_END;
+    if (at + *bytes > job->end)
+        return AT_BAD;
+    /* Relaxed: final, and acquired with `flushable`. */
+    uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
+    if (gw_control_kind(control) == GW_RECORD_VOID || (control & GW_CONTROL_SEALED))
+        return AT_NOTHING;
+    if (gw_record_head_bytes(control) + gw_round8(gw_control_key_bytes(control)) +
+            gw_control_slack(control) >
+        *bytes)
+        return AT_BAD;
+    if (left < *bytes)
+        return AT_MISSING;
+    met->record = record;
+    met->address = gw_addr_of(at);
+    return AT_RECORD;
+}
+
+static void met_hash(struct gw_thread *t, struct gwi_met *met)
+{
+    uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
+    const uint8_t *key = gw_record_key(met->record, control);
+    uint16_t key_bytes = gw_control_key_bytes(control);
+    met->hash = gw_key_hash(key, key_bytes, t->store->hash_seed);
+    met->slot = gw_key_slot(key, key_bytes);
+    __builtin_prefetch(gw_table_bucket(t->table, met->hash), 0, 3);
+}
+
+/* Users wait and there is no room for the copy: in cache mode the rest of the page is dropped. */
+static bool drop_instead(struct gw_thread *t, struct gwi_compact_job *job)
+{
+    if (job->drop || !t->store->compactor->evict)
+        return false;
+    job->drop = true;
+    return true;
+}
+
+/* Rule 3: asks again for those put aside. False: some are left, or the page waits. */
+static bool settle_aside(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < job->undecided_count; i++) {
+        struct gwi_met met;
+        uint64_t bytes;
+        gw_addr at = job->undecided[i];
+        job->undecided[left++] = at;
+        if (job->read == GWI_READ_UNDER_WAY)
+            continue;
+        enum at what = parse(t, job, at.v, &met, &bytes);
+        if (what == AT_MISSING) {
+            fetch(t, job, at.v, bytes, now_ns);
+            continue;
+        }
+        GW_ASSERT(what == AT_RECORD); /* it was one before */
+        met_hash(t, &met);
+        enum gwi_settled settled = gwi_compact_settle(t, job, &met);
+        if (settled == GWI_SETTLED)
+            left--;
+        else if (settled == GWI_NO_ROOM)
+            drop_instead(t, job);
+    }
+    job->undecided_count = left;
+    if (left != 0 && job->retry_ns < now_ns + ASIDE_WAIT_NS)
+        job->retry_ns = now_ns + ASIDE_WAIT_NS;
+    return left == 0;
+}
+
+/* Collects up to BATCH records and decides them. False: the page is at its end, or has to wait. */
+static bool scan(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
+{
+    struct gwi_met met[BATCH];
+    uint32_t n = 0;
+    bool more = true;
+    while (n < BATCH && more) {
+        uint64_t bytes;
+        if (job->end != 0 && job->at >= job->end)
+            break;
+        switch (parse(t, job, job->at, &met[n], &bytes)) {
+        case AT_RECORD:
+            met_hash(t, &met[n++]);
+            job->at += bytes;
+            break;
+        case AT_NOTHING:
+            job->at += bytes;
+            break;
+        case AT_END:
+            job->end = job->at;
+            break;
+        case AT_MISSING:
+            /* Not under the feet of those that lie in the buffer. */
+            if (n == 0 && job->undecided_count == 0)
+                fetch(t, job, job->end ? job->at : job->page << t->log->page_bits, bytes, now_ns);
+            more = false;
+            break;
+        case AT_BAD:
+            if (n == 0)
+                failed(t, job, now_ns);
+            more = false;
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        enum gwi_settled settled = gwi_compact_settle(t, job, &met[i]);
+        if (settled == GWI_NO_ROOM && drop_instead(t, job))
+            settled = gwi_compact_settle(t, job, &met[i]);
+        if (settled == GWI_UNDECIDED && job->undecided_count < GWI_UNDECIDED_MAX) {
+            job->undecided[job->undecided_count++] = met[i].address;
+            gwi_count(&t->counters.compact_reads, 1);
+        } else if (settled != GWI_SETTLED) {
+            job->at = met[i].address.v;
+            return false;
+        }
+    }
+    return n != 0;
+}
+
+/* Works until `end_ns`. True: the page is done. */
+static bool work(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns, uint64_t end_ns)
+{
+    if (job->read == GWI_READ_DONE)
+        take_read(t, job, now_ns);
+    if (job->retry_ns > now_ns)
+        return false;
+    bool done = false;
+    gw_store_enter(t);
+    if (settle_aside(t, job, now_ns)) {
+        while (job->read == GWI_READ_NONE && scan(t, job, now_ns))
+            if (gw_clock_now_ns(gw_clock_system()) >= end_ns)
+                break;
+        done = job->end != 0 && job->at >= job->end && job->undecided_count == 0;
+    }
+    gw_store_exit(t);
+    return done;
+}
+
+/* ---- turns ---- */
+
+bool gwi_compact_turn(struct gw_thread *t)
+{
+    static const uint32_t share[] = {[GWI_CALM] = 5, [GWI_BRISK] = 2, [GWI_BLOCKED] = 1};
+    struct gwi_compactor *c = t->store->compactor;
+    struct gwi_compact_job *job = t->compact;
+    uint64_t now = gw_clock_now_ns(gw_clock_system());
+    gwi_compact_look(t, now);
+    bool more = gwi_compact_sweep(t);
+    /* Relaxed: a hint. */
+    if (!job->open && atomic_load_explicit(&c->work, memory_order_relaxed))
+        gwi_compact_claim(c, job);
+    uint64_t passed = now - job->last_ns;
+    job->last_ns = now;
+    if (!job->open)
+        return more;
+    if (job->read == GWI_READ_UNDER_WAY)
+        return more; /* the device's descriptor wakes a sleeper */
+    uint32_t urgency = atomic_load_explicit(&c->urgency, memory_order_relaxed);
+    job->credit_ns +=
+        (int64_t)(passed < CREDIT_MAX_NS * 5 ? passed : CREDIT_MAX_NS * 5) / share[urgency];
+    if (job->credit_ns > CREDIT_MAX_NS || urgency == GWI_BLOCKED)
+        job->credit_ns = CREDIT_MAX_NS;
+    if (job->credit_ns < CREDIT_MIN_NS)
+        return true;
+    bool done = work(t, job, now, now + (uint64_t)job->credit_ns);
+    uint64_t end = gw_clock_now_ns(gw_clock_system());
+    job->credit_ns -= (int64_t)(end - now);
+    job->last_ns = end;
+    if (done)
+        gwi_compact_finish(t, job);
+    return true;
+}
+
+enum gw_status gwi_compact_join(struct gw_thread *t)
+{
+    t->compact = calloc(1, sizeof *t->compact);
+    return t->compact ? GW_OK : GW_E_NOMEM;
+}
+
+void gwi_compact_leave(struct gw_thread *t)
+{
+    struct gwi_compact_job *job = t->compact;
+    while (job->read == GWI_READ_UNDER_WAY) /* it calls back once, or the device is no more */
+        t->log->device->poll(t->log->device, t->slot);
+    if (job->open)
+        gwi_compact_give_back(t->store->compactor, job);
+    free(job->buffer);
+    free(job);
+    t->compact = NULL;
+}
+
+uint32_t gwi_compact_reads(const struct gw_thread *t)
+{
+    return t->compact->read == GWI_READ_UNDER_WAY;
+}
+
+uint64_t gwi_compact_bytes(const struct gw_thread *t)
+{
+    return sizeof *t->compact +
+           atomic_load_explicit(&t->compact->buffer_memory, memory_order_relaxed);
+}

@@ -1,0 +1,39 @@
+/* compact.h - giving back the room of dead records: the oldest pages of the log are read from begin
+ * upward, what is live in them is copied to the tail, and begin rises over them.
+ *
+ * All threads of the store take part: each takes a page, works on it a little in every turn of
+ * gw_store_poll, and takes the next one. Nothing is unlinked to make room: a record that was left
+ * behind is below begin afterwards, and so is whatever still leads to it. In cache mode the same
+ * machine runs over the oldest pages and leaves the live records behind too.
+ * When it runs and how fast: compact_policy.c. What is dead: compact_record.c. Why no dead record
+ * costs a device read: chains.h. Thread rule: as the store's. Layer: index. */
+#ifndef GW_INDEX_COMPACT_H
+#define GW_INDEX_COMPACT_H
+
+#include "index/store_internal.h"
+
+struct gwi_compactor;
+struct gwi_compact_job;
+
+/* Requires: the store's log is there, with its device. GW_E_NOMEM. */
+GW_MUST_USE enum gw_status gwi_compactor_create(struct gw_store *store, struct gwi_compactor **out);
+void gwi_compactor_destroy(struct gwi_compactor *compactor); /* NULL is ignored */
+
+/* A thread's part. GW_E_NOMEM. */
+GW_MUST_USE enum gw_status gwi_compact_join(struct gw_thread *t);
+/* Gives back what it has under work, and waits for its read if one is under way. */
+void gwi_compact_leave(struct gw_thread *t);
+
+/* A bounded share of the work; outside of the epoch, once a turn. True: there is more at once. */
+bool gwi_compact_turn(struct gw_thread *t);
+
+/* Tombstones and expired records of these slots are kept until the next call, for older records of
+ * their keys may still arrive (ENGINE H17). Pages that are under work now may not know it yet: call
+ * it before the first record arrives, with a cut in between. NULL: none. */
+void gwi_compact_keep(struct gw_store *store, const struct gw_slots *slots);
+
+/* Device reads of this thread's compaction under way. */
+uint32_t gwi_compact_reads(const struct gw_thread *t);
+/* Memory that a thread's compaction holds, in bytes; any thread. */
+uint64_t gwi_compact_bytes(const struct gw_thread *t);
+#endif

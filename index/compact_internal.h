@@ -1,0 +1,108 @@
+/* compact_internal.h - what the files of compaction share. Layer: index. */
+#ifndef GW_INDEX_COMPACT_INTERNAL_H
+#define GW_INDEX_COMPACT_INTERNAL_H
+
+#include "index/compact.h"
+#include "index/device.h"
+
+#define GWI_CLAIMS_MAX    64u /* pages between begin and the last one taken */
+#define GWI_UNDECIDED_MAX 256u
+
+/* Shared by the threads of a store. */
+struct gwi_compactor {
+    struct gw_store *store;
+    struct gw_log *log;
+    uint64_t segment_pages; /* of the device; 1 without one */
+    bool evict;
+
+    /* Pages to be had, or a reason to look at once. Written under the lock, read by every turn;
+     * a hint. */
+    _Alignas(GW_CACHE_LINE) _Atomic bool work;
+    _Atomic uint32_t urgency;    /* enum gwi_urgency */
+    _Atomic uint64_t look_bytes; /* tail at which the policy looks again; 0: at once */
+    _Atomic uint64_t look_ns;    /* time at which it does, whatever the tail */
+    _Atomic bool keep_any;
+    _Atomic uint64_t sweep_from; /* begin at the start of the last sweep of the index */
+    _Atomic uint64_t sweep_every;
+    _Atomic bool sweeping;
+    struct gw_cursor sweep_cursor; /* of the thread that set `sweeping`, as is the next */
+    uint64_t sweep_begin;          /* begin when this sweep began; 0: it has not */
+
+    _Alignas(GW_CACHE_LINE) pthread_mutex_t lock; /* all below */
+    uint64_t base;        /* page: everything below is done; begin follows it */
+    uint64_t next;        /* page to be taken next */
+    uint64_t goal;        /* pages below this one may be taken */
+    uint64_t done, again; /* bit i: page base + i is done; was given back */
+    bool drop;            /* pages taken now are dropped, live or not (cache mode) */
+    struct gw_slots keep; /* gwi_compact_keep */
+    bool trim_waits;      /* a trigger that trims is on its way */
+    uint64_t trim_to;     /* pages below may be trimmed */
+    uint64_t trimmed, trimming;
+    uint64_t shifted; /* address to which read_only was asked to rise */
+    uint64_t lap_end; /* address: the lap is over when begin is there */
+    int64_t lap_gain; /* bytes that this lap has given back */
+    int64_t futile;   /* garbage that the last lap found not worth it; -1: none */
+    uint64_t waste;   /* bytes behind the last record, of all pages that are done */
+};
+
+enum gwi_urgency { GWI_CALM, GWI_BRISK, GWI_BLOCKED };
+
+enum gwi_read { GWI_READ_NONE, GWI_READ_UNDER_WAY, GWI_READ_DONE };
+
+/* One thread's page. */
+struct gwi_compact_job {
+    bool open, drop;
+    uint64_t page;         /* its number */
+    uint64_t at, end;      /* addresses: next record to look at; end of the records, 0: unknown */
+    uint64_t copied_bytes; /* of this page */
+    uint64_t last_ns;      /* time of the last turn */
+    int64_t credit_ns;     /* time that may be spent; below 0: overspent */
+    /* Records behind which the chain has to be read from the device first. */
+    uint32_t undecided_count;
+    gw_addr undecided[GWI_UNDECIDED_MAX];
+    /* The part of the page that was read from the device. */
+    uint8_t *buffer;
+    uint64_t buffer_bytes;
+    _Atomic uint64_t buffer_memory; /* the same, for the statistics */
+    uint64_t from, until;           /* addresses that it holds */
+    uint64_t asked;                 /* what `until` becomes when the read has come */
+    enum gwi_read read;
+    enum gw_status read_status;
+    uint64_t retry_ns; /* after a failure: not before */
+};
+
+/* ---- compact_record.c ---- */
+
+enum gwi_settled {
+    GWI_SETTLED,   /* dead, copied or dropped: the page needs it no more */
+    GWI_UNDECIDED, /* its chain is being read */
+    GWI_NO_ROOM,   /* no room for the copy; try again in a later turn */
+};
+
+/* A record that the scan has met. */
+struct gwi_met {
+    struct gw_record *record;
+    gw_addr address;
+    uint64_t hash;
+    uint16_t slot;
+};
+
+/* Decides about a record that lies below flushable. Requires: inside the epoch. */
+enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job *job,
+                                    const struct gwi_met *met);
+
+/* ---- compact_policy.c ---- */
+
+/* Looks whether something is to be done, if it is time to. */
+void gwi_compact_look(struct gw_thread *t, uint64_t now_ns);
+bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job);
+void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job);
+void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job);
+
+/* ---- compact_sweep.c ---- */
+
+void gwi_compact_sweep_init(struct gwi_compactor *c);
+/* Clears entries that lead below begin, some buckets a turn, while begin has come far since the
+ * last time. True: there is more. */
+bool gwi_compact_sweep(struct gw_thread *t);
+#endif

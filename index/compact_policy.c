@@ -1,0 +1,371 @@
+/* compact_policy.c - when pages are compacted, who gets which, and what follows when they are done.
+ *
+ *   page:  in the log --goal--> to be had --claim--> under work --finish--> done --base--> below
+ * begin
+ *                                   ^---- give back ----'
+ *
+ * Rules:
+ *  1. Only pages below flushable are taken, with a device only such as are written: nothing in them
+ *     changes any more, and they can be read whether head passes them or not.
+ *  2. begin rises to the first page that is not done. One epoch later nobody reads below it, and
+ * the device is trimmed; frames are the log's own business (log_flush.c).
+ *  3. Not for nothing: the room that dead records take is known (used less live less what pages
+ * have left empty at their ends). If it is not worth the reading, users are told GW_E_FULL instead,
+ *     until something is overwritten, deleted or expires. A lap over the whole log that has gained
+ *     less than it was to is not repeated before there is that much more to gain.
+ *  4. What compaction itself needs is kept in reserve: frames of the log, two segments of the
+ *     device. Users who would need it wait if room is being made, and are refused if it is not.
+ * When begin may rise is all that a crash cares about: with checkpoints, the trim of rule 2 waits
+ * for one whose range holds the copies (ENGINE H10), nothing else. Design: DESIGN section 6. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/compact_internal.h"
+
+#define FRAMES_MIN        8u /* a log of fewer has none to spare */
+#define RESERVE_MAX       8u
+#define SEGMENTS_RESERVED 2u
+#define LOOK_NS           5000000u
+#define LOOK_BLOCKED_NS   100000u
+#define UNDER_WORK_MAX    16u
+
+struct room {
+    uint64_t begin, tail, tail_page, page_bytes;
+    uint64_t used, live;
+    int64_t garbage; /* what can be had back; an estimate, may be below 0 */
+};
+
+static void room_measure(struct gwi_compactor *c, struct room *room)
+{
+    struct gw_log *log = c->log;
+    room->page_bytes = log->page_bytes;
+    room->begin = c->base << log->page_bits;
+    room->tail = gw_log_tail(log).v;
+    room->tail_page = room->tail >> log->page_bits;
+    room->used = room->tail - room->begin;
+    room->live = gwi_live_bytes(c->store);
+    uint64_t idle = (uint64_t)atomic_load_explicit(&log->waste, memory_order_relaxed) +
+                    (room->tail_page - c->base + 1) * GW_LOG_PAGE_HEADER;
+    room->garbage = (int64_t)room->used - (int64_t)room->live - (int64_t)idle;
+}
+
+/* Rule 3's last sentence. */
+static bool worth_it(struct gwi_compactor *c, int64_t garbage, int64_t least)
+{
+    if (garbage < least || (c->futile >= 0 && garbage < c->futile + least))
+        return false;
+    c->futile = -1;
+    return true;
+}
+
+static void lap_begin(struct gwi_compactor *c, uint64_t tail)
+{
+    c->lap_end = tail;
+    c->lap_gain = 0;
+}
+
+/* What the policy has decided. */
+struct plan {
+    bool copy, drop; /* neither: nothing to do */
+    uint64_t goal;   /* pages below may be taken */
+    bool user_full;  /* no new page for users */
+    enum gwi_urgency urgency;
+};
+
+/* ---- memory only ---- */
+
+/* So that pages below `page` may be taken; no further than the page before the tail's. */
+static void make_flushable(struct gwi_compactor *c, uint64_t page)
+{
+    struct gw_log *log = c->log;
+    uint64_t to = page << log->page_bits;
+    if (atomic_load_explicit(&log->flushable, memory_order_acquire) >= to)
+        return;
+    /* A step of an earlier shift may have found no trigger: then nothing waits any more. */
+    if (c->shifted >= to && gw_epoch_waiting(log->epoch) != 0)
+        return;
+    if (gw_log_shift_read_only(log, gw_addr_of(to)) == GW_OK) /* else the next look tries again */
+        c->shifted = to;
+}
+
+static void plan_memory(struct gwi_compactor *c, const struct room *room, struct plan *plan)
+{
+    struct gw_log *log = c->log;
+    uint64_t frames = atomic_load_explicit(&log->frames_target, memory_order_relaxed);
+    uint64_t reserve = atomic_load_explicit(&log->reserve, memory_order_relaxed);
+    uint64_t used = room->tail_page - c->base + 1, free = frames > used ? frames - used : 0;
+    uint64_t share = frames / (c->evict ? 16 : 8);
+    uint64_t low = share > reserve + 2 ? share : reserve + 2;
+    if (free > low || (frames < FRAMES_MIN && !c->evict))
+        return;
+    int64_t least = (int64_t)((reserve + 1) * room->page_bytes);
+    if (least < (int64_t)(room->used / (c->evict ? 8 : 32)))
+        least = (int64_t)(room->used / (c->evict ? 8 : 32));
+    plan->copy = frames >= FRAMES_MIN && worth_it(c, room->garbage, least);
+    plan->drop = !plan->copy && c->evict;
+    if (!plan->copy && !plan->drop)
+        return;
+    /* A page under work may need a page at the tail before it gives one back. */
+    uint64_t most = plan->drop ? UNDER_WORK_MAX : reserve > 2 ? reserve - 1 : 1;
+    uint64_t wanted = low + 1 - free;
+    uint64_t limit = c->base + (wanted < most ? wanted : most);
+    limit = limit < room->tail_page ? limit : room->tail_page;
+    make_flushable(c, limit);
+    uint64_t flushable =
+        atomic_load_explicit(&log->flushable, memory_order_acquire) >> log->page_bits;
+    plan->goal = limit < flushable ? limit : flushable;
+    plan->urgency = free <= reserve ? GWI_BLOCKED : free * 2 <= low ? GWI_BRISK : GWI_CALM;
+}
+
+/* ---- with a device ---- */
+
+/* Garbage that makes compaction worth while when the device is `percent` full, in percent. */
+static uint64_t garbage_wanted(uint64_t percent)
+{
+    return percent >= 97 ? 5 : percent >= 85 ? 25 - (percent - 85) * 20 / 12 : 100;
+}
+
+static void plan_device(struct gwi_compactor *c, const struct room *room, struct plan *plan)
+{
+    struct gw_log *log = c->log;
+    struct gw_device_usage usage = {0};
+    log->device->usage(log->device, &usage);
+    uint64_t segment = c->segment_pages << log->page_bits;
+    uint64_t flushed = atomic_load_explicit(&log->flushed, memory_order_acquire);
+    /* What is in memory only will need room too, beyond the segment that was begun. */
+    uint64_t covered = (flushed + segment - 1) / segment * segment;
+    uint64_t taken = usage.used_bytes + (room->tail > covered ? room->tail - covered : 0);
+    uint64_t limit = usage.limit_bytes;
+    uint64_t percent = limit ? taken * 100 / limit : 0;
+    bool full = limit && taken + SEGMENTS_RESERVED * segment > limit;
+    bool refused = atomic_load_explicit(&log->device_full, memory_order_relaxed);
+
+    bool loose = room->used > room->live / 10 * 17 && room->used > log->ring_bytes + 4 * segment &&
+                 worth_it(c, room->garbage, (int64_t)(2 * segment));
+    bool tight = (limit && percent >= 85) || refused;
+    if (tight) {
+        int64_t least = (int64_t)(room->used / 100 * garbage_wanted(refused ? 100 : percent));
+        tight = worth_it(c, room->garbage, least > (int64_t)segment ? least : (int64_t)segment);
+    }
+    plan->copy = loose || tight;
+    plan->drop = !plan->copy && c->evict &&
+                 (refused || (limit && taken + (SEGMENTS_RESERVED + 1) * segment > limit));
+    plan->user_full = full;
+    if (!plan->copy && !plan->drop)
+        return;
+    uint64_t end = (c->base / c->segment_pages + 1) * c->segment_pages;
+    uint64_t written = flushed >> log->page_bits;
+    if (end <= written)
+        plan->goal = end;
+    plan->urgency = full || refused                                      ? GWI_BLOCKED
+                    : percent >= 92 || room->used > room->live / 10 * 19 ? GWI_BRISK
+                                                                         : GWI_CALM;
+}
+
+/* ---- looking ---- */
+
+static void trim_now(void *arg)
+{
+    struct gwi_compactor *c = arg;
+    pthread_mutex_lock(&c->lock);
+    uint64_t to = c->trimming;
+    pthread_mutex_unlock(&c->lock);
+    c->log->device->trim(c->log->device, gw_addr_of(to << c->log->page_bits));
+    pthread_mutex_lock(&c->lock);
+    c->trimmed = to;
+    c->trim_waits = false;
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* Rule 2. Requires: the lock; begin has been raised. */
+static void trim_later(struct gwi_compactor *c)
+{
+    uint64_t begin = atomic_load_explicit(&c->log->begin, memory_order_acquire);
+    uint64_t page = begin >> c->log->page_bits;
+    uint64_t to = page / c->segment_pages * c->segment_pages;
+    if (!c->log->device || c->trim_waits || to <= c->trimmed)
+        return;
+    c->trimming = to;
+    c->trim_waits = true;
+    if (gw_epoch_defer(c->log->epoch, trim_now, c) != GW_OK)
+        c->trim_waits = false; /* the next look tries again */
+}
+
+static void work_update(struct gwi_compactor *c)
+{
+    bool work = c->again != 0 || (c->next < c->goal && c->next - c->base < GWI_CLAIMS_MAX);
+    atomic_store_explicit(&c->work, work, memory_order_relaxed);
+}
+
+static void look(struct gwi_compactor *c)
+{
+    struct room room;
+    struct plan plan = {.urgency = GWI_CALM};
+    room_measure(c, &room);
+    if (c->log->device)
+        plan_device(c, &room, &plan);
+    else
+        plan_memory(c, &room, &plan);
+    bool active = plan.copy || plan.drop;
+    if (active && c->lap_end == 0)
+        lap_begin(c, room.tail);
+    if (!active)
+        c->lap_end = 0;
+    c->drop = plan.drop;
+    c->goal = plan.goal;
+    atomic_store_explicit(&c->urgency, plan.urgency, memory_order_relaxed);
+    /* Coming first: a user between the two stores waits a turn too long instead of being refused.
+     */
+    atomic_store_explicit(&c->log->room_coming, active, memory_order_relaxed);
+    atomic_store_explicit(&c->log->user_full, plan.user_full, memory_order_relaxed);
+    trim_later(c);
+    work_update(c);
+}
+
+void gwi_compact_look(struct gw_thread *t, uint64_t now_ns)
+{
+    struct gwi_compactor *c = t->store->compactor;
+    /* Relaxed: hints. */
+    uint64_t tail = gw_log_tail(c->log).v;
+    if (tail < atomic_load_explicit(&c->look_bytes, memory_order_relaxed) &&
+        now_ns < atomic_load_explicit(&c->look_ns, memory_order_relaxed))
+        return;
+    if (pthread_mutex_trylock(&c->lock) != 0)
+        return;
+    look(c);
+    bool blocked = atomic_load_explicit(&c->urgency, memory_order_relaxed) == GWI_BLOCKED;
+    atomic_store_explicit(&c->look_bytes, tail + c->log->page_bytes / 4, memory_order_relaxed);
+    atomic_store_explicit(&c->look_ns, now_ns + (blocked ? LOOK_BLOCKED_NS : LOOK_NS),
+                          memory_order_relaxed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- pages ---- */
+
+bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
+{
+    pthread_mutex_lock(&c->lock);
+    bool got = true;
+    if (c->again != 0) {
+        uint32_t i = (uint32_t)__builtin_ctzll(c->again);
+        c->again &= ~((uint64_t)1 << i);
+        job->page = c->base + i;
+    } else if (c->next < c->goal && c->next - c->base < GWI_CLAIMS_MAX) {
+        job->page = c->next++;
+    } else {
+        got = false;
+    }
+    job->drop = c->drop;
+    work_update(c);
+    pthread_mutex_unlock(&c->lock);
+    if (!got)
+        return false;
+    job->open = true;
+    job->at = (job->page << c->log->page_bits) + GW_LOG_PAGE_HEADER;
+    job->end = 0;
+    job->copied_bytes = 0;
+    job->from = job->until = 0;
+    job->read = GWI_READ_NONE;
+    job->retry_ns = 0;
+    return true;
+}
+
+void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job)
+{
+    GW_ASSERT(job->open);
+    job->open = false;
+    job->undecided_count = 0;
+    pthread_mutex_lock(&c->lock);
+    c->again |= (uint64_t)1 << (job->page - c->base);
+    work_update(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job)
+{
+    struct gwi_compactor *c = t->store->compactor;
+    struct gw_log *log = c->log;
+    GW_ASSERT(job->open && job->undecided_count == 0);
+    uint64_t bytes = job->end - (job->page << log->page_bits);
+    job->open = false;
+    gwi_count(&t->counters.compacted_bytes, bytes);
+    atomic_fetch_sub_explicit(&log->waste, (int64_t)(log->page_bytes - bytes),
+                              memory_order_relaxed);
+    pthread_mutex_lock(&c->lock);
+    c->lap_gain += (int64_t)bytes - (int64_t)job->copied_bytes;
+    c->done |= (uint64_t)1 << (job->page - c->base);
+    while (c->done & 1) {
+        c->done >>= 1;
+        c->again >>= 1;
+        c->base++;
+    }
+    uint64_t begin = c->base << log->page_bits;
+    if (begin > atomic_load_explicit(&log->begin, memory_order_acquire))
+        gw_log_raise_begin(log, gw_addr_of(begin));
+    if (c->lap_end != 0 && begin >= c->lap_end) {
+        struct room room;
+        room_measure(c, &room);
+        if (c->lap_gain < (int64_t)(room.used / 32) && room.garbage > 0)
+            c->futile = room.garbage;
+        lap_begin(c, room.tail);
+    }
+    look(c); /* at once: what the next page is, or that there is none */
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- life ---- */
+
+enum gw_status gwi_compactor_create(struct gw_store *store, struct gwi_compactor **out)
+{
+    struct gwi_compactor *c = aligned_alloc(GW_CACHE_LINE, sizeof *c);
+    if (!c)
+        return GW_E_NOMEM;
+    memset(c, 0, sizeof *c);
+    if (pthread_mutex_init(&c->lock, NULL) != 0) {
+        free(c);
+        return GW_E_NOMEM;
+    }
+    struct gw_log *log = store->log;
+    c->store = store;
+    c->log = log;
+    c->evict = log->evict;
+    c->segment_pages = 1;
+    if (log->device) {
+        struct gw_device_usage usage = {0};
+        log->device->usage(log->device, &usage);
+        if (usage.segment_bytes > log->page_bytes)
+            c->segment_pages = usage.segment_bytes >> log->page_bits;
+    }
+    c->base = atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits;
+    c->next = c->goal = c->base;
+    c->trimmed = c->base;
+    c->futile = -1;
+    uint32_t reserve = log->frames_count / 32;
+    reserve = reserve < 2 ? 2 : reserve > RESERVE_MAX ? RESERVE_MAX : reserve;
+    if (log->frames_count < FRAMES_MIN)
+        reserve = 0;
+    atomic_store_explicit(&log->reserve, reserve, memory_order_relaxed);
+    gwi_compact_sweep_init(c);
+    *out = c;
+    return GW_OK;
+}
+
+void gwi_compactor_destroy(struct gwi_compactor *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+void gwi_compact_keep(struct gw_store *store, const struct gw_slots *slots)
+{
+    struct gwi_compactor *c = store->compactor;
+    pthread_mutex_lock(&c->lock);
+    gw_slots_clear(&c->keep);
+    if (slots)
+        c->keep = *slots;
+    /* Release: pairs with compact_record.c's look before it takes the lock. */
+    atomic_store_explicit(&c->keep_any, slots && gw_slots_count(slots) != 0, memory_order_release);
+    pthread_mutex_unlock(&c->lock);
+}
