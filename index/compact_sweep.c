@@ -16,21 +16,22 @@ void gwi_compact_sweep_init(struct gwi_compactor *c)
     atomic_init(&c->sweep_from, atomic_load_explicit(&c->log->begin, memory_order_relaxed));
 }
 
-static void sweep_bucket(struct gw_thread *t, uint64_t hash)
+/* Returns the last hash of the bucket. */
+static uint64_t sweep_bucket(struct gw_thread *t, uint64_t hash)
 {
-    for (struct gw_bucket *b = gw_table_bucket(t->table, hash); b;
-         b = gw_table_next_line(t->table, hash, b, memory_order_acquire)) {
-        for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
+    struct gw_table_chain bucket;
+    do {
+        _Atomic uint64_t *place;
+        uint64_t e;
+        gw_table_chain_open(t->table, hash, &bucket);
+        while ((place = gw_table_chain_next(&bucket, &e)))
             /* Relaxed, all: the entry is not followed, an empty word publishes nothing. If the CAS
-             * fails somebody has used the place. */
-            uint64_t e = atomic_load_explicit(&b->word[i], memory_order_relaxed);
-            if (gw_entry_is_live(e) &&
-                gw_addr_widen(gw_entry_narrow(e), t->view.reference).v < t->view.begin)
-                (void)atomic_compare_exchange_strong_explicit(&b->word[i], &e, 0,
-                                                              memory_order_relaxed,
-                                                              memory_order_relaxed);
-        }
-    }
+             * fails somebody has used the place, or a split has dropped the entry itself. */
+            if (gw_addr_widen(gw_entry_narrow(e), t->view.reference).v < t->view.begin)
+                (void)atomic_compare_exchange_strong_explicit(
+                    place, &e, 0, memory_order_relaxed, memory_order_relaxed);
+    } while (bucket.moved);
+    return bucket.last;
 }
 
 bool gwi_compact_sweep(struct gw_thread *t)
@@ -47,9 +48,7 @@ bool gwi_compact_sweep(struct gw_thread *t)
     if (c->sweep_begin == 0)
         c->sweep_begin = t->view.begin;
     for (uint32_t n = 0; n < SWEEP_BUCKETS && !c->sweep_cursor.done; n++) {
-        uint64_t first, last;
-        sweep_bucket(t, c->sweep_cursor.hash);
-        gw_table_bucket_range(t->table, c->sweep_cursor.hash, &first, &last);
+        uint64_t last = sweep_bucket(t, c->sweep_cursor.hash);
         if (last == UINT64_MAX)
             c->sweep_cursor.done = true;
         else

@@ -33,7 +33,14 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     enum gw_status st = gw_epoch_create(threads_max, &store->epoch);
     if (st != GW_OK)
         goto fail_epoch;
-    st = gw_table_create(index_bytes, 0, &store->table);
+    struct gw_table_options table = {
+        .bytes = index_bytes,
+        .bytes_max = options->index_bytes_max,
+        .records = {.ctx = store, .range = gwi_index_range, .sides = gwi_index_sides},
+    };
+    store->index_bytes_max =
+        index_bytes > options->index_bytes_max ? index_bytes : options->index_bytes_max;
+    st = gw_table_create(&table, &store->table);
     if (st != GW_OK)
         goto fail_table;
     st = gw_log_create(store->epoch, options->log_bytes, page_bits, start, &store->log);
@@ -54,7 +61,7 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
         goto fail_compactor;
     store->units_max = gw_log_record_bytes_max(store->log) / GW_ADDR_UNIT;
     if (options->populate) {
-        gw_memory_populate(store->table->memory, store->table->memory_bytes);
+        gw_table_populate(store->table);
         gw_memory_populate(store->log->frames, store->log->ring_bytes);
     }
     *out = store;
@@ -197,6 +204,7 @@ bool gw_store_poll(struct gw_thread *t)
     struct gw_store *store = t->store;
     GW_ASSERT(!t->inside);
     bool more = gw_epoch_poll(store->epoch) != 0;
+    (void)gwi_index_grow(t); /* what it lacks it does without: overflow lines */
     if (t->cold) {
         more |= gwi_cold_turn(t);
         more |= t->log->device->poll(t->log->device, t->slot) != 0;
@@ -321,10 +329,11 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
         .log_flushed = atomic_load_explicit(&log->flushed, memory_order_acquire),
         .log_tail = tail,
         .log_read_only = atomic_load_explicit(&log->read_only, memory_order_acquire),
-        .index_bytes = store->table->memory_bytes,
+        .index_bytes = gw_table_memory_bytes(store->table),
         .index_buckets = gw_table_buckets(store->table),
         .index_overflow_used = gw_table_lines_used(store->table),
         .index_overflow_total = gw_table_lines_total(store->table),
+        .index_splits = gw_table_splits(store->table),
         .log_pages = log->pages,
         .index_pages = store->table->pages,
         .full = atomic_load_explicit(&log->full, memory_order_relaxed) != 0,

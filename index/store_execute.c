@@ -229,7 +229,7 @@ static inline void look(const struct gw_table *table, const struct gw_log_view *
             __builtin_prefetch(gw_log_at(view, at), 0, 3);
         return;
     }
-    hint->bucket = gw_table_next_line(table, op->hash, bucket, memory_order_acquire);
+    hint->bucket = gw_table_next_line(table, op->hash, bucket);
     if (hint->bucket)
         __builtin_prefetch(hint->bucket, 0, 3);
 }

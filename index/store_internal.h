@@ -38,6 +38,7 @@ struct gw_store {
     struct gwi_compactor *compactor;
     const struct gw_clock *clock;
     uint64_t hash_seed;
+    uint64_t index_bytes_max;
     uint64_t units_max;             /* of a record */
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
     uint32_t threads_max, cold_reads_max;
@@ -198,6 +199,18 @@ static inline void gwi_room_take(struct gwi_room *room, uint64_t bytes)
     uint64_t left = (uint64_t)(room->end - room->at);
     room->at += step < left ? step : left;
 }
+
+/* ---- the index (store_index.c) ------------------------------------------------------------------
+ */
+
+/* For struct gw_table_records; ctx: the store. */
+void gwi_index_range(void *ctx, gw_addr *begin, gw_addr *reference);
+uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift);
+/* How much more memory the index may take now. */
+uint64_t gwi_index_room(const struct gw_store *store);
+/* A piece of the index' growth, if any is wanted; outside of the epoch. Returns the bytes that it
+ * needs and gwi_index_room does not give, else 0. */
+uint64_t gwi_index_grow(struct gw_thread *t);
 
 static inline void gwi_pause(void)
 {

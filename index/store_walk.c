@@ -178,10 +178,10 @@ static bool superseded(const struct gw_thread *t, uint32_t i)
     return false;
 }
 
-static bool walk_chain(const struct walk *w, uint64_t hash, uint64_t entry)
+static bool walk_chain(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
 {
     struct gw_thread *t = w->t;
-    if (chain_gather(t, entry, chain_is_one(t, hash, entry)) != GW_OK)
+    if (chain_gather(t, entry, chain_is_one(t, bucket->first, entry)) != GW_OK)
         return false;
     for (uint32_t i = 0; i < t->chain_count; i++) {
         struct gw_record *record = t->chain[i];
@@ -195,6 +195,9 @@ static bool walk_chain(const struct walk *w, uint64_t hash, uint64_t entry)
         };
         view.hash = gw_key_hash(view.key, view.key_bytes, t->store->hash_seed);
         if (view.hash < w->hash_first || view.hash > w->hash_last)
+            continue;
+        /* A neighbour's key: maybe superseded there (struct gw_table_chain). */
+        if (view.hash < bucket->first || view.hash > bucket->last)
             continue;
         if (!view_fill(t, record, &view))
             return false;
@@ -220,37 +223,38 @@ static void prefetch_records(const struct walk *w, uint64_t hash)
     }
 }
 
-typedef bool (*entry_fn)(const struct walk *w, uint64_t hash, uint64_t entry);
+typedef bool (*entry_fn)(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry);
 
-/* Calls fn for every wanted entry of the bucket; false as soon as fn says so. */
-static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn)
+/* Calls fn for every wanted entry of the bucket that holds `hash`; false as soon as fn says so.
+ * Entries come twice when the bucket is split meanwhile. *bucket: whose entries they were. */
+static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn,
+                       struct gw_table_chain *bucket)
 {
-    struct gw_bucket *bucket = gw_table_bucket(w->t->table, hash);
-    for (; bucket; bucket = gw_table_next_line(w->t->table, hash, bucket, memory_order_acquire)) {
-        for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
-            uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_acquire);
-            if (wanted(w->slots, e) && !fn(w, hash, e))
+    do {
+        uint64_t e;
+        gw_table_chain_open(w->t->table, hash, bucket);
+        while (gw_table_chain_next(bucket, &e))
+            if (wanted(w->slots, e) && !fn(w, bucket, e))
                 return false;
-        }
-    }
+    } while (bucket->moved);
     return true;
 }
 
 /* Begins to read what is not in memory; false: no more can be read now. */
-static bool chain_request(const struct walk *w, uint64_t hash, uint64_t entry)
+static bool chain_request(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
 {
     gw_addr top;
     struct gw_record *const *records;
     uint32_t count;
-    bool one = chain_is_one(w->t, hash, entry);
+    bool one = chain_is_one(w->t, bucket->first, entry);
     return !chain_top(w->t, entry, one, &top) ||
            gwi_cold_chain(w->t, top, one, &records, &count) != GW_NOT_YET;
 }
 
-static bool chain_drop(const struct walk *w, uint64_t hash, uint64_t entry)
+static bool chain_drop(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
 {
     gw_addr top;
-    bool one = chain_is_one(w->t, hash, entry);
+    bool one = chain_is_one(w->t, bucket->first, entry);
     if (chain_top(w->t, entry, one, &top))
         gwi_cold_chain_drop(w->t, top, one);
     return true;
@@ -259,8 +263,9 @@ static bool chain_drop(const struct walk *w, uint64_t hash, uint64_t entry)
 /* Begins to read what this bucket and those behind it have on the device. */
 static void request_ahead(const struct walk *w, uint64_t hash, uint64_t span)
 {
+    struct gw_table_chain bucket;
     for (uint32_t i = 0; i < COLD_AHEAD && hash <= w->hash_last; i++) {
-        if (!each_entry(w, hash, chain_request) || hash + span < hash)
+        if (!each_entry(w, hash, chain_request, &bucket) || hash + span < hash)
             return;
         hash += span;
     }
@@ -284,18 +289,19 @@ void gw_store_walk(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_
     if (cursor->hash > hash_last)
         cursor->done = true;
     for (uint32_t n = 0; n < buckets_max && !cursor->done; n++) {
-        uint64_t first, last;
-        gw_table_bucket_range(t->table, cursor->hash, &first, &last);
-        uint64_t ahead = first + (last - first + 1) * LOOKAHEAD;
-        if (ahead > last && ahead <= hash_last)
+        struct gw_table_chain bucket;
+        gw_table_chain_open(t->table, cursor->hash, &bucket);
+        uint64_t span = bucket.last - bucket.first + 1;
+        uint64_t ahead = bucket.first + span * LOOKAHEAD;
+        if (ahead > bucket.last && ahead <= hash_last)
             prefetch_records(&w, ahead);
         if (t->cold && (n == 0 || n % (COLD_AHEAD / 2) == 0))
-            request_ahead(&w, cursor->hash, last - first + 1);
-        if (!each_entry(&w, cursor->hash, walk_chain))
+            request_ahead(&w, cursor->hash, span);
+        if (!each_entry(&w, cursor->hash, walk_chain, &bucket))
             return;
         if (t->cold)
-            each_entry(&w, cursor->hash, chain_drop);
-        cursor_step(cursor, last, hash_last);
+            each_entry(&w, cursor->hash, chain_drop, &(struct gw_table_chain){0});
+        cursor_step(cursor, bucket.last, hash_last);
     }
 }
 
@@ -339,26 +345,27 @@ void gw_store_unlink(struct gw_thread *t, struct gw_cursor *cursor, uint64_t has
     if (cursor->hash > hash_last)
         cursor->done = true;
     for (uint32_t n = 0; n < buckets_max && !cursor->done; n++) {
-        uint64_t first, last;
-        gw_table_bucket_range(t->table, cursor->hash, &first, &last);
-        for (struct gw_bucket *b = gw_table_bucket(t->table, cursor->hash); b;
-             b = gw_table_next_line(t->table, cursor->hash, b, memory_order_acquire)) {
-            for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
-                uint64_t e = atomic_load_explicit(&b->word[i], memory_order_acquire);
+        struct gw_table_chain bucket;
+        do {
+            _Atomic uint64_t *place;
+            uint64_t e;
+            gw_table_chain_open(t->table, cursor->hash, &bucket);
+            while ((place = gw_table_chain_next(&bucket, &e))) {
                 /* A CAS: compaction may put a copy there meanwhile. Relaxed: an empty word
                  * publishes nothing; acquire, for the entry found instead may be followed. */
                 while (wanted(slots, e)) {
-                    if (!atomic_compare_exchange_strong_explicit(&b->word[i], &e, 0,
-                                                                 memory_order_acquire,
+                    if (!atomic_compare_exchange_strong_explicit(place, &e, 0, memory_order_acquire,
                                                                  memory_order_acquire))
                         continue;
                     count++;
                     count_unlinked(t, e, &sum);
                     break;
                 }
+                /* Frozen before we could: the entry goes on in the children. */
+                bucket.moved |= gw_entry_state(e) == GW_ENTRY_FROZEN;
             }
-        }
-        cursor_step(cursor, last, hash_last);
+        } while (bucket.moved);
+        cursor_step(cursor, bucket.last, hash_last);
     }
     if (sum.cold != 0) {
         sum.keys += (int64_t)sum.cold;

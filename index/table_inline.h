@@ -1,13 +1,22 @@
 /* table_inline.h - the hash table's layout, and look-up, which is the hot path.
  *
  * A directory of chunks: the top `directory_bits` of the hash choose a chunk, the next bits a
- * bucket in it, so a chunk is a contiguous range of hashes and may have a size of its own. A
- * directory word: 63 growing | 47-6 address of the chunk | 5-0 log2 of its buckets.
+ * bucket in it, so a chunk is a contiguous range of hashes and has a size of its own.
+ * A directory word: 63 growing | 47-6 address of the chunk | 5-0 log2 of its buckets. While it
+ * grows the address is that of a struct gwi_growth (table_internal.h) instead.
  * A bucket is one cache line: seven entries (entry_inline.h) and an eighth word, 31-0 overflow line
- * (0: none), 33-32 plain / splitting / split. Overflow lines have the same form and lie behind the
- * chunk's buckets, line n being the n-th of them.
+ * (0: none), 33-32 plain / splitting / split, 47-34 to which children the seven go.
+ * Behind a chunk's buckets lies line 0, which holds its struct gwi_arena, then the overflow lines
+ * 1, 2, ..., which have the form of buckets.
  * "Chain" in what follows means a bucket with its overflow lines; an entry's place in it is its
- * line first, then its position, and "lower" is nearer to the bucket. Layer: index. */
+ * line first, then its position, and "lower" is nearer to the bucket.
+ *
+ * What a look-up may rely on while chunks grow (table_split.c says why):
+ *   - A live entry with the wanted tag in a bucket that was right for the hash once is the entry:
+ *     what has been copied is frozen, and frozen words have other state bits.
+ *   - "Absent" is not said of a bucket with frozen or never-written words; gwi_table_find_exact
+ *     sees to that.
+ * All of it inside the epoch: chunks that have grown are unmapped an epoch later. Layer: index. */
 #ifndef GW_INDEX_TABLE_INLINE_H
 #define GW_INDEX_TABLE_INLINE_H
 
@@ -32,24 +41,26 @@ struct gw_bucket {
 };
 static_assert(sizeof(struct gw_bucket) == 64, "a bucket is one cache line");
 
-/* The free overflow lines of a chunk. */
-struct gwi_arena {
-    /* Lines handed out so far, in order; then the freelist: 63-32 tag against ABA, 31-0 first. */
-    _Alignas(GW_CACHE_LINE) _Atomic uint32_t next;
-    _Atomic uint64_t free;
-    _Atomic uint32_t used; /* for the statistics */
+#define GWI_DIRECTORY_GROWING ((uint64_t)1 << 63)
+#define GWI_NEVER_WRITTEN     UINT64_MAX /* any word of a bucket that is being filled by a split */
+#define GWI_SPLIT_SHIFT       32         /* of the eighth word */
+#define GWI_SIDES_SHIFT       34
+enum gwi_split {
+    GWI_PLAIN = 0,
+    GWI_SPLITTING = 1, /* no line is added any more; entries are being frozen */
+    GWI_SPLIT = 2,     /* all entries are frozen, and it is settled where each of them goes */
 };
 
+struct gwi_grow; /* what growth changes: table_internal.h */
+
+/* Nothing in here changes after creation: hot loops work with a copy. */
 struct gw_table {
     _Atomic uint64_t *directory;
     uint32_t directory_bits;
     uint32_t split_shift; /* hash >> this gives the entry's six bits; fixed for the store's life */
-    uint32_t bucket_bits; /* log2 of a chunk's buckets, all the same until growth */
-    uint32_t lines;       /* overflow lines of each chunk */
-    struct gwi_arena *arenas;
-    void *memory;
-    uint64_t memory_bytes;
+    uint32_t bucket_bits; /* log2 of a chunk's buckets at creation */
     enum gw_memory_kind pages;
+    struct gwi_grow *grow;
 };
 
 static inline uint64_t gw_table_tag(const struct gw_table *table, uint64_t hash, uint16_t slot)
@@ -62,35 +73,70 @@ static inline uint64_t gwi_table_chunk(const struct gw_table *table, uint64_t ha
 {
     return (hash >> 1) >> (63 - table->directory_bits);
 }
-static inline struct gw_bucket *gwi_chunk_buckets(uint64_t directory_word)
+/* The chunk's directory word. Acquire: the chunk's words come before the word that leads to it. */
+static inline uint64_t gwi_table_word(const struct gw_table *table, uint64_t hash)
 {
-    return (struct gw_bucket *)(directory_word & 0x0000ffffffffffc0u);
+    return atomic_load_explicit(&table->directory[gwi_table_chunk(table, hash)],
+                                memory_order_acquire);
 }
-static inline uint32_t gwi_chunk_bits(uint64_t directory_word)
+static inline bool gwi_chunk_grows(uint64_t word)
 {
-    return (uint32_t)directory_word & 63;
+    return (int64_t)word < 0;
 }
-
-static inline struct gw_bucket *gw_table_bucket(const struct gw_table *table, uint64_t hash)
+static inline struct gw_bucket *gwi_chunk_buckets(uint64_t word)
 {
-    /* Acquire: the chunk's words come before the directory word that leads to it. */
-    uint64_t word =
-        atomic_load_explicit(&table->directory[gwi_table_chunk(table, hash)], memory_order_acquire);
-    return gwi_chunk_buckets(word) +
-           ((hash << table->directory_bits) >> (64 - gwi_chunk_bits(word)));
+    return (struct gw_bucket *)(word & 0x0000ffffffffffc0u);
 }
-
-/* The line behind `bucket` in its chain, NULL at the end. `hash` says which chunk. */
-static inline struct gw_bucket *gw_table_next_line(const struct gw_table *table, uint64_t hash,
-                                                   const struct gw_bucket *bucket,
-                                                   memory_order order)
+static inline uint32_t gwi_chunk_bits(uint64_t word)
+{
+    return (uint32_t)word & 63;
+}
+static inline struct gw_bucket *gwi_chunk_bucket(uint64_t word, uint32_t directory_bits,
+                                                 uint64_t hash)
+{
+    return gwi_chunk_buckets(word) + ((hash << directory_bits) >> (64 - gwi_chunk_bits(word)));
+}
+static inline struct gw_bucket *gwi_chunk_line(uint64_t word, uint32_t line)
+{
+    return gwi_chunk_buckets(word) + ((uint64_t)1 << gwi_chunk_bits(word)) + line;
+}
+/* The line behind `bucket`, which is of this chunk and was written; NULL at the end. */
+static inline struct gw_bucket *gwi_chunk_next_line(uint64_t word, const struct gw_bucket *bucket,
+                                                    memory_order order)
 {
     uint32_t line = (uint32_t)atomic_load_explicit(&bucket->word[GW_BUCKET_OVERFLOW], order);
-    if (GW_LIKELY(line == 0))
+    return GW_LIKELY(line == 0) ? NULL : gwi_chunk_line(word, line);
+}
+
+struct gw_bucket *gwi_growing_bucket(uint64_t word, uint32_t directory_bits, uint64_t hash);
+_Atomic uint64_t *gwi_table_find_exact(const struct gw_table *table, uint64_t hash, uint64_t tag,
+                                       uint64_t *entry);
+
+/* The bucket of this hash, or of those that it may be in, the likelier one: to fetch it and to look
+ * for a live entry. What is not there is looked for by gw_table_find. */
+static inline struct gw_bucket *gw_table_bucket(const struct gw_table *table, uint64_t hash)
+{
+    uint64_t word = gwi_table_word(table, hash);
+    if (GW_UNLIKELY(gwi_chunk_grows(word)))
+        return gwi_growing_bucket(word, table->directory_bits, hash);
+    return gwi_chunk_bucket(word, table->directory_bits, hash);
+}
+
+/* The line behind `bucket`, which came from gw_table_bucket or from here; NULL at the end and when
+ * that cannot be told without more ado. */
+static inline struct gw_bucket *gw_table_next_line(const struct gw_table *table, uint64_t hash,
+                                                   const struct gw_bucket *bucket)
+{
+    const _Atomic uint64_t *last = &bucket->word[GW_BUCKET_OVERFLOW];
+    if (GW_LIKELY((uint32_t)atomic_load_explicit(last, memory_order_relaxed) == 0))
         return NULL;
-    uint64_t word =
-        atomic_load_explicit(&table->directory[gwi_table_chunk(table, hash)], memory_order_acquire);
-    return gwi_chunk_buckets(word) + ((uint64_t)1 << gwi_chunk_bits(word)) + line - 1;
+    /* Line numbers are the chunk's own. If the directory leads to another chunk by now, this one
+     * has grown before, and all its eighth words say so: they came before the directory's word. */
+    uint64_t word = gwi_table_word(table, hash);
+    uint64_t line = atomic_load_explicit(last, memory_order_acquire);
+    if (GW_UNLIKELY(line >> GWI_SPLIT_SHIFT != GWI_PLAIN || gwi_chunk_grows(word)))
+        return NULL;
+    return gwi_chunk_line(word, (uint32_t)line);
 }
 
 /* Which of the seven words have this tag, one bit each: all are compared before the first branch,
@@ -139,16 +185,20 @@ static inline _Atomic uint64_t *gw_bucket_find(struct gw_bucket *bucket, uint64_
     return NULL;
 }
 
+/* The live entry with this tag: its place, NULL if there is none. Helps splits that it meets. */
 static inline _Atomic uint64_t *gw_table_find(const struct gw_table *table, uint64_t hash,
                                               uint64_t tag, uint64_t *entry)
 {
-    struct gw_bucket *bucket = gw_table_bucket(table, hash);
-    do {
-        _Atomic uint64_t *place = gw_bucket_find(bucket, tag, entry);
-        if (place)
-            return place;
-        bucket = gw_table_next_line(table, hash, bucket, memory_order_acquire);
-    } while (GW_UNLIKELY(bucket != NULL));
-    return NULL;
+    uint64_t word = gwi_table_word(table, hash);
+    if (GW_LIKELY(!gwi_chunk_grows(word))) {
+        struct gw_bucket *bucket = gwi_chunk_bucket(word, table->directory_bits, hash);
+        do {
+            _Atomic uint64_t *place = gw_bucket_find(bucket, tag, entry);
+            if (place)
+                return place;
+            bucket = gwi_chunk_next_line(word, bucket, memory_order_acquire);
+        } while (GW_UNLIKELY(bucket != NULL));
+    }
+    return gwi_table_find_exact(table, hash, tag, entry);
 }
 #endif

@@ -57,6 +57,63 @@ enum gw_status gw_memory_map(size_t bytes, void **out, enum gw_memory_kind *kind
     return GW_OK;
 }
 
+/* Puts pages of the system's pool under [base, base + bytes), which is mapped and untouched. False:
+ * they are as before; *lost: the space was given up and another mapping has taken it since. */
+static bool put_hugetlb(void *base, size_t bytes, bool *lost)
+{
+    const int huge = MAP_HUGETLB | (21 << MAP_HUGE_SHIFT);
+    *lost = false;
+    /* A MAP_FIXED that fails may leave a hole for other threads' mappings to fall into. So ask
+     * first whether the pool has as many, then make the hole, and fill it without force. */
+    void *probe = map(bytes, huge);
+    if (!probe)
+        return false;
+    munmap(probe, bytes);
+    munmap(base, bytes);
+    for (int i = 0; i < 2; i++) {
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+        void *p = mmap(base, bytes, PROT_READ | PROT_WRITE, flags | (i == 0 ? huge : MAP_NORESERVE),
+                       -1, 0);
+        if (p == base)
+            return i == 0;
+        if (p != MAP_FAILED)
+            munmap(p, bytes); /* a kernel that takes the flag for a hint */
+    }
+    *lost = true;
+    return false;
+}
+
+enum gw_status gw_memory_reserve(size_t bytes, size_t huge_bytes, void **out,
+                                 enum gw_memory_kind *kind)
+{
+    GW_ASSERT(huge_bytes % HUGE_PAGE == 0 && huge_bytes <= bytes);
+    size_t size = rounded(bytes ? bytes : 1);
+    uint8_t *p = size ? map_aligned(size) : NULL;
+    if (!p)
+        return GW_E_NOMEM;
+    enum gw_memory_kind got = GW_MEMORY_PLAIN;
+    if (huge_bytes) {
+        bool lost;
+        if (put_hugetlb(p, huge_bytes, &lost)) {
+            got = GW_MEMORY_HUGETLB;
+        } else if (lost) {
+            if (size > huge_bytes)
+                munmap(p + huge_bytes, size - huge_bytes);
+            return GW_E_NOMEM;
+        } else if (madvise(p, huge_bytes, MADV_HUGEPAGE) == 0) {
+            got = GW_MEMORY_ADVISED;
+        }
+    }
+    /* Where the system gives huge pages unasked, a line would take 2 MiB. A failure costs memory,
+     * nothing else. */
+    if (size > huge_bytes)
+        (void)madvise(p + huge_bytes, size - huge_bytes, MADV_NOHUGEPAGE);
+    *out = p;
+    if (kind)
+        *kind = got;
+    return GW_OK;
+}
+
 void gw_memory_populate(void *base, size_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE
