@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "index/base/rand.h"
-#include "index/table.h"
+#include "index/table_internal.h"
 #include "tests/torture/torture.h"
 
 #define THREADS    4u
@@ -43,7 +43,7 @@ static void check_round(void)
 {
     uint32_t live = 0;
     for (struct gw_bucket *b = gw_table_bucket(table, round_hash); b;
-         b = gw_table_next_line(table, round_hash, b, memory_order_acquire))
+         b = gw_table_next_line(table, round_hash, b))
         for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
             uint64_t e = atomic_load(&b->word[i]);
             CHECK(e == 0 || gw_entry_is_live(e), "entry %lx was left", (unsigned long)e);
@@ -79,7 +79,8 @@ static void body(uint32_t number, void *ctx)
 
 int main(void)
 {
-    CHECK(gw_table_create(1 << 19, 7, &table) == GW_OK, "create");
+    struct gw_table_options options = {.bytes = 1 << 19, .chunk_bits = 7};
+    CHECK(gw_table_create(&options, &table) == GW_OK, "create");
     pthread_barrier_init(&barrier, NULL, THREADS);
     uint64_t end = torture_now_ms() + torture_duration_ms();
     torture_run(THREADS, body, &end);
@@ -87,7 +88,7 @@ int main(void)
     for (uint64_t i = 0; i < gw_table_buckets(table); i++) {
         uint64_t hash = i << (64 - 12);
         struct gw_bucket *b = gw_table_bucket(table, hash);
-        while ((b = gw_table_next_line(table, hash, b, memory_order_acquire)))
+        while ((b = gw_table_next_line(table, hash, b)))
             linked++;
     }
     CHECK(linked == gw_table_lines_used(table), "%lu linked, %lu used", (unsigned long)linked,

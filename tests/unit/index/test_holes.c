@@ -372,7 +372,8 @@ static const uint64_t tie_hash = 0x123456789abcdef0u, tie_tag = 77u << 8 | 5u <<
 /* Two inserters of one tag have both put their tentative entries in; 0 has the lower place. */
 static void tie_open(struct tie *t)
 {
-    cr_assert_eq(gw_table_create(65536, 0, &t->table), GW_OK);
+    struct gw_table_options options = {.bytes = 65536};
+    cr_assert_eq(gw_table_create(&options, &t->table), GW_OK);
     for (int i = 0; i < 2; i++)
         cr_assert_eq(gwi_table_place(t->table, tie_hash, tie_tag,
                                      gw_addr_of(4096u + 64u * (unsigned)i), &t->place[i],
@@ -442,15 +443,17 @@ Test(holes, h15_a_delete_leaves_the_entry)
 Test(holes, h15_an_overflow_line_that_lost_its_race_goes_back)
 {
     struct gw_table *table;
-    cr_assert_eq(gw_table_create(65536, 0, &table), GW_OK);
-    uint32_t a = gwi_line_take(table, 0), b = gwi_line_take(table, 0);
+    struct gw_table_options options = {.bytes = 65536, .chunk_bits = 9}; /* one chunk */
+    cr_assert_eq(gw_table_create(&options, &table), GW_OK);
+    uint64_t word = atomic_load(&table->directory[0]);
+    uint32_t a = gwi_line_take(table, word, false), b = gwi_line_take(table, word, false);
     cr_expect_neq(a, 0);
     cr_expect_neq(a, b);
-    gwi_line_give_back(table, 0, a);
-    gwi_line_give_back(table, 0, b);
+    gwi_line_give_back(table, word, a);
+    gwi_line_give_back(table, word, b);
     cr_expect_eq(gw_table_lines_used(table), 0);
     uint64_t total = gw_table_lines_total(table), got = 0;
-    while (gwi_line_take(table, 0) != 0)
+    while (gwi_line_take(table, word, false) != 0)
         got++;
     cr_expect_eq(got, total, "none is lost, none is given twice");
     gw_table_destroy(table);

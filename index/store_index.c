@@ -1,0 +1,61 @@
+/* store_index.c - the store's side of the index: what the table asks about records, and its growth.
+ *
+ * Growth is driven from gw_store_poll by every thread: each gives a bounded piece of a turn to it
+ * (table_grow.c), so that none waits for it and nobody needs a thread of his own. */
+#include "index/base/hash.h"
+#include "index/store_internal.h"
+
+#define GROW_BUDGET 512u /* buckets split a turn: some 80 us while a chunk grows */
+#define SIDES_STEPS 64u  /* records of a chain read to tell where it goes */
+
+void gwi_index_range(void *ctx, gw_addr *begin, gw_addr *reference)
+{
+    struct gw_store *store = ctx;
+    /* Acquire: as in gw_log_view_load. Begin first: the reference must be above all that it is
+     * compared with. */
+    begin->v = atomic_load_explicit(&store->log->begin, memory_order_acquire);
+    reference->v = gw_log_tail(store->log).v + GW_ADDR_LEAD;
+}
+
+uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
+{
+    struct gw_store *store = ctx;
+    struct gw_log_view view;
+    gw_log_view_load(store->log, &view); /* the caller is inside the epoch */
+    uint32_t sides = 0;
+    uint64_t narrow = gw_entry_narrow(entry);
+    for (uint32_t steps = 0; narrow != 0; steps++) {
+        gw_addr at = gw_addr_widen(narrow, view.reference);
+        if (at.v < view.begin)
+            return sides; /* the chain's end */
+        if (at.v < view.head || steps == SIDES_STEPS)
+            return 3;
+        const struct gw_record *record = gw_log_at(&view, at);
+        /* Relaxed: key bytes never change; publication was acquired with the entry. */
+        uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
+        uint64_t hash = gw_key_hash(gw_record_key(record, control), gw_control_key_bytes(control),
+                                    store->hash_seed);
+        sides |= 1u << (hash >> shift & 1);
+        if (sides == 3)
+            return sides;
+        narrow = gw_record_previous(record);
+    }
+    return sides;
+}
+
+uint64_t gwi_index_room(const struct gw_store *store)
+{
+    uint64_t used = gw_table_memory_bytes(store->table), max = store->index_bytes_max;
+    return used < max ? max - used : 0;
+}
+
+uint64_t gwi_index_grow(struct gw_thread *t)
+{
+    struct gw_store *store = t->store;
+    if (GW_LIKELY(!gw_table_grow_wanted(store->table)))
+        return 0;
+    gw_epoch_enter(store->epoch, t->slot);
+    uint64_t lacks = gw_table_grow(store->table, store->epoch, gwi_index_room(store), GROW_BUDGET);
+    gw_epoch_exit(store->epoch, t->slot);
+    return lacks;
+}

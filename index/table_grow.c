@@ -1,0 +1,356 @@
+/* table_grow.c - which chunk grows when, and the steps of it (ENGINE H1, H2).
+ *
+ *   wanted --choose--> PREPARING --publish--> SPLITTING --all split--> GROWN --epoch--> UNMAPPING
+ *
+ * One chunk is prepared or split at a time, by all threads together, so that what growth takes
+ * beyond the table is one chunk; several old ones may wait to be unmapped.
+ *
+ * Rules:
+ *  1. A chunk wants to grow when it uses more overflow lines than its threshold. The thresholds are
+ *     those of loads of 5 to 10 keys a bucket, evenly over the octave in the order of the reversed
+ *     bits of the chunk's number, so that at each time some chunks have just grown and others are
+ *     about to. With Poisson keys the table then costs 14.5 to 15.7 bytes a key; doubled all at
+ *     once it would cost up to 26.
+ *  2. Each call does one piece, below a millisecond whatever the chunk's size: 2 MiB pages are
+ *     cleared one at a time, unmapping goes by UNMAP_BYTES. What must not be done twice at a time
+ * is under a lock that nobody waits for.
+ *  3. Old buckets are claimed by ranges and counted when they are split; who counts the last one
+ *     puts the new chunk into the directory. Claimed ranges are worked through inside of the epoch,
+ *     and others never wait for them: who needs a bucket splits it himself.
+ *  4. The old chunk's memory goes an epoch after that: nobody has a place in it then.
+ *  5. No growth without room for all of the doubled chunk. A chunk that may not grow goes on with
+ *     overflow lines; it asks again whenever it takes one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/table_internal.h"
+
+#define CLAIM_BUCKETS ((uint64_t)64)
+#define PREPARE_BYTES ((uint64_t)256 << 10) /* at most, a call */
+#define PREPARE_RATIO 512u                  /* bytes prepared in the time of one bucket's split */
+#define UNMAP_BYTES   ((uint64_t)4 << 20)
+#define BITS_MAX      40u
+
+/* Overflow lines per thousand buckets at 5 * 2^(i/16) keys a bucket: the sum over k of
+ * P(more than 7k keys), Poisson. */
+static const uint16_t lines_at_load[17] = {134, 158, 185, 216, 250, 287, 328, 372, 418,
+                                           467, 519, 573, 628, 685, 743, 803, 864};
+
+uint32_t gw_table_threshold(uint64_t chunk, uint32_t directory_bits)
+{
+    uint32_t position = 0; /* in the octave, in 65536ths */
+    for (uint32_t bit = 0; bit < directory_bits; bit++)
+        position |= (uint32_t)(chunk >> bit & 1) << (15 - bit);
+    position |= 1u << (15 - directory_bits); /* the middle of its share */
+    uint32_t at = position >> 12, between = position & 4095;
+    return lines_at_load[at] +
+           (uint32_t)(lines_at_load[at + 1] - lines_at_load[at]) * between / 4096;
+}
+
+static uint64_t number_bit(uint64_t number)
+{
+    return (uint64_t)1 << (number % 64);
+}
+
+void gwi_grow_want(const struct gw_table *table, uint64_t number)
+{
+    struct gwi_grow *grow = table->grow;
+    _Atomic uint64_t *word = &grow->wanted[number / 64];
+    if (atomic_load_explicit(word, memory_order_relaxed) & number_bit(number))
+        return;
+    /* seq_cst, both: the bit before `work`; pairs with work_settle. */
+    atomic_fetch_or_explicit(word, number_bit(number), memory_order_seq_cst);
+    atomic_store_explicit(&grow->work, 1, memory_order_seq_cst);
+}
+
+bool gw_table_grow_wanted(const struct gw_table *table)
+{
+    /* Relaxed: a hint; seen late it costs a turn. */
+    return atomic_load_explicit(&table->grow->work, memory_order_relaxed) != 0;
+}
+
+/* ---- after the split ---- */
+
+/* Growths are pushed once and taken all together, so that the top cannot be another one at the same
+ * address. */
+static void push(_Atomic(struct gwi_growth *) *stack, struct gwi_growth *growth)
+{
+    struct gwi_growth *top = atomic_load_explicit(stack, memory_order_relaxed);
+    do {
+        growth->next = top;
+        /* Release: `next`; pairs with the exchange that takes them. seq_cst: see work_settle. */
+    } while (!atomic_compare_exchange_weak_explicit(stack, &top, growth, memory_order_seq_cst,
+                                                    memory_order_relaxed));
+    atomic_store_explicit(&growth->grow->work, 1, memory_order_seq_cst);
+}
+
+static void growth_quiet(void *arg)
+{
+    struct gwi_growth *growth = arg;
+    push(&growth->grow->quiet, growth);
+}
+
+/* Arranges rule 4; while too many triggers wait, the growth waits in `grown`. */
+static void growth_retire(struct gw_epoch *epoch, struct gwi_growth *growth)
+{
+    if (gw_epoch_defer(epoch, growth_quiet, growth) != GW_OK)
+        push(&growth->grow->grown, growth);
+}
+
+static void retire_grown(struct gwi_grow *grow, struct gw_epoch *epoch)
+{
+    if (!atomic_load_explicit(&grow->grown, memory_order_relaxed))
+        return;
+    struct gwi_growth *growth = atomic_exchange_explicit(&grow->grown, NULL, memory_order_acquire);
+    while (growth) {
+        struct gwi_growth *next = growth->next; /* before it is pushed, or freed by its trigger */
+        growth_retire(epoch, growth);
+        growth = next;
+    }
+}
+
+static void growth_finish(struct gw_table *table, struct gw_epoch *epoch, struct gwi_growth *growth)
+{
+    struct gwi_grow *grow = table->grow;
+    uint64_t growing = (uint64_t)(uintptr_t)growth | GWI_DIRECTORY_GROWING;
+    /* Acq_rel: all was split, by whomever (`finished`), before the directory leads to it. */
+    bool was_growing =
+        atomic_compare_exchange_strong_explicit(&table->directory[growth->number], &growing,
+                                                growth->new_word, memory_order_acq_rel,
+                                                memory_order_relaxed);
+    GW_ASSERT(was_growing);
+    atomic_fetch_add_explicit(&grow->buckets, (uint64_t)1 << gwi_chunk_bits(growth->old_word),
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&grow->splits, 1, memory_order_relaxed);
+    /* Release: the next growth may begin. Before the trigger, so that who enters after that does
+     * not find *growth any more. */
+    atomic_store_explicit(&grow->splitting, NULL, memory_order_release);
+    growth_retire(epoch, growth);
+}
+
+/* Splits up to `budget` buckets; false: all are claimed. */
+static bool split_some(struct gw_table *table, struct gw_epoch *epoch, struct gwi_growth *growth,
+                       uint32_t budget)
+{
+    uint64_t buckets = (uint64_t)1 << gwi_chunk_bits(growth->old_word);
+    uint64_t left = budget > CLAIM_BUCKETS ? budget : CLAIM_BUCKETS;
+    bool some = false;
+    while (left >= CLAIM_BUCKETS) {
+        if (atomic_load_explicit(&growth->claimed, memory_order_relaxed) >= buckets)
+            return some;
+        /* Relaxed: numbers that nobody else gets. */
+        uint64_t from =
+            atomic_fetch_add_explicit(&growth->claimed, CLAIM_BUCKETS, memory_order_relaxed);
+        if (from >= buckets)
+            return some;
+        uint64_t to = from + CLAIM_BUCKETS < buckets ? from + CLAIM_BUCKETS : buckets;
+        for (uint64_t i = from; i < to; i++)
+            gwi_split_bucket(table, growth, i);
+        some = true;
+        left -= CLAIM_BUCKETS;
+        /* Acq_rel: who counts the last one has seen what the others did. */
+        uint64_t before =
+            atomic_fetch_add_explicit(&growth->finished, to - from, memory_order_acq_rel);
+        if (before + (to - from) == buckets) {
+            growth_finish(table, epoch, growth);
+            return true;
+        }
+    }
+    return some;
+}
+
+/* ---- under the lock ---- */
+
+static void unmap_some(struct gwi_grow *grow)
+{
+    if (!grow->unmapping)
+        grow->unmapping = atomic_exchange_explicit(&grow->quiet, NULL, memory_order_acquire);
+    struct gwi_growth *growth = grow->unmapping;
+    uint64_t word = growth->old_word;
+    if (growth->unmapped == 0) { /* the arena goes with the first piece that holds it */
+        growth->charged_bytes = gwi_chunk_bytes(word);
+        const struct gwi_arena *arena = gwi_chunk_arena(word);
+        uint32_t used = atomic_load_explicit(&arena->used, memory_order_relaxed);
+        uint32_t charged = atomic_load_explicit(&arena->charged, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&grow->lines_used, used, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&grow->lines, charged, memory_order_relaxed);
+    }
+    /* What was never touched goes in one piece. */
+    bool rest = growth->unmapped + UNMAP_BYTES >= growth->charged_bytes;
+    if (!gwi_chunk_unmap(word, &growth->unmapped, rest ? UINT64_MAX : UNMAP_BYTES))
+        return;
+    atomic_fetch_sub_explicit(&grow->bytes, growth->charged_bytes, memory_order_relaxed);
+    grow->unmapping = growth->next;
+    free(growth);
+}
+
+/* Makes the next piece of the new buckets never written; the last one is followed by publication.
+ */
+static void prepare_some(struct gw_table *table, uint32_t budget)
+{
+    struct gwi_grow *grow = table->grow;
+    struct gwi_growth *growth = grow->preparing;
+    uint64_t all = sizeof(struct gw_bucket) << gwi_chunk_bits(growth->new_word);
+    uint64_t bytes = (uint64_t)budget * PREPARE_RATIO;
+    if (bytes > PREPARE_BYTES)
+        bytes = PREPARE_BYTES;
+    if (bytes < PREPARE_RATIO * CLAIM_BUCKETS)
+        bytes = PREPARE_RATIO * CLAIM_BUCKETS;
+    if (bytes > all - growth->prepared)
+        bytes = all - growth->prepared;
+    uint8_t *base = (uint8_t *)gwi_chunk_buckets(growth->new_word);
+    memset(base + growth->prepared, 0xff, bytes); /* private so far */
+    growth->prepared += bytes;
+    if (growth->prepared < all)
+        return;
+    grow->preparing = NULL;
+    uint64_t old_word = growth->old_word;
+    /* Release: the new chunk's words and *growth, before the directory leads to them. */
+    bool published =
+        atomic_compare_exchange_strong_explicit(&table->directory[growth->number], &old_word,
+                                                (uint64_t)(uintptr_t)growth | GWI_DIRECTORY_GROWING,
+                                                memory_order_acq_rel, memory_order_relaxed);
+    GW_ASSERT(published);
+    atomic_store_explicit(&grow->splitting, growth, memory_order_release);
+}
+
+/* Starts to prepare chunk `number` if it may grow; GW_WOULD_BLOCK: *lacks bytes are missing. */
+static enum gw_status growth_start(struct gw_table *table, uint64_t number, uint64_t room_bytes,
+                                   uint64_t *lacks)
+{
+    struct gwi_grow *grow = table->grow;
+    /* Relaxed: only who has the lock changes it, and no growth is under way. */
+    uint64_t word = atomic_load_explicit(&table->directory[number], memory_order_relaxed);
+    const struct gwi_arena *arena = gwi_chunk_arena(word);
+    uint32_t bits = gwi_chunk_bits(word) + 1;
+    if (atomic_load_explicit(&arena->used, memory_order_relaxed) <= arena->lines_grow)
+        return GW_NOT_FOUND;
+    if (bits + table->directory_bits > BITS_MAX || !gwi_chunk_fits_doubled(word))
+        return GW_E_LIMIT;
+    uint64_t bytes = gwi_chunk_bytes_at_start(bits);
+    if (gw_table_memory_bytes(table) + bytes > grow->bytes_max)
+        return GW_E_FULL;
+    if (bytes > room_bytes) {
+        *lacks = bytes;
+        return GW_WOULD_BLOCK;
+    }
+    struct gwi_growth *growth = aligned_alloc(GW_CACHE_LINE, sizeof *growth);
+    if (!growth)
+        return GW_E_NOMEM;
+    memset(growth, 0, sizeof *growth);
+    GW_ASSERT(((uint64_t)(uintptr_t)growth & ~(uint64_t)0x0000ffffffffffc0u) == 0);
+    growth->grow = grow;
+    growth->number = number;
+    growth->old_word = word;
+    enum gw_status st = gwi_chunk_create(table, number, bits, &growth->new_word, NULL);
+    if (st != GW_OK) {
+        free(growth);
+        return st;
+    }
+    atomic_fetch_add_explicit(&grow->bytes, bytes, memory_order_relaxed);
+    const struct gwi_arena *arena_new = gwi_chunk_arena(growth->new_word);
+    atomic_fetch_add_explicit(&grow->lines,
+                              atomic_load_explicit(&arena_new->charged, memory_order_relaxed),
+                              memory_order_relaxed);
+    grow->preparing = growth;
+    return GW_OK;
+}
+
+/* Looks for a chunk that wants to grow and may. Returns the bytes that one lacks, or 0. */
+static uint64_t choose(struct gw_table *table, uint64_t room_bytes)
+{
+    struct gwi_grow *grow = table->grow;
+    uint32_t words = (((uint32_t)1 << table->directory_bits) + 63) / 64;
+    for (uint32_t n = 0; n < words; n++) {
+        uint32_t at = (grow->choose_next + n) % words;
+        uint64_t wanted = atomic_load_explicit(&grow->wanted[at], memory_order_acquire);
+        for (; wanted != 0; wanted &= wanted - 1) {
+            uint64_t bit = wanted & -wanted, lacks = 0;
+            uint64_t number = (uint64_t)at * 64 + (uint64_t)__builtin_ctzll(wanted);
+            /* Cleared first: lines taken from here on set it again (rule 5). */
+            atomic_fetch_and_explicit(&grow->wanted[at], ~bit, memory_order_seq_cst);
+            enum gw_status st = growth_start(table, number, room_bytes, &lacks);
+            if (st == GW_WOULD_BLOCK) {
+                gwi_grow_want(table, number);
+                return lacks;
+            }
+            grow->choose_next = at;
+            if (st == GW_OK)
+                return 0;
+        }
+    }
+    return 0;
+}
+
+/* Turns `work` off when there is none. seq_cst: against those who make work and then set it. */
+static void work_settle(struct gw_table *table)
+{
+    struct gwi_grow *grow = table->grow;
+    atomic_store_explicit(&grow->work, 0, memory_order_seq_cst);
+    bool work = grow->preparing || grow->unmapping ||
+                atomic_load_explicit(&grow->splitting, memory_order_seq_cst) ||
+                atomic_load_explicit(&grow->quiet, memory_order_seq_cst) ||
+                atomic_load_explicit(&grow->grown, memory_order_seq_cst);
+    uint32_t words = (((uint32_t)1 << table->directory_bits) + 63) / 64;
+    for (uint32_t at = 0; at < words && !work; at++)
+        work = atomic_load_explicit(&grow->wanted[at], memory_order_seq_cst) != 0;
+    if (work)
+        atomic_store_explicit(&grow->work, 1, memory_order_seq_cst);
+}
+
+uint64_t gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
+                       uint32_t budget)
+{
+    struct gwi_grow *grow = table->grow;
+    if (!gw_table_grow_wanted(table))
+        return 0;
+    /* Acquire: *growth. It stays while we are inside, for its trigger was or will be deferred after
+     * this load. */
+    struct gwi_growth *growth = atomic_load_explicit(&grow->splitting, memory_order_acquire);
+    if (growth && split_some(table, epoch, growth, budget))
+        return 0;
+    uint32_t unlocked = 0;
+    if (!atomic_compare_exchange_strong_explicit(&grow->lock, &unlocked, 1, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return 0;
+    uint64_t lacks = 0;
+    /* Acquire: what comes before in growth_finish. */
+    bool splitting = atomic_load_explicit(&grow->splitting, memory_order_acquire) != NULL;
+    retire_grown(grow, epoch);
+    if (grow->unmapping || atomic_load_explicit(&grow->quiet, memory_order_relaxed))
+        unmap_some(grow);
+    else if (grow->preparing)
+        prepare_some(table, budget);
+    else if (!splitting)
+        lacks = choose(table, room_bytes);
+    work_settle(table);
+    atomic_store_explicit(&grow->lock, 0, memory_order_release);
+    return lacks;
+}
+
+void gwi_grow_end(struct gw_table *table)
+{
+    struct gwi_grow *grow = table->grow;
+    struct gwi_growth *growth = atomic_load_explicit(&grow->splitting, memory_order_acquire);
+    uint64_t done = 0;
+    if (growth) { /* half-way: both chunks are there; the directory is left with the old one */
+        gwi_chunk_unmap(growth->new_word, &done, UINT64_MAX);
+        atomic_store_explicit(&table->directory[growth->number], growth->old_word,
+                              memory_order_relaxed);
+        free(growth);
+    }
+    if (grow->preparing) {
+        done = 0;
+        gwi_chunk_unmap(grow->preparing->new_word, &done, UINT64_MAX);
+        free(grow->preparing);
+    }
+    growth = atomic_load_explicit(&grow->grown, memory_order_acquire);
+    while (growth) {
+        struct gwi_growth *next = growth->next;
+        gwi_chunk_unmap(growth->old_word, &growth->unmapped, UINT64_MAX);
+        free(growth);
+        growth = next;
+    }
+    while (grow->unmapping || atomic_load_explicit(&grow->quiet, memory_order_relaxed))
+        unmap_some(grow);
+}
