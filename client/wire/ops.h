@@ -1,13 +1,18 @@
 /* ops.h - operations in a BATCH, replies in a REPLY or COMPLETION: packed, decoded in place.
- * One op:    u8 verb, u8 flags, u16 key bytes, u32 serial - frame.serial, key, then by verb
- *            READ, DELETE     nothing
- *            UPSERT, INSERT   u32 value bytes, value; with GW_WIRE_COUNTER instead: i64 number
+ * One op:    u8 verb, u8 flags, u16 key bytes, u32 serial - frame.serial, key, then with
+ *            GW_WIRE_EXPIRY: u64 Unix time in ms, then by verb
+ *            READ, DELETE, TOUCH, READ_TOUCH, GETDEL   nothing
+ *            UPSERT, INSERT, GETSET   u32 value bytes, value; with GW_WIRE_COUNTER instead: i64
  *            CAS              u32 expected version, then as UPSERT
- *            ADD              i64 delta; with GW_WIRE_INITIAL also: i64 initial
- * One reply: i8 status, u8 flags, u16 zero, u32 version, then by flag
+ *            ADD              i64 delta; with GW_WIRE_INITIAL also: i64 initial; with
+ *                             GW_WIRE_BOUNDED also: i64 low, i64 high
+ *            APPEND, PREPEND  u32 value bytes, value
+ * One reply: i8 status, u8 flags, u16 zero, u32 version, then by flag, in this order
  *            GW_WIRE_HAS_SERIAL   u32 serial - frame.serial
  *            GW_WIRE_COUNTER      i64 number
- *            GW_WIRE_VALUE        u32 bytes, value (not together with GW_WIRE_COUNTER)
+ *            GW_WIRE_EXPIRES      u64 Unix time in ms
+ *            GW_WIRE_LENGTH       u32 bytes of the value, which itself does not follow
+ *            GW_WIRE_VALUE        u32 bytes, value
  * An add with an 8-byte key takes 24 bytes, its reply 16. Replies to a batch stand in the order of
  * its ops and carry no serial; an op answered GW_PENDING gets its reply later in a COMPLETION, with
  * its serial. Serials: unique and rising within a session, over all servers. Numbers of verbs are
@@ -26,17 +31,38 @@ enum gw_wire_verb {
     GW_WIRE_ADD = 4,
     GW_WIRE_CAS = 5,
     GW_WIRE_INSERT = 6,
+    GW_WIRE_TOUCH = 7,
+    GW_WIRE_READ_TOUCH = 8,
+    GW_WIRE_APPEND = 9,
+    GW_WIRE_PREPEND = 10,
+    GW_WIRE_GETSET = 11,
+    GW_WIRE_GETDEL = 12,
 };
-#define GW_WIRE_VERB_MAX 6
+#define GW_WIRE_VERB_MAX 12
 
-/* Flags of an op. COUNTER goes with UPSERT, CAS and INSERT, INITIAL with ADD, RESENT with all. */
+/* Flags of an op. COUNTER goes with UPSERT, CAS, INSERT and GETSET, INITIAL with ADD, RESENT with
+ * all. */
 #define GW_WIRE_COUNTER 1u /* the value is a counter (in a reply: the number follows) */
 #define GW_WIRE_INITIAL 2u
 /* It was sent before and its result is not known: it may have been applied already. */
-#define GW_WIRE_RESENT 4u
-/* Flags of a reply, besides GW_WIRE_COUNTER. */
+#define GW_WIRE_RESENT      4u
+#define GW_WIRE_EXPIRY      8u   /* with every verb that writes but DELETE and GETDEL */
+#define GW_WIRE_KEEP_EXPIRY 16u  /* UPSERT, CAS, GETSET; not together with EXPIRY */
+#define GW_WIRE_BOUNDED     32u  /* ADD */
+#define GW_WIRE_CLAMP       64u  /* ADD, with BOUNDED */
+#define GW_WIRE_MUST_EXIST  128u /* APPEND, PREPEND */
+/* Flags of a reply, besides GW_WIRE_COUNTER. Of COUNTER, VALUE, LENGTH, NONE and FORGOTTEN there is
+ * one at most. */
 #define GW_WIRE_VALUE      2u
 #define GW_WIRE_HAS_SERIAL 4u
+#define GW_WIRE_LENGTH     8u
+#define GW_WIRE_NONE       16u /* GETSET: there was no value */
+/* GETSET, GETDEL, READ_TOUCH, sent again and answered from what is known of its serial: it took
+ * effect once, but its old value was too long to be kept. */
+#define GW_WIRE_FORGOTTEN    32u
+#define GW_WIRE_EXPIRES      64u
+
+#define GW_WIRE_BOUNDS_BYTES 16u
 
 /* frame.flags of a BATCH: the client has gone back to what was refused (MIGRATION R2). After a
  * refusal the server refuses every batch of the connection that comes without it. */
@@ -48,9 +74,10 @@ enum gw_wire_verb {
 
 struct gw_wire_op {
     const uint8_t *key;   /* borrows the frame */
-    const uint8_t *value; /* borrows the frame; NULL where the op has none */
+    const uint8_t *value; /* borrows the frame; NULL where the op has none. BOUNDED: the bounds */
     int64_t number;       /* ADD: delta; COUNTER values: the value */
     int64_t initial;
+    uint64_t expiry_ms; /* with EXPIRY */
     uint32_t value_bytes;
     uint32_t expected_version;
     uint32_t serial_delta;
@@ -61,7 +88,8 @@ struct gw_wire_op {
 struct gw_wire_reply {
     const uint8_t *value; /* borrows the frame; NULL without GW_WIRE_VALUE */
     int64_t number;
-    uint32_t value_bytes;
+    uint64_t expiry_ms;   /* with EXPIRES */
+    uint32_t value_bytes; /* with LENGTH too */
     uint32_t version;
     uint32_t serial_delta;
     int8_t status;

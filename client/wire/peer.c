@@ -9,6 +9,8 @@
 #define RECORD_HEAD      12u
 #define COUNTER_BYTES    8u
 #define RECORD_TOMBSTONE 1u
+#define RECORD_EXPIRES   2u
+#define EXPIRY_BYTES     8u
 _Static_assert(GW_PEER_RECORD_BYTES_LEAST == RECORD_HEAD + 1, "a key has at least one byte");
 
 void gw_prepare_encode(const struct gw_prepare *m, struct gw_writer *w)
@@ -81,15 +83,29 @@ enum gw_status gw_yours_decode(struct gw_reader *r, struct gw_yours *out)
     return GW_OK;
 }
 
+#define APPLIED_NUMBERED (GW_WIRE_COUNTER | GW_WIRE_VALUE | GW_WIRE_LENGTH | GW_APPLIED_PIECE)
+#define APPLIED_FLAGS    (APPLIED_NUMBERED | GW_WIRE_NONE | GW_WIRE_FORGOTTEN)
+
+static bool applied_is_good(const struct gw_applied *m)
+{
+    if (m->slot >= GW_SLOTS || (m->flags & ~APPLIED_FLAGS) || (m->flags & (m->flags - 1)))
+        return false;
+    if (m->flags & GW_WIRE_VALUE)
+        return (uint64_t)m->number <= GW_APPLIED_VALUE_MAX;
+    if (m->flags & GW_WIRE_LENGTH)
+        return (uint64_t)m->number <= UINT32_MAX;
+    return !(m->flags & GW_APPLIED_PIECE) || m->version < GW_APPLIED_VALUE_MAX / 8;
+}
+
 void gw_applied_encode(const struct gw_applied *m, struct gw_writer *w)
 {
-    GW_ASSERT(m->slot < GW_SLOTS && (m->flags & ~GW_WIRE_COUNTER) == 0);
+    GW_ASSERT(applied_is_good(m));
     uint8_t *at = gw_write_room(w, GW_APPLIED_BYTES);
     if (!at)
         return;
     gw_store64(at, m->session);
     gw_store64(at + 8, m->serial);
-    gw_store64(at + 16, m->flags & GW_WIRE_COUNTER ? (uint64_t)m->number : 0);
+    gw_store64(at + 16, m->flags & APPLIED_NUMBERED ? (uint64_t)m->number : 0);
     gw_store32(at + 24, m->version);
     gw_store16(at + 28, m->slot);
     at[30] = (uint8_t)m->status;
@@ -112,9 +128,8 @@ bool gw_applied_decode(struct gw_reader *r, struct gw_applied *m)
         .status = (int8_t)at[30],
         .flags = at[31],
     };
-    gwi_expect(r, m->slot < GW_SLOTS && gwi_status_known(m->status));
-    gwi_expect(r, (m->flags & ~GW_WIRE_COUNTER) == 0);
-    gwi_expect(r, (m->flags & GW_WIRE_COUNTER) || m->number == 0);
+    gwi_expect(r, applied_is_good(m) && gwi_status_known(m->status));
+    gwi_expect(r, (m->flags & APPLIED_NUMBERED) || m->number == 0);
     return !r->bad;
 }
 
@@ -125,9 +140,15 @@ static uint32_t record_value_bytes(const struct gw_peer_record *m)
     return m->kind == GW_PEER_COUNTER ? COUNTER_BYTES : m->value_bytes;
 }
 
+static bool record_expires(const struct gw_peer_record *m)
+{
+    return m->expiry_ms != 0 && !m->tombstone;
+}
+
 size_t gw_peer_record_bytes(const struct gw_peer_record *m)
 {
-    return RECORD_HEAD + (size_t)m->key_bytes + record_value_bytes(m);
+    return RECORD_HEAD + (record_expires(m) ? EXPIRY_BYTES : 0) + (size_t)m->key_bytes +
+           record_value_bytes(m);
 }
 
 void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w)
@@ -140,9 +161,13 @@ void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w)
     gw_store32(at, m->version);
     gw_store16(at + 4, m->key_bytes);
     at[6] = m->kind;
-    at[7] = m->tombstone ? RECORD_TOMBSTONE : 0;
+    at[7] = m->tombstone ? RECORD_TOMBSTONE : record_expires(m) ? RECORD_EXPIRES : 0;
     gw_store32(at + 8, value_bytes);
     at += RECORD_HEAD;
+    if (record_expires(m)) {
+        gw_store64(at, m->expiry_ms);
+        at += EXPIRY_BYTES;
+    }
     memcpy(at, m->key, m->key_bytes);
     at += m->key_bytes;
     if (m->kind == GW_PEER_COUNTER && !m->tombstone)
@@ -162,12 +187,16 @@ bool gw_peer_record_decode(struct gw_reader *r, struct gw_peer_record *m)
         .version = gw_load32(head),
         .key_bytes = gw_load16(head + 4),
         .kind = head[6],
-        .tombstone = head[7],
+        .tombstone = head[7] == RECORD_TOMBSTONE,
         .value_bytes = gw_load32(head + 8),
     };
     gwi_expect(r, m->key_bytes > 0 && m->kind <= GW_PEER_COUNTER);
-    gwi_expect(r, m->tombstone <= RECORD_TOMBSTONE);
+    gwi_expect(r, head[7] <= RECORD_EXPIRES);
     gwi_expect(r, m->value_bytes == record_value_bytes(m));
+    if (head[7] == RECORD_EXPIRES) {
+        m->expiry_ms = gw_read64(r);
+        gwi_expect(r, m->expiry_ms != 0);
+    }
     m->key = gw_read_bytes(r, m->key_bytes);
     const uint8_t *value = gw_read_bytes(r, m->value_bytes);
     if (r->bad)

@@ -41,8 +41,14 @@ struct gw_yours {
     uint8_t last;
 };
 /* One applied serial of one session: u64 session, u64 serial, i64 number, u32 version, u16 slot,
- * i8 status, u8 kind of result (as in a reply: GW_WIRE_COUNTER, or 0 and then number is 0). */
-#define GW_APPLIED_BYTES 32u
+ * i8 status, u8 flags: as in a reply one of COUNTER, VALUE (number: its bytes), LENGTH (number: the
+ * length), NONE and FORGOTTEN, or 0; number is 0 with the last three. An entry with VALUE is
+ * followed by its value in pieces, one an entry: the same session, serial, slot and status, flags
+ * GW_APPLIED_PIECE, version = number of the piece from 0, number = 8 bytes of the value (the last
+ * one's rest zero). So an entry is an entry wherever they are counted, divided and copied. */
+#define GW_APPLIED_BYTES     32u
+#define GW_APPLIED_PIECE     128u
+#define GW_APPLIED_VALUE_MAX 64u /* bytes of an old value that are kept for a replay */
 struct gw_applied {
     uint64_t session, serial;
     int64_t number;
@@ -55,8 +61,9 @@ struct gw_applied {
 /* CHUNK: frame.sequence = chunk << 32 | frame number within the chunk (from 0), frame.count =
  * records, flags bit 1 (GW_CHUNK_LAST) on the chunk's last frame. CHUNK_ACK: frame.sequence =
  * chunk << 32, sent when the chunk is complete.
- * Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1 counter), u8 flags (1 tombstone), u32
- * value bytes, key, value (counter: value bytes = 8, the number; tombstone: 0). */
+ * Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1 counter), u8 flags (1 tombstone, 2
+ * expires; not both), u32 value bytes, with `expires` u64 Unix time in ms, key, value (counter:
+ * value bytes = 8, the number; tombstone: 0). */
 #define GW_CHUNK_LAST              2u
 #define GW_PEER_BYTES              0u
 #define GW_PEER_COUNTER            1u
@@ -64,6 +71,7 @@ struct gw_applied {
 struct gw_peer_record {
     const uint8_t *key, *value; /* borrow the frame; a counter's value is its 8 bytes */
     int64_t number;             /* encode takes a counter's number from here */
+    uint64_t expiry_ms;         /* 0: none, as with a tombstone */
     uint32_t version, value_bytes;
     uint16_t key_bytes;
     uint8_t kind, tombstone; /* a tombstone has no value, whatever its kind */

@@ -6,6 +6,8 @@
 
 #define RECORD_HEAD   12u
 #define COUNTER_BYTES 8u
+#define EXPIRES       1u
+#define EXPIRY_BYTES  8u
 _Static_assert(GW_SCAN_RECORD_BYTES_LEAST == RECORD_HEAD + 1, "a key has at least one byte");
 
 void gw_scan_encode(const struct gw_scan *m, struct gw_writer *w)
@@ -55,7 +57,8 @@ static uint32_t record_value_bytes(const struct gw_scan_record *m)
 
 size_t gw_scan_record_bytes(const struct gw_scan_record *m)
 {
-    return RECORD_HEAD + (size_t)m->key_bytes + record_value_bytes(m);
+    return RECORD_HEAD + (m->expiry_ms ? EXPIRY_BYTES : 0) + (size_t)m->key_bytes +
+           record_value_bytes(m);
 }
 
 void gw_scan_record_encode(const struct gw_scan_record *m, struct gw_writer *w)
@@ -67,10 +70,14 @@ void gw_scan_record_encode(const struct gw_scan_record *m, struct gw_writer *w)
     uint32_t value_bytes = record_value_bytes(m);
     gw_store16(at, m->key_bytes);
     at[2] = m->kind;
-    at[3] = 0;
+    at[3] = m->expiry_ms ? EXPIRES : 0;
     gw_store32(at + 4, m->version);
     gw_store32(at + 8, value_bytes);
     at += RECORD_HEAD;
+    if (m->expiry_ms) {
+        gw_store64(at, m->expiry_ms);
+        at += EXPIRY_BYTES;
+    }
     memcpy(at, m->key, m->key_bytes);
     at += m->key_bytes;
     if (m->kind == GW_SCAN_COUNTER)
@@ -92,8 +99,12 @@ bool gw_scan_record_decode(struct gw_reader *r, struct gw_scan_record *m)
         .version = gw_load32(head + 4),
         .value_bytes = gw_load32(head + 8),
     };
-    gwi_expect(r, m->key_bytes > 0 && m->kind <= GW_SCAN_COUNTER && head[3] == 0);
+    gwi_expect(r, m->key_bytes > 0 && m->kind <= GW_SCAN_COUNTER && head[3] <= EXPIRES);
     gwi_expect(r, m->value_bytes == record_value_bytes(m));
+    if (head[3] == EXPIRES) {
+        m->expiry_ms = gw_read64(r);
+        gwi_expect(r, m->expiry_ms != 0);
+    }
     m->key = gw_read_bytes(r, m->key_bytes);
     m->value = gw_read_bytes(r, m->value_bytes);
     if (r->bad)

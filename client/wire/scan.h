@@ -1,11 +1,12 @@
 /* scan.h - a scan of one server's live keys, resumable.
  * SCAN: u64 cursor hash, u32 bytes max, u32 zero, slots. SCAN_REPLY: i8 status (GW_OK more follows,
  * GW_END done, GW_WRONG_VIEW: slots moved, ask the map), u8[3] zero, u64 next cursor, frame.count =
- * keys; per key: u16 key bytes, u8 kind, u8 zero, u32 version, u32 value bytes, key, value
- * (counter: 8 bytes, the number). frame.session = request id chosen by the client. frame.view: the
- * server's view the client believes in; slots must be owned and settled, those that are still
- * arriving make the server answer GW_PENDING with no keys: ask again. Every key that lives
- * throughout is given at least once. Any thread. Layer: client/wire. */
+ * keys; per key: u16 key bytes, u8 kind, u8 flags (1 expires), u32 version, u32 value bytes, with
+ * `expires` u64 Unix time in ms, key, value (counter: 8 bytes, the number). frame.session = request
+ * id chosen by the client. frame.view: the server's view the client believes in; slots must be
+ * owned and settled, those that are still arriving make the server answer GW_PENDING with no keys:
+ * ask again. Every key that lives throughout is given at least once. Any thread. Layer:
+ * client/wire. */
 #ifndef GW_CLIENT_WIRE_SCAN_H
 #define GW_CLIENT_WIRE_SCAN_H
 
@@ -29,6 +30,7 @@ struct gw_scan_reply {
 struct gw_scan_record {
     const uint8_t *key, *value; /* borrow the frame; a counter's value is its 8 bytes */
     int64_t number;             /* encode takes a counter's number from here */
+    uint64_t expiry_ms;         /* 0: none */
     uint32_t version, value_bytes;
     uint16_t key_bytes;
     uint8_t kind;

@@ -237,11 +237,11 @@ Test(bodies, entries_of_lists_come_out_as_they_went_in)
 {
     uint8_t room[1024];
     struct gw_writer w = gw_writer_of(room, sizeof room);
-    gw_applied_encode(&sample_applied[0], &w);
-    gw_applied_encode(&sample_applied[1], &w);
-    cr_expect_eq(gw_writer_used(&w), 2 * GW_APPLIED_BYTES);
+    for (size_t i = 0; i < SAMPLE_APPLIED; i++)
+        gw_applied_encode(&sample_applied[i], &w);
+    cr_expect_eq(gw_writer_used(&w), SAMPLE_APPLIED * GW_APPLIED_BYTES);
     struct gw_reader r = gw_reader_of(room, gw_writer_used(&w));
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SAMPLE_APPLIED; i++) {
         struct gw_applied got;
         cr_assert(gw_applied_decode(&r, &got));
         SAME(got, sample_applied[i], session);
@@ -256,10 +256,10 @@ Test(bodies, entries_of_lists_come_out_as_they_went_in)
     cr_expect_not(r.bad);
 
     w = gw_writer_of(room, sizeof room);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < SAMPLE_PEER_RECORDS; i++)
         gw_peer_record_encode(&sample_peer_record[i], &w);
     r = gw_reader_of(room, gw_writer_used(&w));
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < SAMPLE_PEER_RECORDS; i++) {
         struct gw_peer_record got;
         const struct gw_peer_record *want = &sample_peer_record[i];
         memset(&got, 0xa5, sizeof got);
@@ -268,6 +268,7 @@ Test(bodies, entries_of_lists_come_out_as_they_went_in)
         SAME(got, *want, kind);
         SAME(got, *want, tombstone);
         SAME(got, *want, number);
+        SAME(got, *want, expiry_ms);
         SAME(got, *want, value_bytes);
         SAME(got, *want, key_bytes);
         cr_expect_arr_eq(got.key, want->key, want->key_bytes);
@@ -276,10 +277,10 @@ Test(bodies, entries_of_lists_come_out_as_they_went_in)
     }
 
     w = gw_writer_of(room, sizeof room);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < SAMPLE_SCAN_RECORDS; i++)
         gw_scan_record_encode(&sample_scan_record[i], &w);
     r = gw_reader_of(room, gw_writer_used(&w));
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < SAMPLE_SCAN_RECORDS; i++) {
         struct gw_scan_record got;
         const struct gw_scan_record *want = &sample_scan_record[i];
         memset(&got, 0xa5, sizeof got);
@@ -287,6 +288,7 @@ Test(bodies, entries_of_lists_come_out_as_they_went_in)
         SAME(got, *want, version);
         SAME(got, *want, kind);
         SAME(got, *want, number);
+        SAME(got, *want, expiry_ms);
         SAME(got, *want, value_bytes);
         SAME(got, *want, key_bytes);
         cr_expect_arr_eq(got.key, want->key, want->key_bytes);
@@ -311,6 +313,67 @@ Test(bodies, entries_of_lists_come_out_as_they_went_in)
     cr_assert(gw_pull_answer_decode(&r, &found, &record));
     cr_expect_eq(found, GW_PULL_RECORD);
     cr_expect_eq(record.number, -5);
+}
+
+/* What may be said together, and how far numbers go. */
+Test(bodies, applied_entries_that_contradict_themselves_are_refused)
+{
+    static const struct gw_applied good = {.session = 1, .serial = 2, .version = 1, .slot = 5};
+    static const struct {
+        uint8_t flags;
+        uint64_t number;
+        uint32_t version;
+        bool exists;
+    } cases[] = {
+        {0, 0, 1, true},
+        {0, 1, 1, false},
+        {GW_WIRE_COUNTER, UINT64_MAX, 1, true},
+        {GW_WIRE_VALUE, GW_APPLIED_VALUE_MAX, 1, true},
+        {GW_WIRE_VALUE, GW_APPLIED_VALUE_MAX + 1, 1, false},
+        {GW_WIRE_LENGTH, UINT32_MAX, 1, true},
+        {GW_WIRE_LENGTH, (uint64_t)UINT32_MAX + 1, 1, false},
+        {GW_WIRE_NONE, 0, 1, true},
+        {GW_WIRE_NONE, 1, 1, false},
+        {GW_WIRE_FORGOTTEN, 0, 1, true},
+        {GW_APPLIED_PIECE, 99, 7, true},
+        {GW_APPLIED_PIECE, 99, 8, false},
+        {GW_WIRE_COUNTER | GW_WIRE_VALUE, 0, 1, false},
+        {GW_WIRE_VALUE | GW_APPLIED_PIECE, 0, 1, false},
+        {GW_WIRE_HAS_SERIAL, 0, 1, false},
+        {GW_WIRE_EXPIRES, 0, 1, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t room[GW_APPLIED_BYTES];
+        struct gw_writer w = gw_writer_of(room, sizeof room);
+        gw_applied_encode(&good, &w);
+        gw_store64(room + 16, cases[i].number);
+        gw_store32(room + 24, cases[i].version);
+        room[31] = cases[i].flags;
+        struct gw_reader r = gw_reader_of(room, sizeof room);
+        struct gw_applied got;
+        cr_expect_eq(gw_applied_decode(&r, &got), cases[i].exists, "case %zu", i);
+    }
+}
+
+Test(bodies, a_record_that_expires_names_a_time)
+{
+    uint8_t room[128];
+    struct gw_writer w = gw_writer_of(room, sizeof room);
+    gw_peer_record_encode(&sample_peer_record[4], &w);
+    cr_expect_eq(gw_writer_used(&w), 12 + 8 + 5 + 4);
+    gw_store64(room + 12, 0);
+    struct gw_reader r = gw_reader_of(room, gw_writer_used(&w));
+    cr_expect_not(gw_peer_record_decode(&r, &(struct gw_peer_record){0}), "a time that is none");
+    gw_store64(room + 12, 5);
+    room[7] = 3;
+    r = gw_reader_of(room, gw_writer_used(&w));
+    cr_expect_not(gw_peer_record_decode(&r, &(struct gw_peer_record){0}), "deleted and expiring");
+
+    w = gw_writer_of(room, sizeof room);
+    gw_scan_record_encode(&sample_scan_record[3], &w);
+    gw_store64(room + 12, 0);
+    r = gw_reader_of(room, gw_writer_used(&w));
+    cr_expect_not(gw_scan_record_decode(&r, &(struct gw_scan_record){0}));
 }
 
 Test(bodies, a_commit_version_goes_with_the_states_behind_the_commit)

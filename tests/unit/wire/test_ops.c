@@ -12,42 +12,88 @@
 #define VALUE ((const uint8_t *)"a value of some length")
 
 /* All there are: verb, flags without RESENT. */
-static const struct {
+static struct {
     uint8_t verb, flags;
     size_t bytes; /* without key and value */
-} shapes[] = {
-    {GW_WIRE_READ, 0, 8},
-    {GW_WIRE_UPSERT, 0, 12},
-    {GW_WIRE_UPSERT, GW_WIRE_COUNTER, 16},
-    {GW_WIRE_DELETE, 0, 8},
-    {GW_WIRE_ADD, 0, 16},
-    {GW_WIRE_ADD, GW_WIRE_INITIAL, 24},
-    {GW_WIRE_CAS, 0, 16},
-    {GW_WIRE_INSERT, 0, 12},
-    {GW_WIRE_INSERT, GW_WIRE_COUNTER, 16},
-    {GW_WIRE_CAS, GW_WIRE_COUNTER, 20},
-};
-#define SHAPES (sizeof shapes / sizeof shapes[0])
+} shapes[64];
+static size_t shapes_count;
+#define SHAPES shapes_count
 
-static struct gw_wire_op op_of(size_t shape, uint8_t more_flags)
+static void shape(uint8_t verb, uint8_t flags, size_t bytes)
+{
+    shapes[shapes_count].verb = verb;
+    shapes[shapes_count].flags = flags;
+    shapes[shapes_count++].bytes = bytes;
+}
+
+static void with_expiry(uint8_t verb, uint8_t flags, size_t bytes, bool keeps)
+{
+    shape(verb, flags, bytes);
+    shape(verb, flags | GW_WIRE_EXPIRY, bytes + 8);
+    if (keeps)
+        shape(verb, flags | GW_WIRE_KEEP_EXPIRY, bytes);
+}
+
+static __attribute__((constructor)) void shapes_list(void)
+{
+    shape(GW_WIRE_READ, 0, 8);
+    shape(GW_WIRE_DELETE, 0, 8);
+    shape(GW_WIRE_GETDEL, 0, 8);
+    with_expiry(GW_WIRE_TOUCH, 0, 8, false);
+    with_expiry(GW_WIRE_READ_TOUCH, 0, 8, false);
+    with_expiry(GW_WIRE_UPSERT, 0, 12, true);
+    with_expiry(GW_WIRE_UPSERT, GW_WIRE_COUNTER, 16, true);
+    with_expiry(GW_WIRE_GETSET, 0, 12, true);
+    with_expiry(GW_WIRE_GETSET, GW_WIRE_COUNTER, 16, true);
+    with_expiry(GW_WIRE_INSERT, 0, 12, false);
+    with_expiry(GW_WIRE_INSERT, GW_WIRE_COUNTER, 16, false);
+    with_expiry(GW_WIRE_CAS, 0, 16, true);
+    with_expiry(GW_WIRE_CAS, GW_WIRE_COUNTER, 20, true);
+    for (uint8_t initial = 0; initial <= GW_WIRE_INITIAL; initial += GW_WIRE_INITIAL) {
+        size_t bytes = initial ? 24 : 16;
+        with_expiry(GW_WIRE_ADD, initial, bytes, false);
+        with_expiry(GW_WIRE_ADD, initial | GW_WIRE_BOUNDED, bytes + 16, false);
+        with_expiry(GW_WIRE_ADD, initial | GW_WIRE_BOUNDED | GW_WIRE_CLAMP, bytes + 16, false);
+    }
+    for (uint8_t verb = GW_WIRE_APPEND; verb <= GW_WIRE_PREPEND; verb++) {
+        with_expiry(verb, 0, 12, false);
+        with_expiry(verb, GW_WIRE_MUST_EXIST, 12, false);
+    }
+}
+
+static struct gw_wire_op op_of(size_t at, uint8_t more_flags)
 {
     struct gw_wire_op op = {.key = KEY,
                             .key_bytes = 12,
                             .serial_delta = 0xdeadbeef,
-                            .verb = shapes[shape].verb,
-                            .flags = shapes[shape].flags | more_flags};
-    bool stores = op.verb == GW_WIRE_UPSERT || op.verb == GW_WIRE_CAS || op.verb == GW_WIRE_INSERT;
+                            .verb = shapes[at].verb,
+                            .flags = shapes[at].flags | more_flags};
+    bool stores = op.verb == GW_WIRE_UPSERT || op.verb == GW_WIRE_CAS ||
+                  op.verb == GW_WIRE_INSERT || op.verb == GW_WIRE_APPEND ||
+                  op.verb == GW_WIRE_PREPEND || op.verb == GW_WIRE_GETSET;
     if (op.verb == GW_WIRE_CAS)
         op.expected_version = 0xfeedface;
     if (op.verb == GW_WIRE_ADD || (op.flags & GW_WIRE_COUNTER))
         op.number = INT64_MIN + 1;
     if (op.verb == GW_WIRE_ADD && (op.flags & GW_WIRE_INITIAL))
         op.initial = -2;
+    if (op.flags & GW_WIRE_EXPIRY)
+        op.expiry_ms = 0x0102030405060708;
+    if (op.verb == GW_WIRE_ADD && (op.flags & GW_WIRE_BOUNDED)) {
+        op.value = (const uint8_t *)"sixteen bytes...";
+        op.value_bytes = GW_WIRE_BOUNDS_BYTES;
+    }
     if (stores && !(op.flags & GW_WIRE_COUNTER)) {
         op.value = VALUE;
         op.value_bytes = 22;
     }
     return op;
+}
+
+/* Bytes that `shapes` does not count. */
+static size_t value_bytes_of(const struct gw_wire_op *op)
+{
+    return op->verb == GW_WIRE_ADD ? 0 : op->value_bytes;
 }
 
 static void expect_same(const struct gw_wire_op *a, const struct gw_wire_op *b)
@@ -57,6 +103,7 @@ static void expect_same(const struct gw_wire_op *a, const struct gw_wire_op *b)
     cr_expect_eq(a->serial_delta, b->serial_delta);
     cr_expect_eq(a->number, b->number);
     cr_expect_eq(a->initial, b->initial);
+    cr_expect_eq(a->expiry_ms, b->expiry_ms);
     cr_expect_eq(a->expected_version, b->expected_version);
     cr_assert_eq(a->key_bytes, b->key_bytes);
     cr_expect_arr_eq(a->key, b->key, a->key_bytes);
@@ -80,11 +127,11 @@ static size_t batch_of_all(uint8_t *room, size_t room_bytes)
 
 Test(ops, every_shape_survives_the_trip)
 {
-    uint8_t room[2048];
+    uint8_t room[8192];
     struct gw_reader r = gw_reader_of(room, batch_of_all(room, sizeof room));
     for (size_t i = 0; i < 2 * SHAPES; i++) {
         struct gw_wire_op want = op_of(i / 2, i % 2 ? GW_WIRE_RESENT : 0), got;
-        cr_expect_eq(gw_wire_op_bytes(&want), shapes[i / 2].bytes + 12 + want.value_bytes);
+        cr_expect_eq(gw_wire_op_bytes(&want), shapes[i / 2].bytes + 12 + value_bytes_of(&want));
         memset(&got, 0xa5, sizeof got);
         cr_assert(gw_wire_op_decode(&r, &got), "shape %zu", i);
         expect_same(&got, &want);
@@ -137,8 +184,8 @@ Test(ops, a_key_without_bytes_is_refused)
 
 Test(ops, a_batch_cut_anywhere_gives_the_ops_before_the_cut_only)
 {
-    static uint8_t room[2048];
-    size_t n = batch_of_all(room, sizeof room), ends[2 * SHAPES + 1] = {0};
+    static uint8_t room[8192];
+    size_t n = batch_of_all(room, sizeof room), ends[2 * 64 + 1] = {0};
     for (size_t i = 0; i < 2 * SHAPES; i++) {
         struct gw_wire_op op = op_of(i / 2, 0);
         ends[i + 1] = ends[i] + gw_wire_op_bytes(&op);
@@ -180,7 +227,7 @@ Test(ops, a_value_longer_than_the_frame_is_refused)
     uint8_t room[64];
     for (size_t i = 0; i < SHAPES; i++) {
         struct gw_wire_op op = op_of(i, 0), got;
-        if (!op.value)
+        if (!op.value || op.verb == GW_WIRE_ADD)
             continue;
         struct gw_writer w = gw_writer_of(room, sizeof room);
         gw_wire_op_encode(&op, &w);
@@ -198,7 +245,7 @@ Test(ops, a_value_longer_than_the_frame_is_refused)
 /* wire_recode aborts when what was decoded is not what was there. */
 Test(ops, flipped_bits_are_refused_or_mean_what_they_say)
 {
-    static uint8_t room[2048];
+    static uint8_t room[8192];
     size_t n = batch_of_all(room, sizeof room);
     for (size_t bit = 0; bit < 8 * n; bit++) {
         room[bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -226,6 +273,14 @@ Test(ops, encoding_never_leaves_its_room)
     }
 }
 
+/* One of these at most, with or without a serial and an expiry. */
+static bool reply_flags_exist(uint8_t flags)
+{
+    uint8_t of = flags & (uint8_t) ~(GW_WIRE_HAS_SERIAL | GW_WIRE_EXPIRES);
+    return of == 0 || of == GW_WIRE_COUNTER || of == GW_WIRE_VALUE || of == GW_WIRE_LENGTH ||
+           of == GW_WIRE_NONE || of == GW_WIRE_FORGOTTEN;
+}
+
 static struct gw_wire_reply reply_of(uint8_t flags)
 {
     struct gw_wire_reply reply = {.status = GW_MISMATCH, .version = 0x01020304, .flags = flags};
@@ -233,6 +288,10 @@ static struct gw_wire_reply reply_of(uint8_t flags)
         reply.serial_delta = 0xfffffffe;
     if (flags & GW_WIRE_COUNTER)
         reply.number = INT64_MIN;
+    if (flags & GW_WIRE_EXPIRES)
+        reply.expiry_ms = 0x0102030405060708;
+    if (flags & GW_WIRE_LENGTH)
+        reply.value_bytes = 77;
     if (flags & GW_WIRE_VALUE) {
         reply.value = VALUE;
         reply.value_bytes = 22;
@@ -242,10 +301,14 @@ static struct gw_wire_reply reply_of(uint8_t flags)
 
 Test(ops, every_reply_survives_the_trip)
 {
-    static const uint8_t all[] = {0, 1, 2, 4, 5, 6};
-    uint8_t room[256];
+    uint8_t all[256], room[1024];
+    size_t count = 0;
+    for (uint32_t flags = 0; flags < 256; flags++)
+        if (reply_flags_exist((uint8_t)flags))
+            all[count++] = (uint8_t)flags;
+    cr_assert_eq(count, 24);
     struct gw_writer w = gw_writer_of(room, sizeof room);
-    for (size_t i = 0; i < sizeof all; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct gw_wire_reply reply = reply_of(all[i]);
         size_t before = gw_writer_used(&w);
         gw_wire_reply_encode(&reply, &w);
@@ -253,7 +316,7 @@ Test(ops, every_reply_survives_the_trip)
     }
     cr_assert_not(w.bad);
     struct gw_reader r = gw_reader_of(room, gw_writer_used(&w));
-    for (size_t i = 0; i < sizeof all; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct gw_wire_reply want = reply_of(all[i]), got;
         memset(&got, 0xa5, sizeof got);
         cr_assert(gw_wire_reply_decode(&r, &got), "flags %u", all[i]);
@@ -262,9 +325,10 @@ Test(ops, every_reply_survives_the_trip)
         cr_expect_eq(got.version, want.version);
         cr_expect_eq(got.serial_delta, want.serial_delta);
         cr_expect_eq(got.number, want.number);
+        cr_expect_eq(got.expiry_ms, want.expiry_ms);
         cr_assert_eq(got.value_bytes, want.value_bytes);
         cr_expect_eq(got.value == NULL, want.value == NULL);
-        if (got.value_bytes)
+        if (got.value)
             cr_expect_arr_eq(got.value, want.value, want.value_bytes);
     }
     cr_expect_not(gw_wire_reply_decode(&r, &(struct gw_wire_reply){0}));
@@ -292,7 +356,7 @@ Test(ops, exactly_the_described_statuses_and_flags_of_replies_exist)
     uint8_t room[64] = {0};
     for (uint32_t head = 0; head < 65536; head++) {
         uint8_t flags = (uint8_t)(head >> 8);
-        bool exists = known[head & 255] && flags < 8 && (flags & 3) != 3;
+        bool exists = known[head & 255] && reply_flags_exist(flags);
         gw_store16(room, (uint16_t)head);
         struct gw_reader r = gw_reader_of(room, sizeof room);
         struct gw_wire_reply reply;

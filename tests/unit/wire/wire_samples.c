@@ -44,7 +44,7 @@ const struct gw_prepared sample_prepared = {.incarnation = 0x8877665544332211,
                                             .status = GW_E_FULL,
                                             .text = "no room"};
 const struct gw_yours sample_yours = {.commit_version = 42, .version_highest = 7, .last = 1};
-const struct gw_applied sample_applied[2] = {
+const struct gw_applied sample_applied[SAMPLE_APPLIED] = {
     {.session = 1,
      .serial = 2,
      .number = -3,
@@ -52,8 +52,17 @@ const struct gw_applied sample_applied[2] = {
      .slot = 16383,
      .status = GW_OK,
      .flags = GW_WIRE_COUNTER},
-    {.session = 5, .serial = UINT64_MAX, .version = 6, .slot = 0, .status = GW_MISMATCH}};
-const struct gw_peer_record sample_peer_record[4] = {
+    {.session = 5, .serial = UINT64_MAX, .version = 6, .slot = 0, .status = GW_MISMATCH},
+    {.session = 7, .serial = 8, .number = 12, .version = 9, .slot = 3, .flags = GW_WIRE_VALUE},
+    {.session = 7,
+     .serial = 8,
+     .number = 0x0807060504030201,
+     .version = 1,
+     .slot = 3,
+     .flags = GW_APPLIED_PIECE},
+    {.session = 7, .serial = 9, .number = UINT32_MAX, .slot = 3, .flags = GW_WIRE_LENGTH},
+    {.session = 7, .serial = 10, .slot = 3, .flags = GW_WIRE_FORGOTTEN}};
+const struct gw_peer_record sample_peer_record[SAMPLE_PEER_RECORDS] = {
     {.key = (const uint8_t *)"k", .key_bytes = 1, .version = 9},
     {.key = (const uint8_t *)"counter1",
      .key_bytes = 8,
@@ -66,22 +75,34 @@ const struct gw_peer_record sample_peer_record[4] = {
      .key_bytes = 4,
      .version = 12,
      .value = (const uint8_t *)"godwit",
-     .value_bytes = 6}};
+     .value_bytes = 6},
+    {.key = (const uint8_t *)"short",
+     .key_bytes = 5,
+     .version = 13,
+     .expiry_ms = 1700000000001,
+     .value = (const uint8_t *)"life",
+     .value_bytes = 4}};
 const struct gw_scan_reply sample_scan_reply = {.cursor = 0x0102030405060708, .status = GW_END};
-const struct gw_scan_record sample_scan_record[3] = {{.key = (const uint8_t *)"k",
-                                                      .key_bytes = 1,
-                                                      .version = 9},
-                                                     {.key = (const uint8_t *)"counter1",
-                                                      .key_bytes = 8,
-                                                      .version = 10,
-                                                      .kind = GW_SCAN_COUNTER,
-                                                      .number = INT64_MAX,
-                                                      .value_bytes = 8},
-                                                     {.key = (const uint8_t *)"name",
-                                                      .key_bytes = 4,
-                                                      .version = 12,
-                                                      .value = (const uint8_t *)"godwit",
-                                                      .value_bytes = 6}};
+const struct gw_scan_record sample_scan_record[SAMPLE_SCAN_RECORDS] = {
+    {.key = (const uint8_t *)"k", .key_bytes = 1, .version = 9},
+    {.key = (const uint8_t *)"counter1",
+     .key_bytes = 8,
+     .version = 10,
+     .kind = GW_SCAN_COUNTER,
+     .number = INT64_MAX,
+     .value_bytes = 8},
+    {.key = (const uint8_t *)"name",
+     .key_bytes = 4,
+     .version = 12,
+     .value = (const uint8_t *)"godwit",
+     .value_bytes = 6},
+    {.key = (const uint8_t *)"hits",
+     .key_bytes = 4,
+     .version = 13,
+     .expiry_ms = 1700000000002,
+     .kind = GW_SCAN_COUNTER,
+     .number = 3,
+     .value_bytes = 8}};
 
 struct gw_slots sample_slots(void)
 {
@@ -170,18 +191,20 @@ size_t wire_samples(struct wire_sample *out, size_t max)
     SAMPLE("map", gw_map_encode(empty, &w));
     SAMPLE("prepare", gw_prepare_encode(&prepare, &w));
     SAMPLE("prepared", gw_prepared_encode(&sample_prepared, &w));
-    SAMPLE("yours", gw_yours_encode(&sample_yours, &w), gw_applied_encode(&sample_applied[0], &w),
-           gw_applied_encode(&sample_applied[1], &w));
-    SAMPLE("chunk",
-           for (size_t i = 0; i < 4; i++) gw_peer_record_encode(&sample_peer_record[i], &w));
+    SAMPLE("yours", gw_yours_encode(&sample_yours, &w);
+           for (size_t i = 0; i < SAMPLE_APPLIED; i++) gw_applied_encode(&sample_applied[i], &w));
+    SAMPLE("chunk", for (size_t i = 0; i < SAMPLE_PEER_RECORDS; i++)
+                        gw_peer_record_encode(&sample_peer_record[i], &w));
     SAMPLE("pull", gw_pull_key_encode(BYTES("k"), 1, &w), gw_pull_key_encode(BYTES("key"), 3, &w));
     SAMPLE("pull_answer", gw_pull_answer_encode(GW_PULL_ABSENT, NULL, &w),
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[1], &w),
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[3], &w),
+           gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[4], &w),
            gw_pull_answer_encode(GW_PULL_ASK_AGAIN, NULL, &w));
     SAMPLE("scan", gw_scan_encode(&scan, &w));
     SAMPLE("scan_reply", gw_scan_reply_encode(&sample_scan_reply, &w);
-           for (size_t i = 0; i < 3; i++) gw_scan_record_encode(&sample_scan_record[i], &w));
+           for (size_t i = 0; i < SAMPLE_SCAN_RECORDS; i++)
+               gw_scan_record_encode(&sample_scan_record[i], &w));
 #undef SAMPLE
     gw_map_destroy(map);
     gw_map_destroy(empty);

@@ -20,6 +20,9 @@ struct wire_sample {
 /* Fills at most `max`, returns how many there are. */
 size_t wire_samples(struct wire_sample *out, size_t max);
 
+#define SAMPLE_APPLIED      6
+#define SAMPLE_PEER_RECORDS 5
+#define SAMPLE_SCAN_RECORDS 4
 extern const struct gw_hello sample_hello;
 extern const struct gw_welcome sample_welcome;
 extern const struct gw_join sample_join;
@@ -27,10 +30,10 @@ extern const struct gw_heartbeat sample_heartbeat;
 extern const struct gw_job_event sample_job_event;
 extern const struct gw_prepared sample_prepared;
 extern const struct gw_yours sample_yours;
-extern const struct gw_applied sample_applied[2];
-extern const struct gw_peer_record sample_peer_record[4];
+extern const struct gw_applied sample_applied[SAMPLE_APPLIED];
+extern const struct gw_peer_record sample_peer_record[SAMPLE_PEER_RECORDS];
 extern const struct gw_scan_reply sample_scan_reply;
-extern const struct gw_scan_record sample_scan_record[3];
+extern const struct gw_scan_record sample_scan_record[SAMPLE_SCAN_RECORDS];
 struct gw_slots sample_slots(void); /* 0-99,200,16383 */
 struct gw_job sample_job(void);
 struct gw_prepare sample_prepare(void);
