@@ -6,6 +6,7 @@
 
 int gw_bench_engine(int argc, char **argv);
 int gw_bench_dram(int argc, char **argv);
+int gw_bench_churn(int argc, char **argv);
 int gw_bench_hash(int argc, char **argv);
 int gw_bench_profile(int argc, char **argv);
 int gw_bench_cluster(int argc, char **argv);

@@ -31,7 +31,8 @@ static int usage(FILE *to, const char *what)
           "  --seconds S        measured time (default 5)\n"
           "  --warm-up S        before it (default 1)\n"
           "  --batch N          operations in a batch, 1 to 1024 (default 256)\n"
-          "  --depth N          operations of a thread that may wait for the device (default 512)\n"
+          "  --depth N          operations of a thread that may wait for the device (default 128;\n"
+          "                     more than the system queues makes submitting wait)\n"
           "  --seed N           of what is drawn (default: a fixed one)\n"
           "  --memory SIZE      index and log together (default: by need)\n"
           "  --log SIZE, --index SIZE, --index-max SIZE\n"
@@ -68,7 +69,9 @@ static const char *check_settings(struct gw_engine_settings *s)
         return "--disk needs --data DIR";
     if (s->place.disk_bytes && !s->place.memory_bytes && !s->place.log_bytes)
         return "--disk needs --memory (or --log), else everything fits memory";
-    if (s->batch > s->depth)
+    if (s->batch > s->depth && s->cold)
+        s->batch = s->depth;
+    else if (s->batch > s->depth)
         s->depth = s->batch;
     if (s->batch * (s->value_bytes + 8) > ROOM_MAX)
         s->batch = ROOM_MAX / (s->value_bytes + 8);
@@ -233,7 +236,7 @@ int gw_bench_engine(int argc, char **argv)
                                    .keys = 1000000,
                                    .value_bytes = 8,
                                    .batch = 256,
-                                   .depth = 512,
+                                   .depth = 128,
                                    .seconds = 5,
                                    .warm_up = 1,
                                    .workload = {.mix = 'c'}};

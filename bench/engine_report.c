@@ -154,7 +154,7 @@ static json_t *store_json(const struct totals *t)
     return o;
 }
 
-static json_t *device_json(const struct totals *t)
+static json_t *device_json(const struct gw_bench_place *place, const struct totals *t)
 {
     const struct gw_device_usage *d = &t->device;
     json_t *o = json_object();
@@ -174,6 +174,8 @@ static json_t *device_json(const struct totals *t)
     put(o, "corrupt_blocks", d->corrupt_blocks);
     put(o, "failed_reads", d->failed_reads);
     put(o, "failed_writes", d->failed_writes);
+    json_object_set_new(o, "direct", json_boolean(place->direct));
+    json_object_set_new(o, "io_uring", json_boolean(place->uring));
     return o;
 }
 
@@ -214,7 +216,7 @@ static void print_json(const struct gw_engine_settings *s, const struct gw_bench
     json_t *counters = counters_json(t);
     json_object_set_new(root, "counters_per_op", counters ? counters : json_null());
     json_object_set_new(root, "store", store_json(t));
-    json_object_set_new(root, "device", place->device ? device_json(t) : json_null());
+    json_object_set_new(root, "device", place->device ? device_json(place, t) : json_null());
     json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER);
     putchar('\n');
     json_decref(root);

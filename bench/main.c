@@ -11,6 +11,7 @@ static const struct {
 } benches[] = {
     {"cluster", gw_bench_cluster, "operations per second and latency of a cluster"},
     {"engine", gw_bench_engine, "the store alone, without a network"},
+    {"churn", gw_bench_churn, "memory, disk and pauses of the store while all of it changes"},
     {"profile", gw_bench_profile, "where the time of an operation goes, stage by stage"},
     {"hash", gw_bench_hash, "what hashing a key costs"},
     {"dram", gw_bench_dram, "this machine's random cache lines per second: the ceiling"},

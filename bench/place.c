@@ -3,11 +3,15 @@
  * to that half, and the log gets the rest. */
 #include "bench/place.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "index/base/text.h"
+#include "tiering/ssd.h"
 
 #define HASH_SEED       20240229u
 #define KEYS_TIGHT      6u  /* keys a bucket when memory is short: 16 B a key with overflow lines */
@@ -69,6 +73,37 @@ static bool divide(struct gw_bench_place *place, const struct gw_bench_place_opt
     return true;
 }
 
+static bool open_device(struct gw_bench_place *place, const struct gw_bench_place_options *o)
+{
+    int length =
+        snprintf(place->directory, sizeof place->directory, "%s/godwit-bench-XXXXXX", o->directory);
+    if (length >= (int)sizeof place->directory || !mkdtemp(place->directory)) {
+        snprintf(place->error, sizeof place->error, "cannot make a directory in %.200s: %s",
+                 o->directory,
+                 strerror(length >= (int)sizeof place->directory ? ENAMETOOLONG : errno));
+        place->directory[0] = 0;
+        return false;
+    }
+    static struct gw_ssd_report report; /* its texts are long */
+    struct gw_ssd_options ssd = {.dir = place->directory,
+                                 .page_bits = place->options.page_bits,
+                                 .limit_bytes = o->disk_bytes,
+                                 .store_id = (uint64_t)getpid(),
+                                 .incarnation = 1,
+                                 .queues = o->threads,
+                                 .depth =
+                                     o->depth < GW_SSD_DEPTH_MAX ? o->depth : GW_SSD_DEPTH_MAX};
+    if (gw_ssd_open(&ssd, &place->device, &report) != GW_OK) {
+        snprintf(place->error, sizeof place->error, "%s", report.error);
+        return false;
+    }
+    if (report.why[0])
+        fprintf(stderr, "godwit-bench: %s\n", report.why);
+    place->direct = report.direct;
+    place->uring = report.uring;
+    return true;
+}
+
 bool gw_bench_place_open(struct gw_bench_place *place, const struct gw_bench_place_options *options)
 {
     memset(place, 0, sizeof *place);
@@ -80,8 +115,8 @@ bool gw_bench_place_open(struct gw_bench_place *place, const struct gw_bench_pla
     s->populate = options->populate;
     s->evict = options->evict;
     s->cold_reads_max = options->depth;
-    if (options->disk_bytes) {
-        snprintf(place->error, sizeof place->error, "--disk: no device is linked in");
+    if (options->disk_bytes && !open_device(place, options)) {
+        gw_bench_place_close(place);
         return false;
     }
     s->device = place->device;
@@ -92,6 +127,7 @@ bool gw_bench_place_open(struct gw_bench_place *place, const struct gw_bench_pla
         gw_format_size(s->index_bytes, index, sizeof index);
         snprintf(place->error, sizeof place->error, "cannot open the store (log %s, index %s): %s",
                  log, index, gw_status_text(st));
+        gw_bench_place_close(place);
         return false;
     }
     return true;
@@ -100,5 +136,14 @@ bool gw_bench_place_open(struct gw_bench_place *place, const struct gw_bench_pla
 void gw_bench_place_close(struct gw_bench_place *place)
 {
     gw_store_close(place->store);
+    if (place->device) {
+        place->device->trim(place->device,
+                            (gw_addr){UINT64_MAX}); /* close removes what was trimmed */
+        gw_ssd_close(place->device);
+    }
+    if (place->directory[0] && rmdir(place->directory) != 0)
+        fprintf(stderr, "godwit-bench: %s: %s\n", place->directory, strerror(errno));
     place->store = NULL;
+    place->device = NULL;
+    place->directory[0] = 0;
 }

@@ -24,8 +24,9 @@ struct gw_bench_place {
     struct gw_store *store;
     struct gw_device *device;        /* NULL: memory only */
     struct gw_store_options options; /* as opened */
-    void *tier;                      /* private */
-    char error[256];
+    bool direct, uring;              /* how the device does it */
+    char error[512];
+    char directory[512]; /* private: of the device's files */
 };
 
 /* False: it could not be opened; place->error says why, in a sentence. */
