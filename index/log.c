@@ -80,6 +80,7 @@ enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t pa
     atomic_init(&log->freed, page);
     atomic_init(&log->frames_target, (uint32_t)frames);
     atomic_init(&log->page_limit, page + frames);
+    atomic_init(&log->held_limit, page + frames);
     atomic_init(&log->tail, tail_word(page, GW_LOG_PAGE_HEADER));
     if (gwi_log_flush_begin(log) != GW_OK) {
         gw_log_destroy(log);

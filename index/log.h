@@ -65,7 +65,8 @@ struct gw_log {
     /* page << 36 | offset; by fetch-add and CAS. Publishes nothing: records are published by index
      * entries. The offset may pass the page's end while the page is being turned. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t tail;
-    /* Pages at or above this one have no frame; rises an epoch after head did. */
+    /* Pages at or above this one have no frame; rises an epoch after head did, sinks when frames
+     * are to be given up. */
     _Atomic uint64_t page_limit;
     _Atomic uint32_t reserve; /* the last frames, for gw_log_allocate_reserved only */
     _Atomic bool user_full;   /* compaction says: no new page for users */
@@ -84,7 +85,8 @@ struct gw_log {
     _Alignas(GW_CACHE_LINE) _Atomic uint32_t busy; /* somebody maintains: all below is his */
     _Atomic uint64_t freed;         /* pages below this one have given up their frames */
     _Atomic uint32_t frames_target; /* frames that the log may have */
-    _Atomic uint32_t head_moving;   /* a trigger that frees frames is on its way */
+    _Atomic uint64_t held_limit;    /* page_limit, or what it was while it is being lowered */
+    _Atomic uint32_t head_moving;   /* a trigger that frees or takes frames is on its way */
     uint64_t head_target;           /* where it goes */
     uint64_t write_next;            /* pages from here on were not offered to the device yet */
     uint32_t *writes_of;            /* by queue, each its own thread's: on their way */
@@ -142,10 +144,11 @@ bool gw_log_maintain(struct gw_log *log, uint32_t queue);
 /* Writes that this queue has on their way. */
 uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue);
 
-/* The log may have this many frames (cut to GW_LOG_FRAMES_MIN .. all); when it has more, it gives
- * them up as head rises. */
+/* The log may have this many frames (cut to GW_LOG_FRAMES_MIN .. all). When it has more, it gives
+ * up those that wait for the tail, and others as head rises. */
 void gw_log_frames_allow(struct gw_log *log, uint64_t frames);
-uint64_t gw_log_frames_held(const struct gw_log *log); /* frames that it has now */
+/* Frames that it has now: no other page has memory. */
+uint64_t gw_log_frames_held(const struct gw_log *log);
 
 gw_addr gw_log_tail(const struct gw_log *log);
 uint64_t gw_log_record_bytes_max(const struct gw_log *log);

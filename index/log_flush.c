@@ -99,7 +99,7 @@ uint64_t gw_log_frames_held(const struct gw_log *log)
 {
     /* Relaxed: numbers for a budget, each only rises; freed first, so that it is not above. */
     uint64_t freed = atomic_load_explicit(&log->freed, memory_order_relaxed);
-    return atomic_load_explicit(&log->page_limit, memory_order_relaxed) - freed;
+    return atomic_load_explicit(&log->held_limit, memory_order_relaxed) - freed;
 }
 
 uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue)
@@ -206,8 +206,10 @@ static void head_freed(void *arg)
     }
     atomic_store_explicit(&log->freed, to, memory_order_relaxed);
     /* Release: the frames are ours to give; pairs with the acquire in allocate. */
-    if (to + target > limit)
+    if (to + target > limit) {
+        atomic_store_explicit(&log->held_limit, to + target, memory_order_relaxed);
         atomic_store_explicit(&log->page_limit, to + target, memory_order_release);
+    }
     /* Release: all of the above before the next mover. */
     atomic_store_explicit(&log->head_moving, 0, memory_order_release);
 }
@@ -247,6 +249,58 @@ static bool move_head(struct gw_log *log, uint64_t tail_page, uint32_t frames)
     return true;
 }
 
+/* Nobody turns to a page at or above the lowered page_limit any more. */
+static void limit_lowered(void *arg)
+{
+    struct gw_log *log = arg;
+    uint64_t limit = atomic_load_explicit(&log->page_limit, memory_order_relaxed);
+    uint64_t tail = atomic_load_explicit(&log->tail, memory_order_acquire) >> GW_LOG_OFFSET_BITS;
+    if (limit <= tail) { /* somebody was quicker: the page has a frame, and keeps it */
+        limit = tail + 1;
+        atomic_store_explicit(&log->page_limit, limit, memory_order_release);
+    }
+    for (uint64_t page = limit; page < atomic_load_explicit(&log->held_limit, memory_order_relaxed);
+         page++)
+        if (gw_memory_release(gw_log_page(log, page), log->page_bytes) == GW_OK)
+            atomic_store_explicit(&io_of(log, page)->released, true, memory_order_relaxed);
+    atomic_store_explicit(&log->held_limit, limit, memory_order_relaxed);
+    atomic_store_explicit(&log->head_moving, 0, memory_order_release);
+}
+
+/* Gives up frames that no page has come to yet. A thread inside may turn to a page that is being
+ * taken away, for it has loaded the old limit; so its frame is not touched before all have left. */
+static void lower_limit(struct gw_log *log, uint64_t tail_page, uint32_t frames)
+{
+    if (atomic_load_explicit(&log->head_moving, memory_order_acquire))
+        return;
+    uint64_t freed = atomic_load_explicit(&log->freed, memory_order_relaxed);
+    uint64_t limit = atomic_load_explicit(&log->page_limit, memory_order_relaxed);
+    uint64_t keep = tail_page + 1 + free_wanted(frames) +
+                    atomic_load_explicit(&log->reserve, memory_order_relaxed);
+    uint64_t to = freed + frames > keep ? freed + frames : keep;
+    if (to >= limit)
+        return;
+    atomic_store_explicit(&log->head_moving, 1, memory_order_relaxed);
+    atomic_store_explicit(&log->page_limit, to, memory_order_release);
+    if (gw_epoch_defer(log->epoch, limit_lowered, log) != GW_OK) {
+        atomic_store_explicit(&log->page_limit, limit, memory_order_release);
+        atomic_store_explicit(&log->head_moving, 0, memory_order_relaxed);
+    }
+}
+
+/* Raises the limit to what is allowed again; the frames are there, only their memory may be gone.
+ */
+static void raise_limit(struct gw_log *log, uint32_t frames)
+{
+    if (atomic_load_explicit(&log->head_moving, memory_order_acquire))
+        return;
+    uint64_t to = atomic_load_explicit(&log->freed, memory_order_relaxed) + frames;
+    if (to <= atomic_load_explicit(&log->page_limit, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&log->held_limit, to, memory_order_relaxed);
+    atomic_store_explicit(&log->page_limit, to, memory_order_release);
+}
+
 /* Gives the frames that come next their memory back, so that no allocation waits for it. */
 static void populate_ahead(struct gw_log *log, uint64_t tail_page)
 {
@@ -280,6 +334,8 @@ bool gw_log_maintain(struct gw_log *log, uint32_t queue)
     if (log->device)
         flush(log, queue);
     bool more = move_head(log, tail_page, frames);
+    lower_limit(log, tail_page, frames);
+    raise_limit(log, frames);
     populate_ahead(log, tail_page);
     atomic_store_explicit(&log->busy, 0, memory_order_release);
     return more;
