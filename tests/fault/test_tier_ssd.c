@@ -192,11 +192,21 @@ static void read_pages(struct run *run, uint64_t from, uint64_t to)
         }
         if (status == GW_OK)
             cr_assert(tier_is_filled(run->room, PAGE, p * PAGE), "%s: wrong bytes", run->name);
-        cr_assert_eq(status == GW_NOT_FOUND, !run->written[p], "%s: page %lu: %s", run->name, p,
-                     gw_status_text(status));
-        cr_assert(status == GW_OK || status == GW_NOT_FOUND || fault.for_good, "%s: read twice: %s",
-                  run->name, gw_status_text(status));
+        if (fault.for_good && status == GW_E_IO)
+            continue; /* the device has failed, and says so */
+        cr_assert_eq(status, run->written[p] ? GW_OK : GW_NOT_FOUND, "%s: page %lu: %s", run->name,
+                     p, gw_status_text(status));
     }
+}
+
+/* Of the sanitizer that looks for leaks, if there is one; Criterion's workers may end without it.
+ */
+extern int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
+
+static void expect_no_leak(void)
+{
+    if (__lsan_do_recoverable_leak_check)
+        cr_assert_eq(__lsan_do_recoverable_leak_check(), 0, "memory leaks");
 }
 
 /* True: the failing call was met. */
@@ -254,7 +264,7 @@ closed:
 }
 
 struct order {
-    const char *name;
+    char name[32]; /* no pointer: Criterion hands it to another process */
     enum kind kind;
     bool threads;
     int errors[4]; /* up to the first -1 */
@@ -304,6 +314,7 @@ ParameterizedTest(struct order *order, tier_ssd, the_nth_call_fails)
         cr_expect_gt(met, 0, "%s is never called", order->name);
         cr_expect_lt(met, TIMES_MAX - 1, "%s has no end", order->name);
     }
+    expect_no_leak();
 }
 
 ParameterizedTestParameters(tier_ssd, calls_fail_from_the_nth_on)
@@ -325,4 +336,5 @@ ParameterizedTest(struct order *order, tier_ssd, calls_fail_from_the_nth_on)
                 break;
         }
     }
+    expect_no_leak();
 }

@@ -21,7 +21,7 @@
 #define STORE     0x1122334455667788u
 
 struct way {
-    const char *name;
+    char name[24]; /* no pointer: Criterion hands it to another process */
     bool threads, buffered;
 };
 
