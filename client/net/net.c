@@ -14,6 +14,9 @@ void gw_net_options_default(struct gw_net_options *options)
         .spin_ns_max = 50000,
         .connect_timeout_ms = 5000,
         .stalled_ms_max = 30000,
+        .receive_buffers = 64,
+        .receive_buffer_bytes = 64u << 10,
+        .transit_bytes_max = UINT64_MAX,
     };
 }
 
@@ -38,6 +41,12 @@ void gwi_net_init(struct gw_net *net, const struct gw_net_ops *ops,
         o->connect_timeout_ms = defaults.connect_timeout_ms;
     if (o->stalled_ms_max == 0)
         o->stalled_ms_max = defaults.stalled_ms_max;
+    if (o->receive_buffers == 0)
+        o->receive_buffers = defaults.receive_buffers;
+    if (o->receive_buffer_bytes == 0)
+        o->receive_buffer_bytes = defaults.receive_buffer_bytes;
+    if (o->transit_bytes_max == 0)
+        o->transit_bytes_max = defaults.transit_bytes_max;
 }
 
 void gw_net_destroy(struct gw_net *net)
@@ -154,4 +163,11 @@ enum gw_status gw_net_watch(struct gw_net *net, int fd)
 void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out)
 {
     *out = net->stats;
+    if (net->ops->memory)
+        net->ops->memory(net, out);
+}
+
+bool gw_net_crowded(const struct gw_net *net)
+{
+    return net->ops->crowded && net->ops->crowded(net);
 }

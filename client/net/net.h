@@ -10,8 +10,8 @@
  * inside gw_net_poll, never inside another call. gw_net_destroy: by the owner, or after it has
  * ended. Ownership: a gw_conn is the net's; after its last callback it is gone. Memory is bounded:
  * per connection by `frame_bytes_max` in and `backlog_bytes_max` out, over all by
- * `connections_max`; a partial frame's buffer grows as bytes arrive and is given back. A paused
- * connection keeps what the receive buffers held (4 MiB a net) on top. Layer: client/net. */
+ * `connections_max` and `transit_bytes_max`; a partial frame's buffer grows as bytes arrive and is
+ * given back. A paused connection keeps what the receive buffers held on top. Layer: client/net. */
 #ifndef GW_CLIENT_NET_NET_H
 #define GW_CLIENT_NET_NET_H
 
@@ -57,10 +57,18 @@ struct gw_net_options {
     uint32_t connect_timeout_ms; /* default 5,000 */
     uint32_t stalled_ms_max;     /* a peer that takes no byte of a backlog for so long is closed;
                                     default 30,000 */
+    uint32_t receive_buffers;    /* shared by all connections, a power of two; default 64 */
+    uint32_t receive_buffer_bytes; /* of each; default 64 KiB */
+    /* Bytes on their way, of all connections: half of it in, half of it out. Beyond it one partial
+     * frame after the other is completed, and gw_net_crowded asks the caller to make no more
+     * output; default: no bound. */
+    uint64_t transit_bytes_max;
 };
 
 struct gw_net_stats {
     uint64_t frames_in, bytes_in, bytes_out, sends, waits, connections;
+    uint64_t transit_bytes; /* memory of bytes on their way, kept spare ones included */
+    uint64_t fixed_bytes;   /* memory of the net itself, and of its connections without those */
 };
 
 void gw_net_options_default(struct gw_net_options *options);
@@ -144,5 +152,8 @@ int gw_net_eventfd(struct gw_net *net);
  * Owner's thread. GW_E_LIMIT: there is one already; GW_E_INVALID: no descriptor;
  * GW_E_UNSUPPORTED: loop. */
 GW_MUST_USE enum gw_status gw_net_watch(struct gw_net *net, int fd);
-void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out);
+void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out); /* owner's thread */
+/* More is on its way out than half of transit_bytes_max: who makes output waits. It ends by itself:
+ * what is out leaves, or its connection is closed after stalled_ms_max. */
+bool gw_net_crowded(const struct gw_net *net);
 #endif

@@ -27,6 +27,7 @@ bool gwi_chunk_take(struct gwi_chunks *chunks, size_t bytes, struct gwi_chunk *o
         if (!found)
             return false;
     }
+    chunks->taken_bytes += capacity;
     *out = (struct gwi_chunk){found, capacity};
     return true;
 }
@@ -36,8 +37,9 @@ void gwi_chunk_give(struct gwi_chunks *chunks, struct gwi_chunk *chunk)
     if (!chunk->bytes)
         return;
     uint32_t kind = chunk_class(chunk->capacity);
-    if (kind < GWI_CHUNK_CLASSES &&
-        chunks->cached_bytes + chunk->capacity <= GWI_CHUNKS_CACHED_BYTES_MAX) {
+    size_t most = chunks->cached_bytes_max ? chunks->cached_bytes_max : GWI_CHUNKS_CACHED_BYTES_MAX;
+    chunks->taken_bytes -= chunk->capacity;
+    if (kind < GWI_CHUNK_CLASSES && chunks->cached_bytes + chunk->capacity <= most) {
         memcpy(chunk->bytes, &chunks->free[kind], sizeof(void *));
         chunks->free[kind] = chunk->bytes;
         chunks->cached_bytes += chunk->capacity;

@@ -180,7 +180,7 @@ static void wake_arm(struct uring_net *net)
 
 static void tick_arm(struct uring_net *net)
 {
-    bool needed = !gwi_link_alone(&net->timed);
+    bool needed = !gwi_link_alone(&net->timed) || net->crowd;
     for (uint32_t i = 0; i < net->listener_count; i++)
         needed |= net->listeners[i].paused;
     if (net->tick_armed || !needed)
@@ -256,6 +256,7 @@ static void turn(struct uring_net *net)
     run_completions(net);
     gwi_uring_run_ending(net);
     gwi_uring_run_starved(net);
+    gwi_uring_crowd_turn(net);
     gwi_uring_run_dirty(net);
     tick_arm(net);
     if (io_uring_sq_ready(&net->ring) > 0)
@@ -520,7 +521,8 @@ static void uring_destroy(struct gw_net *base)
         close(net->outside_fd);
     close(net->wake_fd);
     gwi_uring_buffers_fini(net);
-    gwi_chunks_fini(&net->chunks);
+    gwi_chunks_fini(&net->in);
+    gwi_chunks_fini(&net->out);
     free(net->conns);
     free(net->generations);
     free(net->free_slots);
@@ -536,6 +538,8 @@ static const struct gw_net_ops uring_ops = {
     .wake = uring_wake,
     .eventfd = uring_eventfd,
     .watch = gwi_uring_watch_descriptor,
+    .crowded = gwi_uring_crowded,
+    .memory = gwi_uring_memory,
     .reserve = gwi_uring_reserve,
     .commit = gwi_uring_commit,
     .backlog = gwi_uring_backlog,
@@ -568,6 +572,11 @@ enum gw_status gw_net_uring_create(const struct gw_net_options *options,
     gwi_link_init(&net->starved);
     gwi_link_init(&net->ending);
     gwi_link_init(&net->timed);
+    gwi_link_init(&net->crowded);
+    gwi_link_init(&net->waiting);
+    if (net->base.options.transit_bytes_max < UINT64_MAX)
+        net->in.cached_bytes_max = net->out.cached_bytes_max =
+            (size_t)net->base.options.transit_bytes_max / 8;
 
     st = GW_E_NOMEM;
     net->conns = calloc(slots, sizeof(struct uring_conn *));

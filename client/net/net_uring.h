@@ -4,6 +4,7 @@
  *   net_uring_conn.c      a connection's life: accept, connect, end
  *   net_uring_recv.c      provided buffers, cutting the stream into frames, pausing
  *   net_uring_send.c      reserve, commit, one send in flight a connection
+ *   net_uring_crowd.c     too many bytes on their way: one partial frame after the other
  *   net_uring_handover.c  detach and attach
  *   net_uring_watch.c     a descriptor of somebody else's that ends a wait
  *
@@ -31,8 +32,9 @@
 
 #define GWI_URING_ENTRIES     1024u
 #define GWI_URING_COMPLETIONS 8192u
-#define GWI_BUFFERS           64u /* a power of two */
-#define GWI_BUFFER_BYTES      ((size_t)64 << 10)
+#define GWI_BUFFERS_MAX       1024u
+#define GWI_BUFFERS_MAP_BYTES ((size_t)2 << 20) /* from here on in pages of their own */
+#define GWI_CROWD_STALLED_NS  UINT64_C(5000000000)
 #define GWI_LISTENERS_MAX     8u
 #define GWI_LISTEN_BACKLOG    4096
 #define GWI_TICK_NS           UINT64_C(100000000)
@@ -40,8 +42,6 @@
 #define GWI_DESTROY_WAITS_MAX 200u /* of 10 ms */
 #define GWI_PAUSED_BYTES_MAX                                                                       \
     ((size_t)256 << 10) /* more than this in a paused connection: stop receiving */
-
-static_assert(((size_t)GWI_BUFFERS & (GWI_BUFFERS - 1)) == 0, "the kernel masks with it");
 
 /* Intrusive list; a link that is in none points to itself. */
 struct gwi_link {
@@ -139,6 +139,7 @@ struct uring_conn {
     struct gwi_link starved; /* its receive ended for lack of buffers */
     struct gwi_link ending;  /* nothing in flight: the last callback is due */
     struct gwi_link timed;   /* the tick looks at it */
+    struct gwi_link crowded; /* in one of the net's lists of a crowd */
     uint64_t since_ns; /* connecting, lingering or without progress since; 0: since the next tick */
 
     struct gw_handover *handover; /* DETACHING */
@@ -164,6 +165,7 @@ struct uring_net {
 
     struct io_uring_buf_ring *buffer_ring;
     uint8_t *buffers;
+    bool buffers_mapped;
 
     struct uring_conn **conns; /* by slot */
     uint32_t *generations;
@@ -171,7 +173,12 @@ struct uring_net {
     uint32_t free_count;
 
     struct gwi_link dirty, ready, starved, ending, timed;
-    struct gwi_chunks chunks;
+    bool crowd;                /* net_uring_crowd.c: only the first of `crowded` receives */
+    struct gwi_link crowded;   /* connections with a partial frame */
+    struct gwi_link waiting;   /* all others that want to receive */
+    uint64_t crowd_ns;         /* the first one has been that, without a byte, since */
+    size_t crowd_bytes;        /* it held then */
+    struct gwi_chunks in, out; /* stashes; sending and filling */
 
     struct uring_listener listeners[GWI_LISTENERS_MAX];
     uint32_t listener_count;
@@ -250,6 +257,15 @@ void gwi_uring_commit(struct gw_conn *conn, size_t bytes);
 size_t gwi_uring_backlog(const struct gw_conn *conn);
 void gwi_uring_run_dirty(struct uring_net *net);
 void gwi_uring_send_done(struct uring_net *net, struct uring_conn *c, int result);
+
+/* net_uring_crowd.c */
+void gwi_uring_crowd_join(struct uring_net *net, struct uring_conn *c); /* after it has received */
+/* Must it not receive now? Then it is remembered. */
+bool gwi_uring_crowd_waits(struct uring_net *net, struct uring_conn *c);
+void gwi_uring_crowd_turn(struct uring_net *net);
+void gwi_uring_crowd_tick(struct uring_net *net, uint64_t now_ns);
+bool gwi_uring_crowded(const struct gw_net *net);
+void gwi_uring_memory(const struct gw_net *net, struct gw_net_stats *out);
 
 /* net_uring_watch.c */
 enum gw_status gwi_uring_watch_descriptor(struct gw_net *net, int fd);

@@ -39,6 +39,7 @@ struct uring_conn *gwi_uring_conn_new(struct uring_net *net, int fd, void *user)
     gwi_link_init(&c->starved);
     gwi_link_init(&c->ending);
     gwi_link_init(&c->timed);
+    gwi_link_init(&c->crowded);
     net->conns[c->slot] = c;
     net->base.stats.connections++;
     return c;
@@ -54,9 +55,10 @@ void gwi_uring_conn_free(struct uring_net *net, struct uring_conn *c)
     gwi_link_remove(&c->starved);
     gwi_link_remove(&c->ending);
     gwi_link_remove(&c->timed);
-    gwi_chunk_give(&net->chunks, &c->sending);
-    gwi_chunk_give(&net->chunks, &c->filling);
-    gwi_chunk_give(&net->chunks, &c->stash);
+    gwi_link_remove(&c->crowded);
+    gwi_chunk_give(&net->out, &c->sending);
+    gwi_chunk_give(&net->out, &c->filling);
+    gwi_chunk_give(&net->in, &c->stash);
     if (c->fd >= 0)
         close(c->fd);
     net->conns[c->slot] = NULL;
@@ -345,6 +347,7 @@ void gwi_uring_tick(struct uring_net *net)
         if (tick_conn(net, c, now))
             gwi_uring_watch(c);
     }
+    gwi_uring_crowd_tick(net, now);
 }
 
 void gwi_uring_close(struct gw_conn *conn)

@@ -59,6 +59,9 @@ void gwi_uring_detached(struct uring_net *net, struct uring_conn *c)
         .stash_at = c->stash_at,
         .stash_end = c->stash_end,
     };
+    gwi_chunk_leave(&net->out, &c->sending);
+    gwi_chunk_leave(&net->out, &c->filling);
+    gwi_chunk_leave(&net->in, &c->stash);
     c->fd = -1;
     c->sending = c->filling = c->stash = (struct gwi_chunk){NULL, 0};
     gwi_uring_conn_free(net, c);
@@ -86,6 +89,9 @@ enum gw_status gwi_uring_attach(struct gw_net *base, struct gw_handover *h, void
     c->stash = h->stash;
     c->stash_at = h->stash_at;
     c->stash_end = h->stash_end;
+    gwi_chunk_join(&net->out, &c->sending);
+    gwi_chunk_join(&net->out, &c->filling);
+    gwi_chunk_join(&net->in, &c->stash);
     free(h);
     if (gwi_uring_backlog(&c->base) > 0)
         gwi_link_append(&net->dirty, &c->dirty);

@@ -4,7 +4,7 @@
  * came (never with the length that a header claims) and is given back when it is empty. Buffers
  * return to the ring before the turn ends, so it runs dry only within one; whose receive then ends
  * with ENOBUFS is armed again at the turn's end, in order, as many as there are buffers. That
- * bounds a turn's input to 4 MiB and nobody starves. */
+ * bounds a turn's input (to 4 MiB by default) and nobody starves. */
 #include "client/net/net_uring.h"
 
 #include <errno.h>
@@ -18,19 +18,41 @@
 #define BUFFER_GROUP 0
 #define HEADER_START 8u /* gw_frame_length needs so many bytes */
 
+static size_t buffers_bytes(const struct uring_net *net)
+{
+    return (size_t)net->base.options.receive_buffers * net->base.options.receive_buffer_bytes;
+}
+
+static void buffers_free(const struct uring_net *net, void *buffers)
+{
+    if (net->buffers_mapped)
+        gw_memory_unmap(buffers, buffers_bytes(net));
+    else
+        free(buffers);
+}
+
 enum gw_status gwi_uring_buffers_init(struct uring_net *net)
 {
     void *ring, *buffers;
-    if (posix_memalign(&ring, 4096, GWI_BUFFERS * sizeof(struct io_uring_buf)) != 0)
+    const uint32_t count = net->base.options.receive_buffers;
+    const uint32_t bytes = net->base.options.receive_buffer_bytes;
+    if (count > GWI_BUFFERS_MAX || (count & (count - 1)) != 0) /* the kernel masks with it */
+        return GW_E_INVALID;
+    if (posix_memalign(&ring, 4096, count * sizeof(struct io_uring_buf)) != 0)
         return GW_E_NOMEM;
-    enum gw_status st = gw_memory_map(GWI_BUFFERS * GWI_BUFFER_BYTES, &buffers, NULL);
+    enum gw_status st = GW_OK;
+    net->buffers_mapped = buffers_bytes(net) >= GWI_BUFFERS_MAP_BYTES;
+    if (net->buffers_mapped)
+        st = gw_memory_map(buffers_bytes(net), &buffers, NULL);
+    else if (posix_memalign(&buffers, 4096, buffers_bytes(net)) != 0)
+        st = GW_E_NOMEM;
     if (st != GW_OK)
         goto fail_map;
-    memset(ring, 0, GWI_BUFFERS * sizeof(struct io_uring_buf));
+    memset(ring, 0, count * sizeof(struct io_uring_buf));
 
     struct io_uring_buf_reg reg = {
         .ring_addr = (uintptr_t)ring,
-        .ring_entries = GWI_BUFFERS,
+        .ring_entries = count,
         .bgid = BUFFER_GROUP,
     };
     int rc = io_uring_register_buf_ring(&net->ring, &reg, 0);
@@ -42,15 +64,15 @@ enum gw_status gwi_uring_buffers_init(struct uring_net *net)
     net->buffer_ring = ring;
     net->buffers = buffers;
     io_uring_buf_ring_init(net->buffer_ring);
-    for (uint32_t i = 0; i < GWI_BUFFERS; i++)
-        io_uring_buf_ring_add(net->buffer_ring, net->buffers + i * GWI_BUFFER_BYTES,
-                              GWI_BUFFER_BYTES, (unsigned short)i,
-                              io_uring_buf_ring_mask(GWI_BUFFERS), (int)i);
-    io_uring_buf_ring_advance(net->buffer_ring, (int)GWI_BUFFERS);
+    for (uint32_t i = 0; i < count; i++)
+        io_uring_buf_ring_add(net->buffer_ring, net->buffers + (size_t)i * bytes, bytes,
+                              (unsigned short)i,
+                              io_uring_buf_ring_mask(net->base.options.receive_buffers), (int)i);
+    io_uring_buf_ring_advance(net->buffer_ring, (int)count);
     return GW_OK;
 
 fail_register:
-    gw_memory_unmap(buffers, GWI_BUFFERS * GWI_BUFFER_BYTES);
+    buffers_free(net, buffers);
 fail_map:
     free(ring);
     return st;
@@ -58,15 +80,16 @@ fail_map:
 
 void gwi_uring_buffers_fini(struct uring_net *net) /* after the ring: the kernel has let go */
 {
-    gw_memory_unmap(net->buffers, GWI_BUFFERS * GWI_BUFFER_BYTES);
+    buffers_free(net, net->buffers);
     free(net->buffer_ring);
 }
 
 static void buffer_return(struct uring_net *net, uint32_t buffer)
 {
-    io_uring_buf_ring_add(net->buffer_ring, net->buffers + buffer * GWI_BUFFER_BYTES,
-                          GWI_BUFFER_BYTES, (unsigned short)buffer,
-                          io_uring_buf_ring_mask(GWI_BUFFERS), 0);
+    io_uring_buf_ring_add(net->buffer_ring,
+                          net->buffers + (size_t)buffer * net->base.options.receive_buffer_bytes,
+                          net->base.options.receive_buffer_bytes, (unsigned short)buffer,
+                          io_uring_buf_ring_mask(net->base.options.receive_buffers), 0);
     io_uring_buf_ring_advance(net->buffer_ring, 1);
 }
 
@@ -93,6 +116,8 @@ void gwi_uring_recv_arm(struct uring_conn *c)
         return;
     if (c->paused && c->state == CONN_OPEN && stash_bytes(c) > GWI_PAUSED_BYTES_MAX)
         return;
+    if (gwi_uring_crowd_waits(net, c))
+        return;
     struct io_uring_sqe *sqe = gwi_uring_sqe(net);
     io_uring_prep_recv_multishot(sqe, c->fd, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
@@ -113,7 +138,9 @@ static bool stash_append(struct uring_net *net, struct uring_conn *c, const uint
         /* Ahead of what came, but by no more than four times: the claim of a header is no proof. */
         size_t room = expected < 4 * (held + n) ? expected : 4 * (held + n);
         room = room > held + n ? room : held + n;
-        if (!gwi_chunk_grow(&net->chunks, &c->stash, c->stash_at, c->stash_end, room))
+        if (net->crowd && net->crowded.next != &c->crowded)
+            room = held + n; /* it will not go on for a while */
+        if (!gwi_chunk_grow(&net->in, &c->stash, c->stash_at, c->stash_end, room))
             return false;
         c->stash_at = 0;
         c->stash_end = held;
@@ -128,7 +155,7 @@ static void stash_consume(struct uring_net *net, struct uring_conn *c, size_t n)
     c->stash_at += n;
     if (c->stash_at == c->stash_end) {
         c->stash_at = c->stash_end = 0;
-        gwi_chunk_give(&net->chunks, &c->stash);
+        gwi_chunk_give(&net->in, &c->stash);
     }
 }
 
@@ -252,7 +279,8 @@ void gwi_uring_recv_done(struct uring_net *net, struct uring_conn *c, int result
         if (c && result > 0) {
             net->base.stats.bytes_in += (uint64_t)result;
             if (keeps_bytes(c))
-                feed(net, c, net->buffers + buffer * GWI_BUFFER_BYTES, (size_t)result);
+                feed(net, c, net->buffers + (size_t)buffer * net->base.options.receive_buffer_bytes,
+                     (size_t)result);
         }
         buffer_return(net, buffer);
     }
@@ -276,6 +304,7 @@ void gwi_uring_recv_done(struct uring_net *net, struct uring_conn *c, int result
         c->recv_cancelling = true;
         gwi_uring_cancel(net, c, OP_RECV);
     }
+    gwi_uring_crowd_join(net, c);
     gwi_uring_settle(c);
 }
 
@@ -298,7 +327,8 @@ void gwi_uring_run_ready(struct uring_net *net)
 
 void gwi_uring_run_starved(struct uring_net *net)
 {
-    for (uint32_t i = 0; i < GWI_BUFFERS && !gwi_link_alone(&net->starved); i++) {
+    for (uint32_t i = 0; i < net->base.options.receive_buffers && !gwi_link_alone(&net->starved);
+         i++) {
         struct uring_conn *c = gwi_link_conn(net->starved.next, starved);
         gwi_link_remove(&c->starved);
         gwi_uring_recv_arm(c);

@@ -27,7 +27,7 @@ uint8_t *gwi_uring_reserve(struct gw_conn *conn, size_t bytes)
          */
         size_t room = c->filling_end > 0 ? 2 * c->filling.capacity : c->filling_hint;
         room = room > need ? room : need;
-        if (!gwi_chunk_grow(&net->chunks, &c->filling, 0, c->filling_end, room)) {
+        if (!gwi_chunk_grow(&net->out, &c->filling, 0, c->filling_end, room)) {
             gwi_uring_end(c, GW_E_NOMEM);
             return NULL;
         }
@@ -70,7 +70,7 @@ static void send_start(struct uring_net *net, struct uring_conn *c)
         /* A reservation points into the filling buffer: it must not become the sending one. */
         if (c->filling_end == 0 || c->reserved)
             return;
-        gwi_chunk_give(&net->chunks, &c->sending);
+        gwi_chunk_give(&net->out, &c->sending);
         c->sending = c->filling;
         c->sending_at = 0;
         c->sending_end = c->filling_end;
@@ -100,9 +100,9 @@ static void send_broke(struct uring_net *net, struct uring_conn *c)
 {
     c->broken = true;
     c->sending_at = c->sending_end = c->filling_end = 0;
-    gwi_chunk_give(&net->chunks, &c->sending);
+    gwi_chunk_give(&net->out, &c->sending);
     if (!c->reserved)
-        gwi_chunk_give(&net->chunks, &c->filling);
+        gwi_chunk_give(&net->out, &c->filling);
     c->since_ns = 0;
     gwi_uring_watch(c);
 }
@@ -128,7 +128,7 @@ void gwi_uring_send_done(struct uring_net *net, struct uring_conn *c, int result
     }
     if (c->sending_at == c->sending_end) {
         c->sending_at = c->sending_end = 0;
-        gwi_chunk_give(&net->chunks, &c->sending);
+        gwi_chunk_give(&net->out, &c->sending);
     }
     if (c->sending_end > 0 || c->filling_end > 0)
         gwi_link_append(&net->dirty, &c->dirty);
