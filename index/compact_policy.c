@@ -66,9 +66,10 @@ static void lap_begin(struct gwi_compactor *c, uint64_t tail)
 
 /* What the policy has decided. */
 struct plan {
-    bool copy, drop; /* neither: nothing to do */
-    uint64_t goal;   /* pages below may be taken */
-    bool user_full;  /* no new page for users */
+    bool copy, drop;  /* neither: nothing to do */
+    uint64_t goal;    /* pages below may be taken */
+    bool user_full;   /* no new page for users */
+    bool delete_full; /* nor for deletes */
     enum gwi_urgency urgency;
 };
 
@@ -151,6 +152,7 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
     plan->drop = !plan->copy && c->evict &&
                  (refused || (limit && taken + (SEGMENTS_RESERVED + 1) * segment > limit));
     plan->user_full = full;
+    plan->delete_full = limit && taken + SEGMENTS_RESERVED / 2 * segment > limit;
     if (!plan->copy && !plan->drop)
         return;
     uint64_t end = (c->base / c->segment_pages + 1) * c->segment_pages;
@@ -218,6 +220,7 @@ static void look(struct gwi_compactor *c)
      */
     atomic_store_explicit(&c->log->room_coming, active, memory_order_relaxed);
     atomic_store_explicit(&c->log->user_full, plan.user_full, memory_order_relaxed);
+    atomic_store_explicit(&c->log->delete_full, plan.delete_full, memory_order_relaxed);
     trim_later(c);
     work_update(c);
 }

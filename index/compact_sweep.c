@@ -28,8 +28,8 @@ static uint64_t sweep_bucket(struct gw_thread *t, uint64_t hash)
             /* Relaxed, all: the entry is not followed, an empty word publishes nothing. If the CAS
              * fails somebody has used the place, or a split has dropped the entry itself. */
             if (gw_addr_widen(gw_entry_narrow(e), t->view.reference).v < t->view.begin)
-                (void)atomic_compare_exchange_strong_explicit(
-                    place, &e, 0, memory_order_relaxed, memory_order_relaxed);
+                (void)atomic_compare_exchange_strong_explicit(place, &e, 0, memory_order_relaxed,
+                                                              memory_order_relaxed);
     } while (bucket.moved);
     return bucket.last;
 }

@@ -128,6 +128,27 @@ static void page_close(struct gw_log *log, uint64_t page, uint64_t used)
     atomic_fetch_add_explicit(&log->waste, (int64_t)(log->page_bytes - used), memory_order_relaxed);
 }
 
+/* Whose record it is decides how much of the last frames, and of the device, is his. */
+enum whose { USERS, DELETES, COMPACTIONS };
+
+/* May he not go on to the page behind this one? Relaxed but for the limit: numbers. */
+static bool last_page(struct gw_log *log, uint64_t page, enum whose whose)
+{
+    uint64_t keep = 0;
+    if (whose != COMPACTIONS) {
+        keep = atomic_load_explicit(&log->reserve, memory_order_relaxed);
+        _Atomic bool *refused = &log->user_full;
+        if (whose == DELETES) {
+            keep /= 2;
+            refused = &log->delete_full;
+        }
+        if (atomic_load_explicit(refused, memory_order_relaxed))
+            return true;
+    }
+    /* Acquire: pairs with the release that makes the frame ours. */
+    return page + 1 + keep >= atomic_load_explicit(&log->page_limit, memory_order_acquire);
+}
+
 /* The answer when there is no page to go on to. */
 static enum gw_status no_page(struct gw_log *log)
 {
@@ -142,19 +163,15 @@ static enum gw_status no_page(struct gw_log *log)
     return GW_E_FULL;
 }
 
-static enum gw_status allocate(struct gw_log *log, uint64_t units, bool reserved, gw_addr *out)
+static enum gw_status allocate(struct gw_log *log, uint64_t units, enum whose whose, gw_addr *out)
 {
     uint64_t bytes = units * GW_ADDR_UNIT;
     GW_ASSERT(bytes > 0 && bytes <= log->page_bytes - GW_LOG_PAGE_HEADER);
-    uint32_t reserve =
-        reserved ? 0 : atomic_load_explicit(&log->reserve, memory_order_relaxed); /* a number */
     /* Acquire and acq_rel where pages change hands: the word publishes no record. */
     uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
     for (uint32_t tries = 0; tries < ALLOCATE_TRIES; tries++) {
         uint64_t page = word >> GW_LOG_OFFSET_BITS, offset = word & OFFSET_MASK;
-        bool last =
-            page + 1 + reserve >= atomic_load_explicit(&log->page_limit, memory_order_acquire) ||
-            (!reserved && atomic_load_explicit(&log->user_full, memory_order_relaxed));
+        bool last = last_page(log, page, whose);
         if (offset + bytes <= log->page_bytes) {
             if (GW_UNLIKELY(last)) { /* rule 3 */
                 if (!atomic_compare_exchange_weak_explicit(&log->tail, &word, word + bytes,
@@ -193,12 +210,17 @@ static enum gw_status allocate(struct gw_log *log, uint64_t units, bool reserved
 
 enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out)
 {
-    return allocate(log, units, false, out);
+    return allocate(log, units, USERS, out);
 }
 
 enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units, gw_addr *out)
 {
-    return allocate(log, units, true, out);
+    return allocate(log, units, COMPACTIONS, out);
+}
+
+enum gw_status gw_log_allocate_delete(struct gw_log *log, uint64_t units, gw_addr *out)
+{
+    return allocate(log, units, DELETES, out);
 }
 
 void gw_log_void(struct gw_record *record, uint64_t units)

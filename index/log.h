@@ -68,8 +68,9 @@ struct gw_log {
     /* Pages at or above this one have no frame; rises an epoch after head did, sinks when frames
      * are to be given up. */
     _Atomic uint64_t page_limit;
-    _Atomic uint32_t reserve; /* the last frames, for gw_log_allocate_reserved only */
+    _Atomic uint32_t reserve; /* the last frames: not for users, half of them for deletes */
     _Atomic bool user_full;   /* compaction says: no new page for users */
+    _Atomic bool delete_full; /* nor for deletes */
     _Atomic bool room_coming; /* it says: but there will be some soon */
     _Atomic bool device_full; /* the device refuses the next page */
     /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
@@ -122,9 +123,10 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view);
  * by itself; GW_NOT_YET: room is being made, try again after leaving the epoch; GW_RETRY: others
  * were in the way a bounded number of times. */
 GW_MUST_USE enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out);
-/* The same for work that makes room (compaction, deletes): takes from the reserve too. */
+/* The same for work that makes room: compaction takes from the reserve, deletes from half of it. */
 GW_MUST_USE enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units,
                                                     gw_addr *out);
+GW_MUST_USE enum gw_status gw_log_allocate_delete(struct gw_log *log, uint64_t units, gw_addr *out);
 /* Says that an allocated record will never be published; scans step over it. */
 void gw_log_void(struct gw_record *record, uint64_t units);
 

@@ -46,6 +46,8 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     st = gw_log_create(store->epoch, options->log_bytes, page_bits, start, &store->log);
     if (st != GW_OK)
         goto fail_log;
+    store->index_bytes = index_bytes;
+    store->memory_bytes = index_bytes + store->log->ring_bytes;
     st = gw_log_attach(store->log, options->device, options->evict);
     if (st != GW_OK)
         goto fail_lock;
@@ -204,7 +206,7 @@ bool gw_store_poll(struct gw_thread *t)
     struct gw_store *store = t->store;
     GW_ASSERT(!t->inside);
     bool more = gw_epoch_poll(store->epoch) != 0;
-    (void)gwi_index_grow(t); /* what it lacks it does without: overflow lines */
+    more |= gwi_index_turn(t);
     if (t->cold) {
         more |= gwi_cold_turn(t);
         more |= t->log->device->poll(t->log->device, t->slot) != 0;

@@ -6,6 +6,7 @@
 #include "index/store_internal.h"
 
 #define GROW_BUDGET 512u /* buckets split a turn: some 80 us while a chunk grows */
+#define SHARE_TURNS 64u  /* the shares are looked at again after so many turns */
 #define SIDES_STEPS 64u  /* records of a chain read to tell where it goes */
 
 void gwi_index_range(void *ctx, gw_addr *begin, gw_addr *reference)
@@ -43,19 +44,38 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
     return sides;
 }
 
-uint64_t gwi_index_room(const struct gw_store *store)
+/* Index and log live on one number of bytes: what the one takes the other gives up. What the index
+ * was given at the start stays its own; the log gives up the rest frame by frame, and until it has,
+ * the index waits. */
+static void share(const struct gw_store *store, uint64_t lacks)
+{
+    /* A page ahead: overflow lines are taken between two looks. */
+    uint64_t index = gw_table_memory_bytes(store->table) + lacks + store->log->page_bytes;
+    index = index > store->index_bytes ? index : store->index_bytes;
+    uint64_t left = store->memory_bytes > index ? store->memory_bytes - index : 0;
+    gw_log_frames_allow(store->log, left >> store->log->page_bits);
+}
+
+static uint64_t room_of(const struct gw_store *store)
 {
     uint64_t used = gw_table_memory_bytes(store->table), max = store->index_bytes_max;
+    uint64_t held = gw_log_frames_held(store->log) << store->log->page_bits;
+    uint64_t shared = store->memory_bytes > held ? store->memory_bytes - held : 0;
+    max = shared < max ? shared : max;
     return used < max ? max - used : 0;
 }
 
-uint64_t gwi_index_grow(struct gw_thread *t)
+bool gwi_index_turn(struct gw_thread *t)
 {
     struct gw_store *store = t->store;
-    if (GW_LIKELY(!gw_table_grow_wanted(store->table)))
-        return 0;
-    gw_epoch_enter(store->epoch, t->slot);
-    uint64_t lacks = gw_table_grow(store->table, store->epoch, gwi_index_room(store), GROW_BUDGET);
-    gw_epoch_exit(store->epoch, t->slot);
-    return lacks;
+    uint64_t lacks = 0;
+    bool wanted = gw_table_grow_wanted(store->table);
+    if (GW_UNLIKELY(wanted)) {
+        gw_epoch_enter(store->epoch, t->slot);
+        lacks = gw_table_grow(store->table, store->epoch, room_of(store), GROW_BUDGET);
+        gw_epoch_exit(store->epoch, t->slot);
+    }
+    if (store->index_bytes_max > store->index_bytes && (wanted || t->turns++ % SHARE_TURNS == 0))
+        share(store, lacks);
+    return wanted && lacks == 0;
 }

@@ -38,7 +38,8 @@ struct gw_store {
     struct gwi_compactor *compactor;
     const struct gw_clock *clock;
     uint64_t hash_seed;
-    uint64_t index_bytes_max;
+    uint64_t memory_bytes; /* index and log together */
+    uint64_t index_bytes, index_bytes_max;
     uint64_t units_max;             /* of a record */
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
     uint32_t threads_max, cold_reads_max;
@@ -59,7 +60,8 @@ struct gw_thread {
      * decision is made on one thread under the record's lock, seal or entry. Between threads the
      * clocks are one, unless somebody sets it back. */
     uint64_t now_ms;
-    uint32_t slot; /* in the epoch */
+    uint32_t slot;  /* in the epoch */
+    uint32_t turns; /* of gw_store_poll, as far as anybody counts them */
     bool inside;
     uint8_t *scratch; /* values met by a walk */
     size_t scratch_bytes;
@@ -206,11 +208,9 @@ static inline void gwi_room_take(struct gwi_room *room, uint64_t bytes)
 /* For struct gw_table_records; ctx: the store. */
 void gwi_index_range(void *ctx, gw_addr *begin, gw_addr *reference);
 uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift);
-/* How much more memory the index may take now. */
-uint64_t gwi_index_room(const struct gw_store *store);
-/* A piece of the index' growth, if any is wanted; outside of the epoch. Returns the bytes that it
- * needs and gwi_index_room does not give, else 0. */
-uint64_t gwi_index_grow(struct gw_thread *t);
+/* A bounded piece of the growth of the index, and the share of memory between index and log;
+ * outside of the epoch, once a turn. True: there is more to do at once. */
+bool gwi_index_turn(struct gw_thread *t);
 
 static inline void gwi_pause(void)
 {

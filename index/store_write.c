@@ -84,7 +84,7 @@ static void spare_drop(struct gw_thread *t, struct spare *spare)
 
 /* Room of `units` above `entry`, which was read before. */
 static enum gw_status spare_want(struct gw_thread *t, struct spare *spare, uint64_t units,
-                                 uint64_t entry)
+                                 uint64_t entry, bool tombstone)
 {
     if (units > t->store->units_max)
         return GW_E_TOO_LARGE;
@@ -93,7 +93,9 @@ static enum gw_status spare_want(struct gw_thread *t, struct spare *spare, uint6
          gw_addr_widen(gw_entry_narrow(entry), t->view.reference).v < spare->address.v))
         return GW_OK;
     spare_drop(t, spare);
-    enum gw_status st = gw_log_allocate(t->log, units, &spare->address);
+    enum gw_status st = GW_UNLIKELY(tombstone)
+                            ? gw_log_allocate_delete(t->log, units, &spare->address)
+                            : gw_log_allocate(t->log, units, &spare->address);
     if (st == GW_OK)
         spare->units = units;
     return st;
@@ -423,7 +425,7 @@ static uint32_t first_version(const struct gw_thread *t, gw_addr address)
 static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_position *position,
                              const struct change *change, struct spare *spare)
 {
-    enum gw_status st = spare_want(t, spare, units_of(t, op, change), position->entry);
+    enum gw_status st = spare_want(t, spare, units_of(t, op, change), position->entry, false);
     if (st != GW_OK)
         return st;
     bool arrives = op->verb == GW_VERB_ARRIVE;
@@ -529,7 +531,8 @@ static enum gw_status change_by_copy(struct gw_thread *t, struct gw_op *op,
                                      struct change *change, struct spare *spare,
                                      const struct gwi_room *room, struct old *old)
 {
-    enum gw_status st = spare_want(t, spare, units_of(t, op, change), position->entry);
+    enum gw_status st =
+        spare_want(t, spare, units_of(t, op, change), position->entry, change->tombstone);
     if (st != GW_OK)
         return st;
     struct gw_record *record = position->record;
