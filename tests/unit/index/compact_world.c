@@ -70,7 +70,8 @@ enum gw_status world_put(struct world *w, uint32_t key, uint32_t value_bytes)
     if (st != GW_OK)
         return st;
     if (e->live)
-        cr_assert_eq(w->f.op.version, e->version + 1, "key %u", key);
+        cr_assert_eq(w->f.op.version, e->version + 1, "key %u: version %u after %u", key,
+                     w->f.op.version, e->version);
     *e = (struct world_entry){true, w->f.op.version, value_bytes, fill};
     w->written += value_bytes;
     return st;
