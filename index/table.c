@@ -88,6 +88,7 @@ enum gw_status gw_table_create(const struct gw_table_options *options, struct gw
     atomic_init(&grow->bytes, bytes);
     atomic_init(&grow->buckets, buckets);
     atomic_init(&grow->lines, bytes / sizeof(struct gw_bucket) - buckets - chunks);
+    grow->fixed = options->bytes_max < options->bytes;
     grow->bytes_max = options->bytes_max > options->bytes ? options->bytes_max : options->bytes;
     *out = table;
     return GW_OK;

@@ -55,6 +55,8 @@ static uint64_t number_bit(uint64_t number)
 void gwi_grow_want(const struct gw_table *table, uint64_t number)
 {
     struct gwi_grow *grow = table->grow;
+    if (grow->fixed)
+        return;
     _Atomic uint64_t *word = &grow->wanted[number / 64];
     if (atomic_load_explicit(word, memory_order_relaxed) & number_bit(number))
         return;

@@ -51,6 +51,7 @@ struct gwi_grow {
     /* Something is wanted, under way or to be given back: read by all once a turn. */
     _Alignas(GW_CACHE_LINE) _Atomic uint32_t work;
     uint64_t bytes_max;
+    bool fixed; /* no growth */
     struct gw_table_records records;
     /* Charged so far. Changed when pages come and go, not by operations. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t bytes;
