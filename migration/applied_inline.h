@@ -9,6 +9,8 @@
 
 /* Cold: grows the ring so that `serial` has a place. */
 enum gw_status gwi_applied_grow(struct gw_applied_window *w, uint64_t serial);
+/* Cold: lets go of the kept values that are confirmed. */
+void gwi_applied_confirm_kept(struct gw_applied_window *w);
 /* Cold: forgets confirmed entries before their low halves can come again. */
 void gwi_applied_sweep(struct gw_applied_window *w, uint64_t confirmed);
 
@@ -84,5 +86,7 @@ static inline void gw_applied_confirm(struct gw_applied_window *w, uint64_t conf
     if (GW_UNLIKELY((confirmed ^ w->confirmed) >> 30))
         gwi_applied_sweep(w, confirmed);
     w->confirmed = confirmed;
+    if (GW_UNLIKELY(w->kept_first != w->kept_next))
+        gwi_applied_confirm_kept(w);
 }
 #endif

@@ -137,6 +137,10 @@ static void op_of_record(struct gw_op *op, const struct gw_peer_record *record,
         op->value = record->value;
         op->value_bytes = record->value_bytes;
     }
+    if (record->expiry_ms != 0) {
+        op->flags |= GW_OP_HAS_EXPIRY;
+        op->expiry_ms = record->expiry_ms;
+    }
     gw_store_hash(store, op);
 }
 

@@ -223,6 +223,7 @@ static bool fill_record(void *ctx, const struct gw_record_view *view)
         .value = view->value,
         .value_bytes = view->value_bytes,
         .number = view->number,
+        .expiry_ms = view->expiry_ms,
     };
     if (gw_peer_record_bytes(&record) > gw_writer_left(&fill->w)) {
         fill->full = true;

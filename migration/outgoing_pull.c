@@ -48,6 +48,8 @@ static struct gw_peer_record record_of_op(const struct gw_op *op, bool tombstone
         record.value = op->out;
         record.value_bytes = op->out_bytes;
     }
+    if (!tombstone)
+        record.expiry_ms = op->expiry_ms;
     return record;
 }
 

@@ -212,3 +212,99 @@ Test(applied, hole_4_pending_operations_of_a_range_are_counted)
     cr_expect_eq(gw_applied_pending(w, &slots), 0);
     gw_applied_destroy(w);
 }
+
+/* ---- old values ---------------------------------------------------------------------------- */
+
+static void give(struct gw_applied_window *w, uint64_t serial, uint16_t slot, uint32_t bytes)
+{
+    uint8_t value[200];
+    for (uint32_t i = 0; i < bytes; i++)
+        value[i] = (uint8_t)(serial * 7 + i);
+    cr_assert_eq(gw_applied_reserve(w, serial), GW_OK);
+    gw_applied_record_value(w, serial, slot, GW_OK, (uint32_t)serial, value, bytes);
+}
+
+static void expect_given(const struct gw_applied_window *w, uint64_t serial, uint32_t bytes)
+{
+    const struct gw_applied_entry *e = NULL;
+    cr_assert_eq(gw_applied_check(w, serial, &e), GW_APPLIED_DONE, "%lu", (unsigned long)serial);
+    cr_assert_eq(e->flags, GW_WIRE_VALUE);
+    cr_expect_eq(e->version, (uint32_t)serial);
+    uint32_t got;
+    const uint8_t *value = gw_applied_value(w, e, &got);
+    cr_assert_eq(got, bytes);
+    for (uint32_t i = 0; i < bytes; i++)
+        cr_assert_eq(value[i], (uint8_t)(serial * 7 + i));
+}
+
+Test(applied, an_old_value_is_given_again_until_it_is_confirmed)
+{
+    struct gw_applied_window *w = gw_applied_create(GW_APPLIED_WINDOW_MAX);
+    for (uint64_t serial = 0; serial < 500; serial += 2)
+        give(w, serial, 3, (uint32_t)serial % 65);
+    for (uint64_t serial = 0; serial < 500; serial += 2)
+        expect_given(w, serial, (uint32_t)serial % 65);
+    gw_applied_confirm(w, 400);
+    for (uint64_t serial = 400; serial < 500; serial += 2)
+        expect_given(w, serial, (uint32_t)serial % 65);
+    cr_expect_eq(w->kept_next - w->kept_first, 50, "what is confirmed is let go");
+    size_t memory = gw_applied_memory(w);
+    for (uint64_t serial = 500; serial < 60000; serial++) {
+        give(w, serial, 3, 8);
+        gw_applied_confirm(w, serial - 50);
+    }
+    cr_expect_eq(gw_applied_memory(w), memory, "and its room is used again");
+    gw_applied_destroy(w);
+}
+
+Test(applied, an_old_value_too_long_or_one_too_many_is_forgotten_not_invented)
+{
+    struct gw_applied_window *w = gw_applied_create(GW_APPLIED_WINDOW_MAX);
+    const struct gw_applied_entry *e = NULL;
+    give(w, 1, 3, GW_APPLIED_VALUE_MAX + 1);
+    cr_assert_eq(gw_applied_check(w, 1, &e), GW_APPLIED_DONE);
+    cr_expect_eq(e->flags, GW_WIRE_FORGOTTEN);
+    for (uint64_t serial = 2; serial < 2 + GW_APPLIED_KEPT_MAX; serial++)
+        give(w, serial, 3, 1);
+    expect_given(w, 1 + GW_APPLIED_KEPT_MAX, 1);
+    give(w, 2 + GW_APPLIED_KEPT_MAX, 3, 1);
+    cr_assert_eq(gw_applied_check(w, 2 + GW_APPLIED_KEPT_MAX, &e), GW_APPLIED_DONE);
+    cr_expect_eq(e->flags, GW_WIRE_FORGOTTEN);
+    gw_applied_destroy(w);
+}
+
+Test(applied, an_old_value_moves_with_its_range)
+{
+    struct gw_applied_window *s = gw_applied_create(64), *t = gw_applied_create(64);
+    static const uint32_t bytes[] = {0, 1, 7, 8, 9, 63, 64};
+    uint32_t n = sizeof bytes / sizeof bytes[0];
+    for (uint32_t i = 0; i < n; i++)
+        give(s, 10 + i, (uint16_t)(i % 2), bytes[i]);
+    apply(s, 30, 0, 5);
+    give(s, 31, 0, 65);
+    struct gw_applied moved[100];
+    size_t count = gw_applied_collect(s, 1, NULL, moved, 100);
+    cr_assert_eq(count, n + 2 + (0 + 1 + 1 + 1 + 2 + 8 + 8));
+    cr_expect_eq(gw_applied_collect(s, 1, NULL, NULL, 0), count);
+    cr_expect_eq(gw_applied_collect(s, 1, NULL, moved, 5), count, "a short list is filled as far");
+    gw_applied_collect(s, 1, NULL, moved, 100);
+    for (int twice = 0; twice < 2; twice++)
+        for (size_t i = 0; i < count; i++) {
+            uint8_t wire[GW_APPLIED_BYTES];
+            struct gw_writer w = gw_writer_of(wire, sizeof wire);
+            gw_applied_encode(&moved[i], &w);
+            struct gw_reader r = gw_reader_of(wire, sizeof wire);
+            struct gw_applied got;
+            cr_assert(gw_applied_decode(&r, &got));
+            cr_assert_eq(gw_applied_merge(t, &got), GW_OK);
+        }
+    for (uint32_t i = 0; i < n; i++)
+        expect_given(t, 10 + i, bytes[i]);
+    const struct gw_applied_entry *e = NULL;
+    cr_assert_eq(gw_applied_check(t, 30, &e), GW_APPLIED_DONE);
+    cr_expect_eq(e->number, 5);
+    cr_assert_eq(gw_applied_check(t, 31, &e), GW_APPLIED_DONE);
+    cr_expect_eq(e->flags, GW_WIRE_FORGOTTEN);
+    gw_applied_destroy(s);
+    gw_applied_destroy(t);
+}

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/base/clock.h"
 #include "pair.h"
 
 static void put_many(struct side *side, const char *prefix, uint32_t n)
@@ -391,5 +392,68 @@ Test(outgoing, hole_15_unlinking_leaves_other_slots_and_a_range_that_returns_is_
     }
     gw_outgoing_destroy(back);
     gw_incoming_destroy(in);
+    pair_close(&p);
+}
+
+static uint64_t wall_ms(void)
+{
+    return gw_clock_wall_ms(gw_clock_system());
+}
+
+static enum gw_status put_until(struct side *side, const char *key, uint64_t expiry_ms,
+                                bool counter)
+{
+    side->op = (struct gw_op){.verb = GW_VERB_UPSERT,
+                              .flags = GW_OP_HAS_EXPIRY | (counter ? GW_OP_COUNTER : 0),
+                              .key = (const uint8_t *)key,
+                              .key_bytes = (uint16_t)strlen(key),
+                              .value = (const uint8_t *)"value",
+                              .value_bytes = 5,
+                              .number = 7,
+                              .expiry_ms = expiry_ms};
+    return side_run(side);
+}
+
+Test(outgoing, a_key_keeps_its_expiry_whichever_way_it_goes)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){0});
+    uint64_t end = wall_ms() + 3600000;
+    put_until(&p.s, "bytes", end, false);
+    put_until(&p.s, "counter", end + 1, true);
+    put_until(&p.s, "pulled", end + 2, false);
+    side_put(&p.s, "eternal", "value");
+    const char *keys[] = {"pulled"};
+    struct frame answer = pair_answer(&p, pair_pull(&p, keys, 1));
+    cr_assert_eq(pair_deliver_answer(&p, answer, 1), GW_OK);
+    cr_expect_eq(pair_get(&p, "pulled"), GW_OK);
+    cr_expect_eq(p.t.op.expiry_ms, end + 2);
+    pair_ship(&p);
+    cr_expect_eq(pair_get(&p, "bytes"), GW_OK);
+    cr_expect_eq(p.t.op.expiry_ms, end);
+    cr_expect_eq(pair_get(&p, "counter"), GW_OK);
+    cr_expect_eq(p.t.op.expiry_ms, end + 1);
+    cr_expect_eq(p.t.op.number, 7);
+    cr_expect_eq(pair_get(&p, "eternal"), GW_OK);
+    cr_expect_eq(p.t.op.expiry_ms, 0);
+    pair_close(&p);
+}
+
+/* Else a key that is created anew at the target could get a version that it had before. */
+Test(outgoing, of_an_expired_key_its_version_goes)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){0});
+    put_until(&p.s, "short", wall_ms() + 20, false);
+    put_until(&p.s, "pulled", wall_ms() + 20, false);
+    uint32_t version = p.s.op.version;
+    while (side_get(&p.s, "pulled") == GW_OK || side_get(&p.s, "short") == GW_OK) {}
+    const char *keys[] = {"pulled"};
+    struct frame answer = pair_answer(&p, pair_pull(&p, keys, 1));
+    cr_assert_eq(pair_deliver_answer(&p, answer, 1), GW_OK);
+    cr_expect_eq(side_verb(&p.t, GW_VERB_FETCH, "pulled", 0), GW_TOMBSTONE);
+    cr_expect_eq(p.t.op.version, version);
+    pair_ship(&p);
+    cr_expect_eq(side_verb(&p.t, GW_VERB_FETCH, "short", 0), GW_TOMBSTONE);
     pair_close(&p);
 }
