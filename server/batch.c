@@ -342,9 +342,9 @@ enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f, 
     int suspend = SUSPEND_NONE;
     struct verdict verdicts[GWI_GROUP];
     while (left > 0) {
-        if (d->park.bytes > GWI_PARK_BYTES_MAX)
+        if (d->park.bytes > d->park_bytes_max)
             suspend = SUSPEND_PARK;
-        else if (gw_conn_backlog(link->conn) > GWI_BACKLOG_SOFT)
+        else if (gw_conn_backlog(link->conn) > GWI_BACKLOG_SOFT || gw_net_crowded(d->net))
             suspend = SUSPEND_BACKLOG;
         if (suspend)
             break;

@@ -271,7 +271,6 @@ static void dispatcher_free(struct gwi_dispatcher *d)
     gwi_mailbox_fini(&d->box);
     free(d->room);
     free(d->reply);
-    free(d->completions);
     free(d);
 }
 
@@ -291,14 +290,20 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     d->reply_room = server->frame_bytes_max;
     d->room = malloc(d->room_bytes);
     d->reply = malloc(d->reply_room);
-    d->completions = malloc(d->reply_room);
+    d->park_bytes_max = server->memory.park_bytes_max;
+    d->sessions.count_max = 2 * server->memory.connections_max;
+    d->sessions.granted_max = server->memory.windows_bytes_max / sizeof(struct gw_applied_entry);
     d->haul = gwi_haul_create(d);
     d->control = index == 0 ? gwi_control_create(d) : NULL;
     struct gw_net_options options;
     gw_net_options_default(&options);
     options.frame_bytes_max = server->frame_bytes_max;
+    options.connections_max = server->memory.connections_max + 2 * GWI_CONNECTIONS_KEPT;
+    options.receive_buffers = server->memory.receive_buffers;
+    options.receive_buffer_bytes = server->memory.receive_buffer_bytes;
+    options.transit_bytes_max = server->memory.net_bytes_max;
     enum gw_status st = GW_E_NOMEM;
-    if (d->room && d->reply && d->completions && d->haul && (index || d->control) &&
+    if (d->room && d->reply && d->haul && (index || d->control) &&
         gwi_sessions_init(&d->sessions) && gwi_park_init(&d->park))
         st = gw_store_thread_open(server->store, &d->store);
     if (st == GW_OK) {

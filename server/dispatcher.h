@@ -22,13 +22,12 @@ struct gwi_server;
 struct gwi_control;
 struct gwi_haul;
 
-#define GWI_GROUP          128u /* operations executed by one call of the engine */
-#define GWI_READY_GROUP    64u
-#define GWI_REPLY_BYTES    (256u << 10) /* a REPLY frame is sent when it has grown to about this */
-#define GWI_BACKLOG_SOFT   (2u << 20) /* above it a client's next operations wait for it to read */
-#define GWI_PARK_BYTES_MAX (64u << 20)
-#define GWI_COLD_AGAIN_NS  100000000ull /* a read's result waits so long at most for its reader */
-#define GWI_HOLD_NS        200000000ull /* a batch from the future is held so long, then refused (R2) */
+#define GWI_GROUP         128u /* operations executed by one call of the engine */
+#define GWI_READY_GROUP   64u
+#define GWI_REPLY_BYTES   (256u << 10) /* a REPLY frame is sent when it has grown to about this */
+#define GWI_BACKLOG_SOFT  (2u << 20)   /* above it a client's next operations wait for it to read */
+#define GWI_COLD_AGAIN_NS 100000000ull /* a read's result waits so long at most for its reader */
+#define GWI_HOLD_NS       200000000ull /* a batch from the future is held so long, then refused (R2) */
 
 enum gwi_mail_kind {
     GWI_MAIL_STOP = 1,
@@ -104,6 +103,7 @@ struct gwi_dispatcher {
     const struct gwi_view *view; /* valid inside the epoch only */
     struct gwi_sessions sessions;
     struct gwi_park park;
+    size_t park_bytes_max;
     struct gwi_link held;   /* sentinel */
     struct gwi_link *links; /* all */
     struct gwi_haul *haul;
@@ -114,10 +114,9 @@ struct gwi_dispatcher {
     struct gw_op ops[GWI_GROUP];
     uint8_t *room; /* values read by one group */
     size_t room_bytes;
-    uint8_t *reply; /* a REPLY, COMPLETION or other frame in the making */
+    uint8_t *reply; /* a REPLY, COMPLETIONs or another frame in the making, never two at a time */
     size_t reply_room;
-    uint64_t completion_session; /* whose completions lie in `completions` */
-    uint8_t *completions;
+    uint64_t completion_session; /* whose completions lie in `reply`, if there are any */
     size_t completions_bytes;
     uint32_t completions_count;
 

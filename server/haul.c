@@ -58,14 +58,10 @@ struct gwi_haul *gwi_haul_create(struct gwi_dispatcher *d)
     if (!h)
         return NULL;
     h->room_bytes = d->server->frame_bytes_max;
-    h->room = malloc(h->room_bytes);
-    h->scratch = malloc(h->room_bytes);
-    if (h->room && h->scratch)
-        return h;
-    free(h->room);
-    free(h->scratch);
-    free(h);
-    return NULL;
+    /* Borrowed: a frame in the making and the values for it are needed between two batches only. */
+    h->room = d->reply;
+    h->scratch = d->room;
+    return h;
 }
 
 static void free_asked(struct hauler *h)
@@ -93,8 +89,6 @@ void gwi_haul_destroy(struct gwi_haul *haul)
     while (haul->all)
         hauler_free(haul->all);
     gwi_haul_pulls_free(haul);
-    free(haul->room);
-    free(haul->scratch);
     free(haul);
 }
 

@@ -27,7 +27,7 @@ struct gwi_haul {
     size_t pulls_bytes;
     struct hauler *all;
     struct hauler *out[GWI_JOBS_MAX], *in[GWI_JOBS_MAX];
-    uint8_t *room, *scratch;
+    uint8_t *room, *scratch; /* the dispatcher's */
     size_t room_bytes;
     uint64_t pull_again_ns; /* after "ask again" */
     uint64_t rest_until_ns; /* shipping pauses for those who are served */

@@ -76,7 +76,7 @@ static bool pull_is_cold(void *ctx, uint32_t index, const struct gw_op *op)
     struct gwi_park *park = &p->d->park;
     if (!p->pull)
         p->pull = pull_create(p);
-    if (!p->pull || park->bytes > GWI_PARK_BYTES_MAX)
+    if (!p->pull || park->bytes > p->d->park_bytes_max)
         return false;
     struct gwi_parked_op *parked = gwi_parked_op_create(op->key, op->key_bytes, NULL, 0);
     if (!parked)

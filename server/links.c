@@ -37,6 +37,8 @@ static struct gwi_link *link_create(struct gwi_dispatcher *d, struct gw_conn *co
     link->dispatcher = d;
     link->conn = conn;
     link->generation = ++d->next_link_generation;
+    atomic_fetch_add_explicit(&d->server->connections, 1,
+                              memory_order_relaxed); /* a bound of about */
     link->next = d->links;
     link->at = &d->links;
     if (link->next)
@@ -50,7 +52,25 @@ static void link_free(struct gwi_link *link)
     *link->at = link->next;
     if (link->next)
         link->next->at = link->at;
+    atomic_fetch_sub_explicit(&link->dispatcher->server->connections, 1, memory_order_relaxed);
     free(link);
+}
+
+/* Connections are bounded by the memory number; `more` of them are kept for servers and tools. */
+static bool too_many(const struct gwi_server *server, uint32_t more)
+{
+    return atomic_load_explicit(&server->connections, memory_order_relaxed) >
+           server->memory.connections_max + more;
+}
+
+static enum gw_status refuse_connection(const struct gwi_server *server, struct gw_conn *conn)
+{
+    char text[160];
+    snprintf(text, sizeof text,
+             "the server has its %u connections, which follow from its --memory: close some, or "
+             "give it more memory",
+             server->memory.connections_max);
+    return gwi_link_error(conn, GW_E_LIMIT, text);
 }
 
 void gwi_links_free(struct gwi_dispatcher *d)
@@ -89,9 +109,9 @@ static bool hold_is_over(const struct gwi_link *link)
     case GWI_HOLD_VIEW:
         return d->generation != link->hold_generation || d->now_ns >= link->hold_until_ns;
     case GWI_HOLD_BACKLOG:
-        return gw_conn_backlog(link->conn) < GWI_BACKLOG_SOFT / 2;
+        return gw_conn_backlog(link->conn) < GWI_BACKLOG_SOFT / 2 && !gw_net_crowded(d->net);
     case GWI_HOLD_PARK:
-        return d->park.bytes < GWI_PARK_BYTES_MAX / 2 || d->generation != link->hold_generation;
+        return d->park.bytes < d->park_bytes_max / 2 || d->generation != link->hold_generation;
     case GWI_HOLD_SPACE:
         return d->now_ns >= link->hold_until_ns;
     case GWI_HOLD_COLD:
@@ -120,9 +140,11 @@ void gwi_links_release(struct gwi_dispatcher *d)
 static void on_accepted(void *ctx, struct gw_conn *conn)
 {
     struct gwi_link *link = link_create(ctx, conn);
+    gw_conn_set_user(conn, link);
     if (!link)
         gw_conn_close(conn);
-    gw_conn_set_user(conn, link);
+    else if (too_many(link->dispatcher->server, GWI_CONNECTIONS_KEPT))
+        (void)refuse_connection(link->dispatcher->server, conn);
 }
 
 struct gwi_link *gwi_link_attach(struct gwi_dispatcher *d, struct gw_handover *takes)
@@ -196,6 +218,8 @@ static enum gw_status open_session(struct gwi_link *link, const struct gw_frame 
     struct gwi_dispatcher *d = link->dispatcher;
     if (f->session == 0)
         return gwi_link_error(link->conn, GW_E_INVALID, "a session id is never 0");
+    if (too_many(d->server, 0))
+        return refuse_connection(d->server, link->conn);
     struct gwi_session *session = gwi_sessions_find(&d->sessions, f->session);
     bool known = session != NULL;
     uint32_t window = hello->window < GW_APPLIED_WINDOW_MIN ? GW_APPLIED_WINDOW_MIN : hello->window;
@@ -217,7 +241,8 @@ static enum gw_status open_session(struct gwi_link *link, const struct gw_frame 
     known = known && (hello->incarnation == 0 || hello->incarnation == d->server->incarnation);
     atomic_store_explicit(&d->sessions_open, d->sessions.count,
                           memory_order_relaxed); /* a number for people */
-    return send_welcome(link, f->session, session->applied->window, known) ? GW_OK : GW_E_LIMIT;
+    window = gwi_sessions_grant(&d->sessions, session, session->applied->window);
+    return send_welcome(link, f->session, window, known) ? GW_OK : GW_E_LIMIT;
 }
 
 static enum gw_status on_hello(struct gwi_link *link, const struct gw_frame *f, const uint8_t *body)

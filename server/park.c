@@ -7,6 +7,7 @@
 #include "index/base/assert.h"
 
 #define BUCKETS_FIRST 1024u
+#define MALLOC_BYTES  16u /* of each block, counted too: most operations are small */
 
 static void ring_remove(struct gwi_parked_key *k)
 {
@@ -97,7 +98,7 @@ static void grow(struct gwi_park *p)
 
 static size_t op_bytes(const struct gwi_parked_op *op)
 {
-    return sizeof *op + op->key_bytes + op->value_bytes;
+    return sizeof *op + MALLOC_BYTES + op->key_bytes + op->value_bytes;
 }
 
 struct gwi_parked_key *gwi_park_add(struct gwi_park *p, uint64_t hash, uint16_t slot,
@@ -117,7 +118,7 @@ struct gwi_parked_key *gwi_park_add(struct gwi_park *p, uint64_t hash, uint16_t 
         *b = k;
         ring_insert(k, p->ring.before);
         p->keys++;
-        p->bytes += sizeof *k;
+        p->bytes += sizeof *k + MALLOC_BYTES;
     }
     op->next = NULL;
     if (k->last)
@@ -147,7 +148,7 @@ struct gwi_parked_op *gwi_park_take(struct gwi_park *p, struct gwi_parked_key *k
         if (k->pull_wanted && !k->pull_sent)
             p->unsent_pulls--;
         p->keys--;
-        p->bytes -= sizeof *k;
+        p->bytes -= sizeof *k + MALLOC_BYTES;
         free(k);
     }
     return op;

@@ -59,8 +59,8 @@ void gwi_release_flush(struct gwi_dispatcher *d)
                          .count = count,
                          .session = session->id,
                          .serial = session->applied->confirmed};
-    gw_frame_encode(&f, d->completions);
-    if (!gwi_link_send(session->link->conn, d->completions, bytes))
+    gw_frame_encode(&f, d->reply);
+    if (!gwi_link_send(session->link->conn, d->reply, bytes))
         gw_conn_close(session->link->conn); /* it has not read for a whole backlog */
 }
 
@@ -110,7 +110,7 @@ static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
         d->completions_bytes = GW_FRAME_HEADER;
     reply.serial_delta = (uint32_t)(p->serial - session->applied->confirmed);
     struct gw_writer w =
-        gw_writer_of(d->completions + d->completions_bytes, d->reply_room - d->completions_bytes);
+        gw_writer_of(d->reply + d->completions_bytes, d->reply_room - d->completions_bytes);
     gw_wire_reply_encode(&reply, &w);
     GW_ASSERT(!w.bad);
     d->completions_bytes += gw_writer_used(&w);

@@ -12,6 +12,7 @@
 
 /* Threads of the store beside the dispatchers: tools that look at it. */
 #define GWI_STORE_THREADS_MORE 2u
+#define GWI_CONNECTIONS_KEPT   32u /* beyond the bound: for servers and tools */
 
 struct gwi_server {
     struct gwi_options options;
@@ -20,6 +21,7 @@ struct gwi_server {
     struct gwi_memory memory; /* how --memory is divided */
     struct gwi_data data;
     struct gw_device *device;               /* the SSD tier; NULL: none */
+    _Atomic uint32_t connections;           /* of all dispatchers, those that we opened included */
     char address[GW_ADDRESS_BYTES_MAX + 1]; /* advertised */
     char bound[GW_ADDRESS_BYTES_MAX + 1];
     uint32_t frame_bytes_max, value_bytes_max;

@@ -44,9 +44,32 @@ struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id)
     return x;
 }
 
+void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session)
+{
+    struct gwi_session **b = bucket_of(s, session->id);
+    while (*b != session)
+        b = &(*b)->chain;
+    *b = session->chain;
+    s->count--;
+    s->granted -= session->granted;
+    session_free(session);
+}
+
+static bool forget_longest_idle(struct gwi_sessions *s)
+{
+    struct gwi_session *oldest = NULL;
+    for (uint32_t i = 0; i < s->buckets; i++)
+        for (struct gwi_session *x = s->bucket[i]; x; x = x->chain)
+            if (!x->link && x->parked == 0 && (!oldest || x->idle_since_ns < oldest->idle_since_ns))
+                oldest = x;
+    if (oldest)
+        gwi_sessions_remove(s, oldest);
+    return oldest != NULL;
+}
+
 struct gwi_session *gwi_sessions_create(struct gwi_sessions *s, uint64_t id, uint32_t window)
 {
-    if (s->count >= GWI_SESSIONS_MAX)
+    if (s->count >= (s->count_max ? s->count_max : GWI_SESSIONS_MAX) && !forget_longest_idle(s))
         return NULL;
     struct gwi_session *x = calloc(1, sizeof *x);
     if (!x)
@@ -64,14 +87,29 @@ struct gwi_session *gwi_sessions_create(struct gwi_sessions *s, uint64_t id, uin
     return x;
 }
 
-void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session)
+uint32_t gwi_sessions_grant(struct gwi_sessions *s, struct gwi_session *session, uint32_t asked)
 {
-    struct gwi_session **b = bucket_of(s, session->id);
-    while (*b != session)
-        b = &(*b)->chain;
-    *b = session->chain;
-    s->count--;
-    session_free(session);
+    uint64_t left = s->granted_max ? s->granted_max - s->granted : UINT64_MAX;
+    if (s->granted >= s->granted_max && s->granted_max)
+        left = 0;
+    uint32_t window = GW_APPLIED_WINDOW_MIN;
+    while (window * 2 <= asked && window <= left / 4) /* half of what is left, at most */
+        window *= 2;
+    if (window > session->granted) {
+        s->granted += window - session->granted;
+        session->granted = window;
+    }
+    return session->granted < asked ? session->granted : window;
+}
+
+uint64_t gwi_sessions_bytes(const struct gwi_sessions *s)
+{
+    uint64_t bytes = s->buckets * sizeof *s->bucket;
+    for (uint32_t i = 0; i < s->buckets; i++)
+        for (const struct gwi_session *x = s->bucket[i]; x; x = x->chain)
+            bytes += sizeof *x + sizeof *x->applied +
+                     x->applied->capacity * sizeof(struct gw_applied_entry);
+    return bytes;
 }
 
 void gwi_sessions_expire(struct gwi_sessions *s, uint64_t now_ns)
