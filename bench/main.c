@@ -15,6 +15,7 @@ static const struct {
     {"profile", gw_bench_profile, "where the time of an operation goes, stage by stage"},
     {"hash", gw_bench_hash, "what hashing a key costs"},
     {"dram", gw_bench_dram, "this machine's random cache lines per second: the ceiling"},
+    {"ssd", gw_bench_ssd, "the SSD tier alone: random reads per second and what they cost"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
 
