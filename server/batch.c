@@ -14,17 +14,16 @@
 
 #include "index/base/assert.h"
 #include "server/haul.h"
+#include "server/reply.h"
 #include "server/server.h"
 
 /* What an operation of the group in hand is answered, when the engine does not run it. */
 struct verdict {
     uint64_t serial;
-    int64_t number;
-    uint32_t version;
     int16_t exec; /* index into d->ops, or -1 */
     int8_t status;
-    uint8_t flags;
     bool write;
+    bool again; /* from what is known of its serial */
 };
 
 uint8_t gwi_verb_of_wire(uint8_t wire_verb)
@@ -32,7 +31,10 @@ uint8_t gwi_verb_of_wire(uint8_t wire_verb)
     static const uint8_t verbs[GW_WIRE_VERB_MAX + 1] = {
         [GW_WIRE_READ] = GW_VERB_READ,     [GW_WIRE_UPSERT] = GW_VERB_UPSERT,
         [GW_WIRE_DELETE] = GW_VERB_DELETE, [GW_WIRE_ADD] = GW_VERB_ADD,
-        [GW_WIRE_CAS] = GW_VERB_CAS,       [GW_WIRE_INSERT] = GW_VERB_INSERT};
+        [GW_WIRE_CAS] = GW_VERB_CAS,       [GW_WIRE_INSERT] = GW_VERB_INSERT,
+        [GW_WIRE_TOUCH] = GW_VERB_TOUCH,   [GW_WIRE_READ_TOUCH] = GW_VERB_READ_TOUCH,
+        [GW_WIRE_APPEND] = GW_VERB_APPEND, [GW_WIRE_PREPEND] = GW_VERB_PREPEND,
+        [GW_WIRE_GETSET] = GW_VERB_GETSET, [GW_WIRE_GETDEL] = GW_VERB_GETDEL};
     return wire_verb <= GW_WIRE_VERB_MAX ? verbs[wire_verb] : 0;
 }
 
@@ -93,6 +95,16 @@ static enum gw_status admit(struct gwi_link *link, const struct gw_frame *f, boo
     return GW_OK;
 }
 
+/* The flags that few operations have. */
+static uint8_t more_flags(uint8_t flags)
+{
+    return (uint8_t)((flags & GW_WIRE_EXPIRY ? GW_OP_HAS_EXPIRY : 0) |
+                     (flags & GW_WIRE_KEEP_EXPIRY ? GW_OP_KEEP_EXPIRY : 0) |
+                     (flags & GW_WIRE_BOUNDED ? GW_OP_BOUNDED : 0) |
+                     (flags & GW_WIRE_CLAMP ? GW_OP_CLAMP : 0) |
+                     (flags & GW_WIRE_MUST_EXIST ? GW_OP_MUST_EXIST : 0));
+}
+
 static void op_of_wire(const struct gw_wire_op *w, struct gw_op *op)
 {
     op->key = w->key;
@@ -105,10 +117,13 @@ static void op_of_wire(const struct gw_wire_op *w, struct gw_op *op)
     op->number = w->number;
     op->delta = w->number;
     op->initial = w->initial;
+    op->expiry_ms = w->expiry_ms;
     if (w->flags & GW_WIRE_COUNTER)
         op->flags |= GW_OP_COUNTER;
     if (w->flags & GW_WIRE_INITIAL)
         op->flags |= GW_OP_HAS_INITIAL;
+    if (GW_UNLIKELY(w->flags & 0xf8))
+        op->flags |= more_flags(w->flags);
 }
 
 static void answer(struct verdict *v, enum gw_status st)
@@ -132,9 +147,7 @@ static bool replayed(struct gwi_session *session, struct verdict *v)
         return true;
     case GW_APPLIED_DONE:
         answer(v, (enum gw_status)e->status);
-        v->version = e->version;
-        v->number = e->number;
-        v->flags = e->flags;
+        v->again = true;
         return true;
     case GW_APPLIED_BELOW:
     case GW_APPLIED_BEYOND:
@@ -169,7 +182,7 @@ static bool admit_op(struct gwi_link *link, struct gw_op *op, struct verdict *v)
         return false;
     case GWI_SLOT_ARRIVING:
         /* Completeness first, the look-up after it (R10). A blind write needs no pull (R18). */
-        if (op->verb != GW_VERB_UPSERT && !gwi_haul_settled(view, op->slot, op->hash))
+        if (!gwi_op_is_blind(op) && !gwi_haul_settled(view, op->slot, op->hash))
             op->flags |= GW_OP_UNSETTLED;
         break;
     case GWI_SLOT_OWNED:
@@ -190,15 +203,8 @@ static void settle(struct gwi_link *link, struct verdict *v, const struct gw_op 
         return;
     }
     v->status = op->status;
-    v->version = op->version;
-    v->number = op->number;
-    v->flags = op->status == GW_OK && op->kind == GW_KIND_COUNTER &&
-                       (op->verb == GW_VERB_READ || op->verb == GW_VERB_ADD)
-                   ? GW_WIRE_COUNTER
-                   : 0;
     if (v->write && !gw_failed((enum gw_status)op->status))
-        gw_applied_record(link->session->applied, v->serial, op->slot, op->status, op->version,
-                          v->flags, op->number);
+        gwi_reply_record(link->session->applied, v->serial, op, gwi_reply_flags(op));
 }
 
 static bool send_replies(struct gwi_link *link, const struct gw_frame *f, uint32_t count,
@@ -231,9 +237,7 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
         op_of_wire(&w, op);
         gw_store_hash(d->server->store, op);
         v->serial = f->serial + w.serial_delta;
-        v->version = 0;
-        v->number = 0;
-        v->flags = 0;
+        v->again = false;
         v->write = w.verb != GW_WIRE_READ;
         if (v->write && replayed(link->session, v))
             continue;
@@ -245,19 +249,16 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
     return n;
 }
 
-/* One reply into d->reply; the caller has seen that it fits. */
-static void put_reply(struct gw_writer *w, const struct verdict *v, const struct gw_op *op)
+/* The reply to what has been decided; op: as the engine has executed it, or NULL. */
+static struct gw_wire_reply reply_to(const struct gwi_link *link, const struct verdict *v,
+                                     const struct gw_op *op)
 {
-    struct gw_wire_reply reply = {.status = v->status,
-                                  .flags = v->flags,
-                                  .version = v->version,
-                                  .number = v->number};
-    if (op && op->status == GW_OK && op->verb == GW_VERB_READ && !(v->flags & GW_WIRE_COUNTER)) {
-        reply.flags |= GW_WIRE_VALUE;
-        reply.value = op->out;
-        reply.value_bytes = op->out_bytes;
-    }
-    gw_wire_reply_encode(&reply, w);
+    if (GW_LIKELY(op != NULL))
+        return gwi_reply_of(op);
+    const struct gw_applied_entry *e = NULL;
+    if (v->again && gw_applied_check(link->session->applied, v->serial, &e) == GW_APPLIED_DONE)
+        return gwi_reply_again(link->session->applied, e);
+    return (struct gw_wire_reply){.status = v->status};
 }
 
 enum { SUSPEND_NONE = 0, SUSPEND_BACKLOG, SUSPEND_PARK };
@@ -306,15 +307,15 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
                 settle(link, v, op);
             if (v->exec < 0)
                 op = NULL;
-            size_t need =
-                64 + (op && op->verb == GW_VERB_READ && op->status == GW_OK ? op->out_bytes : 0);
+            struct gw_wire_reply reply = reply_to(link, v, op);
+            size_t need = 64 + (reply.flags & GW_WIRE_VALUE ? reply.value_bytes : 0);
             if (gw_writer_left(w) < need) {
                 if (!send_replies(link, f, *count, gw_writer_used(w)))
                     return false;
                 w->at = w->start + GW_FRAME_HEADER;
                 *count = 0;
             }
-            put_reply(w, v, op);
+            gw_wire_reply_encode(&reply, w);
             ++*count;
         }
         GW_ASSERT(at > before); /* an empty room takes any value: see room_bytes */

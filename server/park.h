@@ -20,6 +20,7 @@ struct gwi_parked_op {
     uint64_t parked_ns;
     struct gwi_pull *pull; /* a look-up for another server (session 0): its number is `serial` */
     int64_t delta, initial;
+    uint64_t expiry_ms;
     uint32_t value_bytes, expected_version;
     uint16_t key_bytes;
     uint8_t verb, flags; /* of the engine, without GW_OP_UNSETTLED */

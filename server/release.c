@@ -6,6 +6,7 @@
 
 #include "index/base/assert.h"
 #include "server/haul.h"
+#include "server/reply.h"
 #include "server/server.h"
 
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
@@ -23,6 +24,7 @@ bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const str
     /* A counter that is stored comes in `number`, an add's step in `delta`; one place is enough. */
     p->delta = op->verb == GW_VERB_ADD ? op->delta : op->number;
     p->initial = op->initial;
+    p->expiry_ms = op->expiry_ms;
     p->expected_version = op->expected_version;
     p->verb = op->verb;
     p->flags = op->flags & (uint8_t)~GW_OP_UNSETTLED;
@@ -76,24 +78,16 @@ static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
     if (!session)
         return;
     session->parked--;
-    bool counter = st == GW_OK && op->kind == GW_KIND_COUNTER &&
-                   (p->verb == GW_VERB_READ || p->verb == GW_VERB_ADD);
-    bool value = st == GW_OK && p->verb == GW_VERB_READ && !counter;
-    struct gw_wire_reply reply = {.status = (int8_t)st, .flags = GW_WIRE_HAS_SERIAL};
-    if (op) {
-        reply.version = op->version;
-        reply.number = op->number;
-        reply.value = value ? op->out : NULL;
-        reply.value_bytes = value ? op->out_bytes : 0;
-    }
-    reply.flags |= (uint8_t)((counter ? GW_WIRE_COUNTER : 0) | (value ? GW_WIRE_VALUE : 0));
+    struct gw_wire_reply reply = {.status = (int8_t)st};
+    if (op)
+        reply = gwi_reply_of(op);
     if (p->verb != GW_VERB_READ) {
         if (st == GW_MOVED || gw_failed(st))
             gw_applied_forget(session->applied, p->serial);
         else
-            gw_applied_record(session->applied, p->serial, slot, (int8_t)st, reply.version,
-                              counter ? GW_WIRE_COUNTER : 0, reply.number);
+            gwi_reply_record(session->applied, p->serial, op, reply.flags);
     }
+    reply.flags |= GW_WIRE_HAS_SERIAL;
     if (d->view->state[slot] == GWI_SLOT_ARRIVING)
         gwi_haul_raise(&d->view->incoming[d->view->incoming_of[slot]]->pause_ns,
                        d->now_ns - p->parked_ns);
@@ -102,7 +96,8 @@ static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
         p->serial < session->applied->confirmed)
         return;
     if (d->completion_session != session->id ||
-        d->completions_bytes + 64 + reply.value_bytes > d->reply_room ||
+        d->completions_bytes + 64 + (reply.flags & GW_WIRE_VALUE ? reply.value_bytes : 0) >
+            d->reply_room ||
         d->completions_bytes > GWI_REPLY_BYTES)
         gwi_release_flush(d);
     d->completion_session = session->id;
@@ -164,11 +159,12 @@ static void try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
                            .delta = p->delta,
                            .number = p->delta,
                            .initial = p->initial,
+                           .expiry_ms = p->expiry_ms,
                            .expected_version = p->expected_version,
                            .verb = p->verb,
                            .flags = p->flags};
-        if (d->view->state[key->slot] == GWI_SLOT_ARRIVING && op.verb != GW_VERB_UPSERT &&
-            !p->pull && !key->negative && !gwi_haul_settled(d->view, key->slot, key->hash))
+        if (d->view->state[key->slot] == GWI_SLOT_ARRIVING && !gwi_op_is_blind(&op) && !p->pull &&
+            !key->negative && !gwi_haul_settled(d->view, key->slot, key->hash))
             op.flags |= GW_OP_UNSETTLED;
         size_t used;
         gw_store_execute(d->store, &op, 1, d->room, d->room_bytes, &used);

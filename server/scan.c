@@ -22,6 +22,7 @@ static bool put(void *ctx, const struct gw_record_view *v)
     struct gw_scan_record m = {.key = v->key,
                                .value = v->value,
                                .number = v->number,
+                               .expiry_ms = v->expiry_ms,
                                .version = v->version,
                                .value_bytes = v->kind == GW_KIND_COUNTER ? 8 : v->value_bytes,
                                .key_bytes = v->key_bytes,
