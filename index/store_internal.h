@@ -30,6 +30,9 @@ struct gwi_cold;
 struct gwi_compactor;
 struct gwi_compact_job;
 
+/* Adds what a thread counted to a sum. */
+void gwi_counters_add(struct gwi_counters *into, const struct gwi_counters *from);
+
 struct gw_store {
     struct gw_table *table;
     struct gw_log *log;
