@@ -12,8 +12,9 @@
 #include "client/wire/ops.h"
 
 #define CAPACITY_FIRST 64u
-#define KEPT_FIRST     16u
+#define KEPT_FIRST     8u
 #define PIECE_BYTES    8u
+_Static_assert(KEPT_FIRST <= GW_APPLIED_WINDOW_MIN / GW_APPLIED_KEPT_SHARE, "the first ones fit");
 
 static uint32_t round_window(uint32_t window)
 {
@@ -99,13 +100,13 @@ static struct gw_applied_kept *kept_at(const struct gw_applied_window *w, uint64
     return &w->kept[place & (w->kept_capacity - 1)];
 }
 
-/* Room for one more; false: GW_APPLIED_KEPT_MAX are there, or no memory. */
+/* Room for one more; false: all that the window may keep are there, or no memory. */
 static bool kept_reserve(struct gw_applied_window *w)
 {
     if (w->kept_next - w->kept_first < w->kept_capacity)
         return true;
     uint32_t capacity = w->kept_capacity ? 2 * w->kept_capacity : KEPT_FIRST;
-    if (capacity > GW_APPLIED_KEPT_MAX)
+    if (capacity > w->window / GW_APPLIED_KEPT_SHARE)
         return false;
     struct gw_applied_kept *kept = calloc(capacity, sizeof *kept);
     if (!kept)

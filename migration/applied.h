@@ -7,10 +7,11 @@
  * begin to record or forget: a resent one that finds it so waits for the first one's answer (R8).
  * What travels with a range: collect at the source, merge at the target, entry by entry.
  * Old values that a write gave back (GETSET, GETDEL, READ_TOUCH) are kept beside the entries, in a
- * ring of their own that is made when the first one comes: up to GW_APPLIED_VALUE_MAX bytes each
- * and GW_APPLIED_KEPT_MAX a session. Of one that is longer, or one too many, only that it was given
- * is known: its entry says GW_WIRE_FORGOTTEN, so that a replay is never answered falsely.
- * Thread rule: the owner's thread. Hot path: applied_inline.h. Layer: migration. */
+ * ring of their own that is made when the first one comes: up to GW_APPLIED_VALUE_MAX bytes each,
+ * and one for every GW_APPLIED_KEPT_SHARE serials of the window. Of one that is longer, or one too
+ * many, only that it was given is known: its entry says GW_WIRE_FORGOTTEN, so that a replay is
+ * never answered falsely. Thread rule: the owner's thread. Hot path: applied_inline.h. Layer:
+ * migration. */
 #ifndef GW_MIGRATION_APPLIED_H
 #define GW_MIGRATION_APPLIED_H
 
@@ -24,7 +25,7 @@
 
 #define GW_APPLIED_WINDOW_MIN 64u
 #define GW_APPLIED_WINDOW_MAX 65536u
-#define GW_APPLIED_KEPT_MAX   8192u
+#define GW_APPLIED_KEPT_SHARE 8u
 
 enum gw_applied_state {
     GW_APPLIED_NEW = 0, /* not executed here, nor known from elsewhere */
@@ -52,6 +53,10 @@ struct gw_applied_kept {
     uint8_t bytes;
     uint8_t value[GW_APPLIED_VALUE_MAX];
 };
+
+/* What a window takes for each of its serials, at most. */
+#define GW_APPLIED_SERIAL_BYTES                                                                    \
+    (sizeof(struct gw_applied_entry) + sizeof(struct gw_applied_kept) / GW_APPLIED_KEPT_SHARE)
 
 struct gw_applied_window {
     uint64_t confirmed;

@@ -292,7 +292,7 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     d->reply = malloc(d->reply_room);
     d->park_bytes_max = server->memory.park_bytes_max;
     d->sessions.count_max = 2 * server->memory.connections_max;
-    d->sessions.granted_max = server->memory.windows_bytes_max / sizeof(struct gw_applied_entry);
+    d->sessions.granted_max = server->memory.windows_bytes_max / GW_APPLIED_SERIAL_BYTES;
     d->haul = gwi_haul_create(d);
     d->control = index == 0 ? gwi_control_create(d) : NULL;
     struct gw_net_options options;

@@ -107,8 +107,7 @@ uint64_t gwi_sessions_bytes(const struct gwi_sessions *s)
     uint64_t bytes = s->buckets * sizeof *s->bucket;
     for (uint32_t i = 0; i < s->buckets; i++)
         for (const struct gwi_session *x = s->bucket[i]; x; x = x->chain)
-            bytes += sizeof *x + sizeof *x->applied +
-                     x->applied->capacity * sizeof(struct gw_applied_entry);
+            bytes += sizeof *x + gw_applied_memory(x->applied);
     return bytes;
 }
 
