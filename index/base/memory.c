@@ -117,7 +117,8 @@ enum gw_status gw_memory_reserve(size_t bytes, size_t huge_bytes, void **out,
 void gw_memory_populate(void *base, size_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE
-    if (madvise(base, rounded(bytes ? bytes : 1), MADV_POPULATE_WRITE) == 0)
+    /* To the end of a small page: what is behind it may belong to nobody yet. */
+    if (madvise(base, (bytes + 4095) & ~(size_t)4095, MADV_POPULATE_WRITE) == 0)
         return;
 #endif
     /* Before Linux 5.14: one write a small page; nobody else writes there yet. */
