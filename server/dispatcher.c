@@ -17,13 +17,15 @@
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "server/control.h"
+#include "server/explain.h"
 #include "server/server.h"
 
-#define KEYS_A_TURN     32u /* a pull's answer tries its keys by itself */
-#define SHORT_WAIT_NS   500000ull
-#define DEVICE_POLL_NS  50000ull /* without a descriptor to wait for */
-#define IDLE_WAIT_NS    1000000000ull
-#define EXPIRE_EVERY_NS 10000000000ull
+#define KEYS_A_TURN      32u /* a pull's answer tries its keys by itself */
+#define SHORT_WAIT_NS    500000ull
+#define DEVICE_POLL_NS   50000ull /* without a descriptor to wait for */
+#define IDLE_WAIT_NS     1000000000ull
+#define PUBLISH_EVERY_NS 250000000ull
+#define EXPIRE_EVERY_NS  10000000000ull
 
 bool gwi_dispatcher_post(struct gwi_dispatcher *d, enum gwi_mail_kind kind, uint64_t number,
                          void *subject)
@@ -242,12 +244,16 @@ static void *run(void *arg)
     struct gwi_dispatcher *d = arg;
     const struct gw_clock *clock = gw_clock_system();
     pin(d);
-    uint64_t expire_ns = 0, wait = 0;
+    uint64_t expire_ns = 0, publish_ns = 0, wait = 0;
     while (!d->stopping) {
         d->now_ns = gw_clock_now_ns(clock);
         gw_net_poll(d->net, wait);
         d->now_ns = gw_clock_now_ns(clock);
         wait = turn(d);
+        if (d->now_ns >= publish_ns) {
+            publish_ns = d->now_ns + PUBLISH_EVERY_NS;
+            gwi_explain_publish(d);
+        }
         if (d->now_ns >= expire_ns) {
             expire_ns = d->now_ns + EXPIRE_EVERY_NS;
             gwi_sessions_expire(&d->sessions, d->now_ns);

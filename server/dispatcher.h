@@ -121,6 +121,9 @@ struct gwi_dispatcher {
     uint32_t completions_count;
 
     _Atomic uint64_t operations; /* written here, read by control */
+    /* Likewise, now and then (explain.h). */
+    _Atomic uint64_t memory_transit, memory_net, memory_sessions, memory_parked;
+    _Atomic uint64_t parked_operations;
     _Atomic uint64_t sessions_open;
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "index/base/log_line.h"
+#include "server/explain.h"
 #include "server/haul.h"
 #include "server/server.h"
 
@@ -315,6 +316,9 @@ static enum gw_status route(struct gwi_link *link, const struct gw_frame *f, con
     case GW_KIND_SCAN:
         return link->role <= GWI_LINK_CLIENT ? gwi_scan_frame(link, f, body)
                                              : on_unexpected(link, f);
+    case GW_KIND_ADMIN:
+        return link->role == GWI_LINK_NEW ? gwi_explain_frame(link, f, body)
+                                          : on_unexpected(link, f);
     case GW_KIND_BATCH:
         return client ? gwi_batch_frame(link, f, body) : on_unexpected(link, f);
     case GW_KIND_BYE:

@@ -55,10 +55,10 @@ static enum gw_exit exit_of_error(const char *status)
 }
 
 /* One exchange; says nothing. */
-static enum gw_status exchange(struct gw_cli *cli, const char *request, json_t **answer)
+static enum gw_status exchange(const char *address, const char *request, json_t **answer)
 {
     char *text = NULL;
-    enum gw_status st = gw_admin(cli->coordinator, request, ANSWER_MS, &text);
+    enum gw_status st = gw_admin(address, request, ANSWER_MS, &text);
     if (st != GW_OK)
         return st;
     json_error_t error;
@@ -90,15 +90,22 @@ static enum gw_exit check_answer(struct gw_cli *cli, json_t *document, json_t **
 
 enum gw_exit gw_admin_ask(struct gw_cli *cli, json_t *request, json_t **answer)
 {
+    return gw_admin_ask_at(cli, cli->coordinator, request, answer);
+}
+
+enum gw_exit gw_admin_ask_at(struct gw_cli *cli, const char *address, json_t *request,
+                             json_t **answer)
+{
     char *text = json_dumps(request, JSON_COMPACT);
     json_decref(request);
     if (!text)
         return gw_cli_fail_status(cli, GW_E_NOMEM, "request");
     json_t *document;
-    enum gw_status st = exchange(cli, text, &document);
+    enum gw_status st = exchange(address, text, &document);
     free(text);
     if (st != GW_OK)
-        return gw_cli_fail_status(cli, st, "coordinator %s", cli->coordinator);
+        return gw_cli_fail_status(cli, st, "%s %s",
+                                  address == cli->coordinator ? "coordinator" : "server", address);
     return check_answer(cli, document, answer);
 }
 
@@ -149,7 +156,7 @@ static enum gw_exit refresh(struct gw_cli *cli, struct wait *wait, uint64_t id, 
     char request[64];
     snprintf(request, sizeof request, "{\"op\":\"job-show\",\"id\":%" PRIu64 "}", id);
     json_t *document, *answer;
-    enum gw_status st = exchange(cli, request, &document);
+    enum gw_status st = exchange(cli->coordinator, request, &document);
     uint64_t now = gw_clock_now_ns(gw_clock_system());
     if (st == GW_E_UNREACHABLE || st == GW_E_TIMEOUT || st == GW_E_CLOSED) {
         if (wait->absent_since_ns == 0)

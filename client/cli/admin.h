@@ -10,6 +10,10 @@
  * refused, 1 it failed or answered with something that is no answer. */
 enum gw_exit gw_admin_ask(struct gw_cli *cli, json_t *request, json_t **answer);
 
+/* The same to another program that answers admin requests, a server. */
+enum gw_exit gw_admin_ask_at(struct gw_cli *cli, const char *address, json_t *request,
+                             json_t **answer);
+
 /* Waits for the end of `count` jobs, with a bar on stderr if it is a terminal. timeout_s 0: none.
  * *jobs becomes an array of the last job objects (owned by the caller), also when it ends with
  * GW_EXIT_JOB_FAILED or GW_EXIT_TIMED_OUT, which then have not been said yet: gw_admin_end_said

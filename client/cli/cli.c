@@ -72,6 +72,13 @@ static const struct gw_cli_verb verbs[] = {
      "Sets KEY to VALUE for every line KEY<TAB>VALUE, with the escapes of `export`.\n"
      "A value that is a decimal 64-bit integer becomes a counter; with --bytes none does.\n",
      gwi_cli_load},
+    {"explain memory", "[--server ID | --address HOST:PORT]",
+     "Shows where the memory of a server is, beside its bounds and what the system says.\n"
+     "With one server in the cluster no flag is needed; --address asks without a coordinator.\n",
+     gwi_cli_explain_memory},
+    {"explain store", "[--server ID | --address HOST:PORT]",
+     "Shows what a server's store holds and has done: log, index, disk, cold reads, compaction.\n",
+     gwi_cli_explain_store},
     {"demo", "[--seconds S]",
      "Counts made-up events while slots move between two servers, and checks every count.\n"
      "It counts for S seconds (default 10), in this cluster, while half of the slots of one "
@@ -103,7 +110,7 @@ static void print_overview(FILE *to)
     fputs(overview, to);
     for (size_t i = 0; i < VERBS; i++) {
         int summary = (int)strcspn(verbs[i].help, "\n");
-        fprintf(to, "  %-11s %.*s\n", verbs[i].name, summary, verbs[i].help);
+        fprintf(to, "  %-14s %.*s\n", verbs[i].name, summary, verbs[i].help);
     }
     fputs(exit_codes, to);
 }

@@ -87,5 +87,7 @@ enum gw_exit gwi_cli_incr(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_count(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_export(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_load(struct gw_cli *cli, int argc, char **argv);
+enum gw_exit gwi_cli_explain_memory(struct gw_cli *cli, int argc, char **argv);
+enum gw_exit gwi_cli_explain_store(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_demo(struct gw_cli *cli, int argc, char **argv);
 #endif
