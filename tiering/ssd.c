@@ -167,7 +167,8 @@ bool gwi_ssd_part_result(struct ssd_op *op, uint32_t part, int64_t result)
 {
     struct ssd_range left = gwi_ssd_range(op, part);
     int error = 0;
-    if (result < 0 && result != -EINTR && result != -EAGAIN) {
+    /* Cancelled: the thread that sent it has ended, and another has the queue now. */
+    if (result < 0 && result != -EINTR && result != -EAGAIN && result != -ECANCELED) {
         error = (int)result;
     } else if (result == 0 && !op->write) {
         error = -EIO; /* the file ends before what was written into it */

@@ -9,7 +9,8 @@
  *
  * Beyond device.h:
  *  - write: GW_E_FULL comes from the submission when the bound has no room for a further segment,
- *    and from the callback when the filesystem has none. GW_NOT_FOUND, from the submission: the
+ *    and from the callback when the filesystem has none, and then, for some 20 ms, from the
+ *    submission of pages that would need a further segment. GW_NOT_FOUND, from the submission: the
  *    page lies below what was trimmed. GW_E_INVALID, from the submission: a caller's mistake (not
  *    one whole page, not aligned to a block, written before).
  *  - read: a range that is being trimmed while the read is under way may still be answered GW_OK,
@@ -36,7 +37,7 @@
     8u                           /* of a segment, at least, unless fewer than 4 segments would fit \
                                   */
 #define GW_SSD_SEGMENTS_LEAST 4u /* with fewer within the bound nothing could be compacted */
-#define GW_SSD_WRITES_MAX     32u /* under way on one queue; beyond it GW_WOULD_BLOCK */
+#define GW_SSD_WRITES_MAX     8u /* under way on one queue; beyond it GW_WOULD_BLOCK */
 #define GW_SSD_TEXT_BYTES     512u
 
 struct gw_ssd_calls;

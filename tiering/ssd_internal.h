@@ -115,6 +115,8 @@ struct ssd {
     pthread_mutex_t lock;
     pthread_cond_t keeper_wakes;
     struct ssd_segment *jobs, **jobs_end;
+    enum gw_status make_failed; /* of the last file, and when the next may be tried */
+    uint64_t make_again_ns;
     bool keeper_ends, keeper_runs;
     pthread_t keeper;
 

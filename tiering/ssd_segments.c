@@ -21,17 +21,21 @@
  *     it takes a reference for each, hence a segment that was trimmed meanwhile still serves them.
  *  5. Room: `used` rises when MAKING begins and falls when REMOVING begins. The keeper's jobs are
  *     first in, first out, so that the file whose room was given back is gone before the one that
- *     takes it is made. */
+ *     takes it is made.
+ *  6. When a file could not be made, others are refused at once for a while: pages are offered
+ *     again at every turn, and a full filesystem would be asked as often. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "tiering/ssd_internal.h"
 
 #define SLOTS_UNBOUND 16384u /* 4 TiB of segments of 256 MiB */
 #define SLOTS_MAX     (1u << 20)
+#define PAUSE_NS      20000000u /* rule 6 */
 
 enum segment_state {
     SEGMENT_EMPTY,
@@ -131,6 +135,9 @@ enum gw_status gwi_ssd_wait_for_segment(struct ssd *ssd, struct ssd_op *op)
     } else if (STATE(word) != SEGMENT_EMPTY ||
                (ssd->limit_bytes && used + ssd->g.file_bytes > ssd->limit_bytes)) {
         status = GW_E_FULL;
+    } else if (ssd->make_failed != GW_OK &&
+               gw_clock_now_ns(gw_clock_system()) < ssd->make_again_ns) {
+        status = ssd->make_failed == GW_E_NOMEM ? GW_WOULD_BLOCK : ssd->make_failed;
     } else {
         used_change(ssd, ssd->g.file_bytes, 0);
         s->number = number;
@@ -280,7 +287,9 @@ static void keeper_make(struct ssd *ssd, struct ssd_segment *s)
     }
     uint64_t end = (s->number + 1) * ssd->g.segment_bytes;
     bool trimmed = end <= atomic_load_explicit(&ssd->trimmed, memory_order_relaxed);
+    ssd->make_failed = status;
     if (status != GW_OK) {
+        ssd->make_again_ns = gw_clock_now_ns(gw_clock_system()) + PAUSE_NS;
         used_change(ssd, 0, ssd->g.file_bytes);
         atomic_store_explicit(&s->word, WORD(0, SEGMENT_EMPTY, 0), memory_order_relaxed);
     } else {
@@ -319,6 +328,7 @@ static void keeper_remove(struct ssd *ssd, struct ssd_segment *s)
         gw_debug("tiering.remove", "file=%s errno=%d", name, -unlinked);
         used_change(ssd, ssd->g.file_bytes, 0); /* it is still there, so it still counts */
     }
+    ssd->make_failed = GW_OK; /* there may be room now */
     atomic_store_explicit(&s->word, WORD(0, SEGMENT_EMPTY, 0), memory_order_relaxed);
     pthread_mutex_unlock(&ssd->lock);
 }

@@ -60,8 +60,12 @@ int gwi_ssd_ring_init(struct ssd_queue *q)
 
 void gwi_ssd_ring_fini(struct ssd_queue *q)
 {
-    if (q->ring_made)
+    if (q->ring_made) {
+        /* The kernel ends a ring at its leisure: files and memory must not wait for that. */
+        (void)io_uring_unregister_files(&q->ring);
+        (void)io_uring_unregister_buffers(&q->ring);
         io_uring_queue_exit(&q->ring);
+    }
     q->ring_made = false;
     free(q->files);
     q->files = NULL;

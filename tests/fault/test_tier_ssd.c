@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/tier.h"
 #include "tiering/ssd.h"
@@ -168,10 +169,15 @@ static void write_pages(struct run *run, uint64_t from, uint64_t to)
 {
     for (uint64_t p = from; p < to; p++) {
         tier_fill(run->page, PAGE, p * PAGE);
-        for (uint32_t tries = 0; tries < 2 && !run->written[p]; tries++) {
+        uint32_t tries_max = fault.for_good ? 2 : 500; /* it may want to be left alone a little */
+        for (uint32_t tries = 0; tries < tries_max && !run->written[p]; tries++) {
+            if (tries > 0)
+                usleep(1000);
             enum gw_status status = tier_write(run->device, 0, p * PAGE, run->page, PAGE);
             run->written[p] = status == GW_OK;
             run->failures += status != GW_OK;
+            if (run->failures == 1 && fault.kind == ALLOCATE && fault.error == ENOSPC)
+                cr_assert_eq(status, GW_E_FULL, "%s", run->name);
             cr_assert(status == GW_OK || status == GW_E_IO || status == GW_E_FULL ||
                           status == GW_E_NOMEM,
                       "%s: write: %s", run->name, gw_status_text(status));

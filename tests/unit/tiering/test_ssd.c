@@ -6,6 +6,7 @@
 #include <criterion/parameterized.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -334,5 +335,45 @@ EVERY_WAY(a_sleeper_is_woken_by_what_comes_back)
     while (poll(&fd, 1, 0) == 1 && ++spurious < 1000)
         device->poll(device, 2);
     cr_expect_lt(spurious, 40);
+    stop();
+}
+
+struct handed {
+    struct tier_note notes[32], written;
+    uint8_t *rooms;
+};
+
+static void *submit_and_end(void *arg)
+{
+    struct handed *h = arg;
+    for (uint32_t i = 0; i < 32; i++)
+        cr_assert_eq(device->read(device, 1, gw_addr_of(i % 8 * 4096), h->rooms + i * 4096, 4096,
+                                  tier_noted, &h->notes[i]),
+                     GW_PENDING);
+    tier_fill(page, PAGE, PAGE);
+    cr_assert_eq(device->write(device, 1, gw_addr_of(PAGE), page, PAGE, tier_noted, &h->written),
+                 GW_PENDING);
+    device->poll(device, 1);
+    return NULL;
+}
+
+/* device.h: one thread at a time, but not always the same. */
+EVERY_WAY(a_queue_changes_hands_with_operations_under_way)
+{
+    start(way);
+    cr_assert_eq(write_page(0), GW_OK);
+    struct handed h = {.rooms = tier_room(32 * 4096)};
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, submit_and_end, &h), 0);
+    pthread_join(thread, NULL);
+    tier_await(device, 1, h.notes, 32);
+    tier_await(device, 1, &h.written, 1);
+    for (uint32_t i = 0; i < 32; i++) {
+        cr_expect_eq(h.notes[i].status, GW_OK);
+        cr_expect(tier_is_filled(h.rooms + i * 4096, 4096, i % 8 * 4096));
+    }
+    cr_expect_eq(h.written.status, GW_OK);
+    cr_expect(reads_back(PAGE, PAGE));
+    free(h.rooms);
     stop();
 }
