@@ -89,6 +89,7 @@ static enum gw_status give(struct scan *scan, struct gwi_answer *answer)
             .value = counter ? NULL : record.value,
             .value_bytes = counter ? 0 : record.value_bytes,
             .version = record.version,
+            .expiry_ms = record.expiry_ms,
         };
         if (!scan->fn(scan->ctx, &item))
             return GW_END;

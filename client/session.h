@@ -2,6 +2,7 @@
  *
  *   session.c         opening and closing, options, statistics
  *   session_verbs.c   the calls that issue an operation, and their synchronous wrappers
+ *   session_writes.c  those of them that are rarer: expiry, old values, bounds
  *   session_window.c  the window of operations: answers, deadlines, callbacks
  *   session_route.c   which operation may go to which server: maps, order, going back
  *   session_lane.c    a server's connection: opening, handshake, loss

@@ -2,12 +2,17 @@
  * The common way of an issue: take the next place in the window, encode into it, one CRC16, one
  * look at the slot, into the lane's list. Nothing is allocated for an operation of up to 64 bytes.
  * Rules by number: session.h. */
-#include "client/session.h"
+#include "client/session_sync.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const uint32_t frame_bytes_max = (4u << 20) + (128u << 10); /* of the transport: net.h */
+
+static inline bool key_fits(size_t key_bytes)
+{
+    return key_bytes - 1 < GW_KEY_BYTES_MAX;
+}
 
 static inline enum gw_status issue(struct gw_session *s, const struct gw_wire_op *wire,
                                    gw_callback callback, void *ctx)
@@ -70,9 +75,17 @@ static inline enum gw_status issue(struct gw_session *s, const struct gw_wire_op
     return GW_OK;
 }
 
-static inline bool key_fits(size_t key_bytes)
+enum gw_status gwi_session_issue(struct gw_session *s, const struct gw_wire_op *wire,
+                                 const void *key, size_t key_bytes, gw_callback callback, void *ctx)
 {
-    return key_bytes - 1 < GW_KEY_BYTES_MAX;
+    if (!key_fits(key_bytes))
+        return GW_E_INVALID;
+    if (wire->value_bytes > frame_bytes_max)
+        return GW_E_TOO_LARGE;
+    struct gw_wire_op op = *wire;
+    op.key = key;
+    op.key_bytes = (uint16_t)key_bytes;
+    return issue(s, &op, callback, ctx);
 }
 
 enum gw_status gw_get(struct gw_session *s, const void *key, size_t key_bytes, gw_callback cb,
@@ -153,15 +166,9 @@ enum gw_status gw_insert(struct gw_session *s, const void *key, size_t key_bytes
     return write_value(s, &op, key, key_bytes, value, value_bytes, cb, ctx);
 }
 
-struct waiter {
-    struct gw_session *session;
-    struct gw_result result;
-    bool done;
-};
-
-static void waiter_done(void *ctx, const struct gw_result *result)
+void gwi_waiter_done(void *ctx, const struct gw_result *result)
 {
-    struct waiter *waiter = ctx;
+    struct gwi_waiter *waiter = ctx;
     struct gw_session *s = waiter->session;
     waiter->result = *result;
     waiter->result.value = NULL;
@@ -182,64 +189,46 @@ static void waiter_done(void *ctx, const struct gw_result *result)
     waiter->result.value = s->sync_value;
 }
 
-/* Issues by `call` until the session takes it, then waits for the answer. */
-#define SYNC(call)                                                                                 \
-    do {                                                                                           \
-        struct waiter waiter = {.session = s};                                                     \
-        if (s->running)                                                                            \
-            return GW_E_INVALID; /* from inside a callback: it would wait for itself */            \
-        enum gw_status st_;                                                                        \
-        while ((st_ = (call)) == GW_WOULD_BLOCK)                                                   \
-            gw_poll(s, 1000);                                                                      \
-        if (st_ != GW_OK)                                                                          \
-            return st_;                                                                            \
-        gw_flush(s);                                                                               \
-        while (!waiter.done)                                                                       \
-            gw_poll(s, -1);                                                                        \
-        if (result)                                                                                \
-            *result = waiter.result;                                                               \
-        return waiter.result.status;                                                               \
-    } while (0)
-
 enum gw_status gw_get_sync(struct gw_session *s, const void *key, size_t key_bytes,
                            struct gw_result *result)
 {
-    SYNC(gw_get(s, key, key_bytes, waiter_done, &waiter));
+    GWI_SYNC(gw_get(s, key, key_bytes, gwi_waiter_done, &waiter));
 }
 
 enum gw_status gw_set_sync(struct gw_session *s, const void *key, size_t key_bytes,
                            const void *value, size_t value_bytes, struct gw_result *result)
 {
-    SYNC(gw_set(s, key, key_bytes, value, value_bytes, waiter_done, &waiter));
+    GWI_SYNC(gw_set(s, key, key_bytes, value, value_bytes, gwi_waiter_done, &waiter));
 }
 
 enum gw_status gw_set_counter_sync(struct gw_session *s, const void *key, size_t key_bytes,
                                    int64_t number, struct gw_result *result)
 {
-    SYNC(gw_set_counter(s, key, key_bytes, number, waiter_done, &waiter));
+    GWI_SYNC(gw_set_counter(s, key, key_bytes, number, gwi_waiter_done, &waiter));
 }
 
 enum gw_status gw_delete_sync(struct gw_session *s, const void *key, size_t key_bytes,
                               struct gw_result *result)
 {
-    SYNC(gw_delete(s, key, key_bytes, waiter_done, &waiter));
+    GWI_SYNC(gw_delete(s, key, key_bytes, gwi_waiter_done, &waiter));
 }
 
 enum gw_status gw_add_sync(struct gw_session *s, const void *key, size_t key_bytes, int64_t delta,
                            int64_t initial, struct gw_result *result)
 {
-    SYNC(gw_add(s, key, key_bytes, delta, initial, waiter_done, &waiter));
+    GWI_SYNC(gw_add(s, key, key_bytes, delta, initial, gwi_waiter_done, &waiter));
 }
 
 enum gw_status gw_cas_sync(struct gw_session *s, const void *key, size_t key_bytes,
                            uint32_t expected_version, const void *value, size_t value_bytes,
                            struct gw_result *result)
 {
-    SYNC(gw_cas(s, key, key_bytes, expected_version, value, value_bytes, waiter_done, &waiter));
+    GWI_SYNC(
+        gw_cas(s, key, key_bytes, expected_version, value, value_bytes, gwi_waiter_done, &waiter));
 }
 
 enum gw_status gw_insert_sync(struct gw_session *s, const void *key, size_t key_bytes,
                               const void *value, size_t value_bytes, struct gw_result *result)
 {
-    SYNC(gw_insert(s, key, key_bytes, value, value_bytes, waiter_done, &waiter));
+    GWI_SYNC(gw_insert(s, key, key_bytes, value, value_bytes, gwi_waiter_done, &waiter));
 }

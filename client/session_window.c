@@ -70,6 +70,13 @@ void gwi_op_answer(struct gw_session *s, struct gwi_op *op, const struct gw_wire
         .value = reply->value,
         .value_bytes = reply->value_bytes,
     };
+    if (GW_UNLIKELY(reply->flags & ~7u)) {
+        result.expiry_ms = reply->expiry_ms;
+        if (reply->flags & GW_WIRE_NONE)
+            result.kind = GW_VALUE_NONE;
+        else if (reply->flags & GW_WIRE_FORGOTTEN)
+            result.kind = GW_VALUE_FORGOTTEN;
+    }
     callback(ctx, &result);
 }
 

@@ -68,7 +68,15 @@ GW_MUST_USE enum gw_status gw_session_open(struct gw_cluster *cluster,
  * GW_E_CANCELLED if it was never sent, else GW_IN_DOUBT. */
 void gw_session_close(struct gw_session *session);
 
-enum gw_value_kind { GW_VALUE_BYTES = 0, GW_VALUE_COUNTER = 1 };
+enum gw_value_kind {
+    GW_VALUE_BYTES = 0,
+    GW_VALUE_COUNTER = 1,
+    GW_VALUE_NONE = 2, /* gw_get_set: there was no value before */
+    /* gw_get_set, gw_get_delete, gw_get_touch: it took effect, once, but its answer was lost with a
+     * connection and the old value is not known any more. Servers keep old values for that case,
+     * up to 64 bytes each and one for every eight operations of the window. */
+    GW_VALUE_FORGOTTEN = 3
+};
 
 struct gw_result {
     enum gw_status status;
@@ -78,6 +86,7 @@ struct gw_result {
     const void *value; /* bytes; valid during the callback only (sync: until the next call on the
                           session) */
     size_t value_bytes;
+    uint64_t expiry_ms; /* gw_get: when the key ends, Unix time in ms; 0: never */
 };
 typedef void (*gw_callback)(void *ctx, const struct gw_result *result);
 
@@ -105,6 +114,83 @@ GW_MUST_USE enum gw_status gw_cas(struct gw_session *s, const void *key, size_t 
 GW_MUST_USE enum gw_status gw_insert(struct gw_session *s, const void *key, size_t key_bytes,
                                      const void *value, size_t value_bytes, gw_callback cb,
                                      void *ctx);
+/* ---- expiry ------------------------------------------------------------------------------------
+ * A key may have a time at which it ends: Unix time in ms, by the clock of its server. From then on
+ * it is deleted for every verb. A time that is past when it arrives deletes the key at once, with
+ * GW_OK. What the functions above write has no expiry, gw_add apart: it keeps the one that is
+ * there.
+ */
+#define GW_EXPIRY_NONE UINT64_C(0)
+#define GW_EXPIRY_KEEP UINT64_MAX /* the one that the key has; not for gw_touch and gw_append */
+
+GW_MUST_USE enum gw_status gw_set_until(struct gw_session *s, const void *key, size_t key_bytes,
+                                        const void *value, size_t value_bytes, uint64_t expiry_ms,
+                                        gw_callback cb, void *ctx);
+/* Sets the expiry of a key that is there, GW_EXPIRY_NONE takes it away; GW_NOT_FOUND. The value
+ * stays, the version rises. */
+GW_MUST_USE enum gw_status gw_touch(struct gw_session *s, const void *key, size_t key_bytes,
+                                    uint64_t expiry_ms, gw_callback cb, void *ctx);
+/* gw_touch without expiry. */
+GW_MUST_USE enum gw_status gw_persist(struct gw_session *s, const void *key, size_t key_bytes,
+                                      gw_callback cb, void *ctx);
+/* gw_touch that also gives the value. */
+GW_MUST_USE enum gw_status gw_get_touch(struct gw_session *s, const void *key, size_t key_bytes,
+                                        uint64_t expiry_ms, gw_callback cb, void *ctx);
+
+/* ---- changes that look at the old value --------------------------------------------------------
+ */
+
+#define GW_MUST_EXIST 1u
+/* Bytes put behind or before those that are there; result->value_bytes: how many there are now
+ * (value is NULL). A key that is absent is created, with GW_MUST_EXIST it is GW_NOT_FOUND. Keeps
+ * the expiry. GW_WRONG_TYPE: a counter is there; GW_E_TOO_LARGE: it would not fit a page of the
+ * server (4 MiB by default, key and value together), nothing changed. */
+GW_MUST_USE enum gw_status gw_append(struct gw_session *s, const void *key, size_t key_bytes,
+                                     const void *value, size_t value_bytes, uint32_t flags,
+                                     gw_callback cb, void *ctx);
+GW_MUST_USE enum gw_status gw_prepend(struct gw_session *s, const void *key, size_t key_bytes,
+                                      const void *value, size_t value_bytes, uint32_t flags,
+                                      gw_callback cb, void *ctx);
+/* Sets the value and gives the old one; result->kind is GW_VALUE_NONE if there was none. */
+GW_MUST_USE enum gw_status gw_get_set(struct gw_session *s, const void *key, size_t key_bytes,
+                                      const void *value, size_t value_bytes, gw_callback cb,
+                                      void *ctx);
+/* Deletes the key and gives the value; GW_NOT_FOUND. */
+GW_MUST_USE enum gw_status gw_get_delete(struct gw_session *s, const void *key, size_t key_bytes,
+                                         gw_callback cb, void *ctx);
+
+/* An add with all that it can do. Zeroed: gw_add with initial 0. */
+struct gw_add_options {
+    int64_t initial;    /* what the delta is added to when the key is absent */
+    uint64_t expiry_ms; /* GW_EXPIRY_NONE: the key keeps what it has, if any */
+    /* With `bounded` the sum must lie in [low, high]: else GW_OVERFLOW and nothing changes, or with
+     * `clamp` the bound is stored, also where the value lay beyond it before. */
+    bool bounded, clamp;
+    int64_t low, high; /* low above high: GW_E_INVALID */
+};
+GW_MUST_USE enum gw_status gw_add_with(struct gw_session *s, const void *key, size_t key_bytes,
+                                       int64_t delta, const struct gw_add_options *options,
+                                       gw_callback cb, void *ctx);
+
+/* A write with all that it can do; what has a function of its own above is shorter there. */
+enum gw_write_verb {
+    GW_WRITE_SET = 0,     /* GW_OK */
+    GW_WRITE_INSERT = 1,  /* GW_OK; GW_EXISTS */
+    GW_WRITE_CAS = 2,     /* GW_OK; GW_MISMATCH; GW_NOT_FOUND */
+    GW_WRITE_GET_SET = 3, /* GW_OK, and the old value */
+};
+struct gw_write {
+    enum gw_write_verb verb;
+    enum gw_value_kind kind; /* GW_VALUE_BYTES: value, GW_VALUE_COUNTER: number */
+    const void *value;
+    size_t value_bytes;
+    int64_t number;
+    uint32_t expected_version; /* CAS */
+    uint64_t expiry_ms;        /* or GW_EXPIRY_NONE, GW_EXPIRY_KEEP */
+};
+GW_MUST_USE enum gw_status gw_write(struct gw_session *s, const void *key, size_t key_bytes,
+                                    const struct gw_write *what, gw_callback cb, void *ctx);
+
 /* As above with a deadline of its own for the calls that follow (ms from now at each call; 0:
  * none). */
 void gw_session_set_deadline(struct gw_session *s, uint32_t deadline_ms);
@@ -147,6 +233,30 @@ enum gw_status gw_cas_sync(struct gw_session *s, const void *key, size_t key_byt
                            struct gw_result *result);
 enum gw_status gw_insert_sync(struct gw_session *s, const void *key, size_t key_bytes,
                               const void *value, size_t value_bytes, struct gw_result *result);
+enum gw_status gw_set_until_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                                 const void *value, size_t value_bytes, uint64_t expiry_ms,
+                                 struct gw_result *result);
+enum gw_status gw_touch_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                             uint64_t expiry_ms, struct gw_result *result);
+enum gw_status gw_persist_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                               struct gw_result *result);
+enum gw_status gw_get_touch_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                                 uint64_t expiry_ms, struct gw_result *result);
+enum gw_status gw_append_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                              const void *value, size_t value_bytes, uint32_t flags,
+                              struct gw_result *result);
+enum gw_status gw_prepend_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                               const void *value, size_t value_bytes, uint32_t flags,
+                               struct gw_result *result);
+enum gw_status gw_get_set_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                               const void *value, size_t value_bytes, struct gw_result *result);
+enum gw_status gw_get_delete_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                                  struct gw_result *result);
+enum gw_status gw_add_with_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                                int64_t delta, const struct gw_add_options *options,
+                                struct gw_result *result);
+enum gw_status gw_write_sync(struct gw_session *s, const void *key, size_t key_bytes,
+                             const struct gw_write *what, struct gw_result *result);
 
 /* Every live key of the cluster, at least once (exactly once when no slot moves meanwhile; a scan
  * that meets a moving slot asks again for that slot at its new owner, and then may give keys of
@@ -159,6 +269,7 @@ struct gw_scan_item {
     const void *value;
     size_t value_bytes;
     uint32_t version;
+    uint64_t expiry_ms; /* 0: none */
 };
 typedef bool (*gw_scan_callback)(void *ctx, const struct gw_scan_item *item);
 enum gw_status gw_scan_all(struct gw_cluster *cluster, gw_scan_callback fn, void *ctx);
