@@ -5,7 +5,8 @@
  *   block:  READING -> READY -> freed with its last walk
  *
  * Rules:
- *  1. A result that nobody has used yet is kept UNUSED_NS; used ones stay as long as there is room,
+ *  1. A result that nobody has used yet is kept UNUSED_NS: the record may have come to memory in
+ *     another way meanwhile, then nobody ever asks for it. Used ones stay as long as there is room,
  *     the one used longest ago goes first.
  *  2. Bytes come from the device checked (device.h rule 4), and are checked again for what they
  *     mean: lengths within the page, addresses that go down.
@@ -23,7 +24,7 @@
 #define SMALL_BYTES   8192u /* buffers of the common size, registered with the device */
 #define PLACES        1024u /* a power of two: buckets of both tables */
 #define GHOSTS        16384u
-#define UNUSED_NS     2000000000ull
+#define UNUSED_NS     5000000ull /* a caller that still wants it has asked many times by then */
 #define GUESS_MAX     65536u
 
 enum state { QUEUED, READING, FOUND, ABSENT, FAILED };
@@ -199,7 +200,9 @@ static bool walk_evict(struct gwi_cold *cold)
     struct walk *w = cold->used.first;
     if (!w) {
         w = cold->fresh.first;
-        if (!w || gw_clock_now_ns(gw_clock_system()) - w->ended_ns < UNUSED_NS)
+        /* Acquire: pairs with the raise. */
+        if (!w || (w->top >= atomic_load_explicit(&cold->log->begin, memory_order_acquire) &&
+                   gw_clock_now_ns(gw_clock_system()) - w->ended_ns < UNUSED_NS))
             return false;
     }
     walk_free(cold, w);
