@@ -132,12 +132,13 @@ void gw_table_populate(struct gw_table *table)
 
 /* ---- insertion ---- */
 
-/* Adds a line behind `last`, or finds that another thread has. GW_E_FULL: none may be taken. */
+/* Adds a line behind `last`, or finds that another thread has. GW_E_FULL: none may be taken;
+ * GW_WOULD_BLOCK: not before the chunk has grown. */
 static enum gw_status extend(struct gw_table *table, uint64_t word, struct gw_bucket *last)
 {
     uint32_t line = gwi_line_take(table, word, false);
     if (line == 0)
-        return GW_E_FULL;
+        return gwi_grow_helps(table, gwi_chunk_arena(word)) ? GW_WOULD_BLOCK : GW_E_FULL;
     uint64_t none = 0;
     GWI_STEP();
     /* seq_cst: part of what rule 2's second scan must see; also releases the line's zeros. A frozen
@@ -282,7 +283,7 @@ enum gw_status gw_table_insert(struct gw_table *table, uint64_t hash, uint64_t t
         if (st == GW_OK)
             st = gwi_table_confirm(table, hash, place, entry);
     }
-    return st;
+    return st == GW_WOULD_BLOCK ? GW_RETRY : st;
 }
 
 /* ---- the entries of a bucket ---- */

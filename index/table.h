@@ -50,8 +50,9 @@ void gw_table_populate(struct gw_table *table);
 /* Puts in a live entry {tag, address} if its chain has none with this tag.
  *   GW_OK      it is there, at *place; the release that publishes the record was the confirming CAS
  *   GW_EXISTS  another one is there: *place and *entry say which; nothing was put in
- *   GW_RETRY   other threads were in the way for a bounded number of times
- *   GW_E_FULL  no free place, and no overflow line may be taken */
+ *   GW_RETRY   other threads were in the way for a bounded number of times, or there will be room
+ * when the chunk has grown: call gw_table_grow and try again GW_E_FULL  no free place, and no
+ * overflow line may be taken */
 GW_MUST_USE enum gw_status gw_table_insert(struct gw_table *table, uint64_t hash, uint64_t tag,
                                            gw_addr address, _Atomic uint64_t **place,
                                            uint64_t *entry);
@@ -81,7 +82,7 @@ _Atomic uint64_t *gw_table_chain_next(struct gw_table_chain *chain, uint64_t *en
 bool gw_table_grow_wanted(const struct gw_table *table);
 /* Does a bounded piece of what growth is to do; every thread calls it once a turn while it is
  * wanted, inside of the epoch. At most `budget` buckets are split (some 150 ns each, in steps of
- * 64), or as much memory is prepared or given back as takes the same time.
+ * 64), or as much memory is mapped, prepared or given back as takes the same time.
  * room_bytes: how much more memory the table may take now (bytes_max is kept besides). Returns what
  * the next step needs and does not have, 0 if it lacks nothing: a chunk needs its doubled size in
  * one piece and gives the old one back when it has grown. */

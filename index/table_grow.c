@@ -11,25 +11,30 @@
  *     bits of the chunk's number, so that at each time some chunks have just grown and others are
  *     about to. With Poisson keys the table then costs 14.5 to 15.7 bytes a key; doubled all at
  *     once it would cost up to 26.
- *  2. Each call does one piece, below a millisecond whatever the chunk's size: 2 MiB pages are
- *     cleared one at a time, unmapping goes by UNMAP_BYTES. What must not be done twice at a time
- * is under a lock that nobody waits for.
+ *  2. A call does pieces until its budget is used up, well below a millisecond whatever the
+ *     chunk's size: 2 MiB pages are cleared one at a time, unmapping goes by UNMAP_BYTES. A small
+ *     chunk grows in one call. What must not be done twice at a time is under a lock that nobody
+ *     waits for.
  *  3. Old buckets are claimed by ranges and counted when they are split; who counts the last one
  *     puts the new chunk into the directory. Claimed ranges are worked through inside of the epoch,
  *     and others never wait for them: who needs a bucket splits it himself.
  *  4. The old chunk's memory goes an epoch after that: nobody has a place in it then.
  *  5. No growth without room for all of the doubled chunk. A chunk that may not grow goes on with
- *     overflow lines; it asks again whenever it takes one. */
+ *     overflow lines; it asks again whenever it takes one. Without a line an insertion waits for
+ *     the growth (GW_RETRY), unless that has been denied: then the table is full. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "index/table_internal.h"
 
-#define CLAIM_BUCKETS ((uint64_t)64)
-#define PREPARE_BYTES ((uint64_t)256 << 10) /* at most, a call */
-#define PREPARE_RATIO 512u                  /* bytes prepared in the time of one bucket's split */
+#define CLAIM_BUCKETS 64u
+#define PREPARE_BYTES ((uint64_t)32 << 10) /* a piece */
 #define UNMAP_BYTES   ((uint64_t)4 << 20)
-#define BITS_MAX      40u
+/* What pieces cost, in buckets split. */
+#define PREPARE_COST 64u
+#define MAP_COST     128u
+#define UNMAP_COST   512u
+#define BITS_MAX     40u
 
 /* Overflow lines per thousand buckets at 5 * 2^(i/16) keys a bucket: the sum over k of
  * P(more than 7k keys), Poisson. */
@@ -65,6 +70,14 @@ void gwi_grow_want(const struct gw_table *table, uint64_t number)
     atomic_store_explicit(&grow->work, 1, memory_order_seq_cst);
 }
 
+bool gwi_grow_helps(const struct gw_table *table, struct gwi_arena *arena)
+{
+    if (table->grow->fixed)
+        return false;
+    gwi_grow_want(table, arena->number);
+    return !atomic_load_explicit(&arena->denied, memory_order_relaxed); /* as of its last turn */
+}
+
 bool gw_table_grow_wanted(const struct gw_table *table)
 {
     /* Relaxed: a hint; seen late it costs a turn. */
@@ -77,13 +90,14 @@ bool gw_table_grow_wanted(const struct gw_table *table)
  * address. */
 static void push(_Atomic(struct gwi_growth *) *stack, struct gwi_growth *growth)
 {
+    struct gwi_grow *grow = growth->grow; /* *growth may be gone once it is pushed */
     struct gwi_growth *top = atomic_load_explicit(stack, memory_order_relaxed);
     do {
         growth->next = top;
         /* Release: `next`; pairs with the exchange that takes them. seq_cst: see work_settle. */
     } while (!atomic_compare_exchange_weak_explicit(stack, &top, growth, memory_order_seq_cst,
                                                     memory_order_relaxed));
-    atomic_store_explicit(&growth->grow->work, 1, memory_order_seq_cst);
+    atomic_store_explicit(&grow->work, 1, memory_order_seq_cst);
 }
 
 static void growth_quiet(void *arg)
@@ -130,35 +144,25 @@ static void growth_finish(struct gw_table *table, struct gw_epoch *epoch, struct
     growth_retire(epoch, growth);
 }
 
-/* Splits up to `budget` buckets; false: all are claimed. */
-static bool split_some(struct gw_table *table, struct gw_epoch *epoch, struct gwi_growth *growth,
-                       uint32_t budget)
+/* Splits the next range of buckets; false: all are claimed. */
+static bool split_some(struct gw_table *table, struct gw_epoch *epoch, struct gwi_growth *growth)
 {
     uint64_t buckets = (uint64_t)1 << gwi_chunk_bits(growth->old_word);
-    uint64_t left = budget > CLAIM_BUCKETS ? budget : CLAIM_BUCKETS;
-    bool some = false;
-    while (left >= CLAIM_BUCKETS) {
-        if (atomic_load_explicit(&growth->claimed, memory_order_relaxed) >= buckets)
-            return some;
-        /* Relaxed: numbers that nobody else gets. */
-        uint64_t from =
-            atomic_fetch_add_explicit(&growth->claimed, CLAIM_BUCKETS, memory_order_relaxed);
-        if (from >= buckets)
-            return some;
-        uint64_t to = from + CLAIM_BUCKETS < buckets ? from + CLAIM_BUCKETS : buckets;
-        for (uint64_t i = from; i < to; i++)
-            gwi_split_bucket(table, growth, i);
-        some = true;
-        left -= CLAIM_BUCKETS;
-        /* Acq_rel: who counts the last one has seen what the others did. */
-        uint64_t before =
-            atomic_fetch_add_explicit(&growth->finished, to - from, memory_order_acq_rel);
-        if (before + (to - from) == buckets) {
-            growth_finish(table, epoch, growth);
-            return true;
-        }
-    }
-    return some;
+    if (atomic_load_explicit(&growth->claimed, memory_order_relaxed) >= buckets)
+        return false;
+    /* Relaxed: numbers that nobody else gets. */
+    uint64_t from =
+        atomic_fetch_add_explicit(&growth->claimed, CLAIM_BUCKETS, memory_order_relaxed);
+    if (from >= buckets)
+        return false;
+    uint64_t to = from + CLAIM_BUCKETS < buckets ? from + CLAIM_BUCKETS : buckets;
+    for (uint64_t i = from; i < to; i++)
+        gwi_split_bucket(table, growth, i);
+    /* Acq_rel: who counts the last one has seen what the others did. */
+    uint64_t before = atomic_fetch_add_explicit(&growth->finished, to - from, memory_order_acq_rel);
+    if (before + (to - from) == buckets)
+        growth_finish(table, epoch, growth);
+    return true;
 }
 
 /* ---- under the lock ---- */
@@ -188,18 +192,14 @@ static void unmap_some(struct gwi_grow *grow)
 
 /* Makes the next piece of the new buckets never written; the last one is followed by publication.
  */
-static void prepare_some(struct gw_table *table, uint32_t budget)
+static void prepare_some(struct gw_table *table)
 {
     struct gwi_grow *grow = table->grow;
     struct gwi_growth *growth = grow->preparing;
     uint64_t all = sizeof(struct gw_bucket) << gwi_chunk_bits(growth->new_word);
-    uint64_t bytes = (uint64_t)budget * PREPARE_RATIO;
+    uint64_t bytes = all - growth->prepared;
     if (bytes > PREPARE_BYTES)
         bytes = PREPARE_BYTES;
-    if (bytes < PREPARE_RATIO * CLAIM_BUCKETS)
-        bytes = PREPARE_RATIO * CLAIM_BUCKETS;
-    if (bytes > all - growth->prepared)
-        bytes = all - growth->prepared;
     uint8_t *base = (uint8_t *)gwi_chunk_buckets(growth->new_word);
     memset(base + growth->prepared, 0xff, bytes); /* private so far */
     growth->prepared += bytes;
@@ -216,17 +216,12 @@ static void prepare_some(struct gw_table *table, uint32_t budget)
     atomic_store_explicit(&grow->splitting, growth, memory_order_release);
 }
 
-/* Starts to prepare chunk `number` if it may grow; GW_WOULD_BLOCK: *lacks bytes are missing. */
-static enum gw_status growth_start(struct gw_table *table, uint64_t number, uint64_t room_bytes,
-                                   uint64_t *lacks)
+/* Starts to prepare a chunk if it may grow. GW_WOULD_BLOCK: the room lacks *lacks bytes. */
+static enum gw_status growth_start(struct gw_table *table, struct gwi_arena *arena, uint64_t word,
+                                   uint64_t room_bytes, uint64_t *lacks)
 {
     struct gwi_grow *grow = table->grow;
-    /* Relaxed: only who has the lock changes it, and no growth is under way. */
-    uint64_t word = atomic_load_explicit(&table->directory[number], memory_order_relaxed);
-    const struct gwi_arena *arena = gwi_chunk_arena(word);
     uint32_t bits = gwi_chunk_bits(word) + 1;
-    if (atomic_load_explicit(&arena->used, memory_order_relaxed) <= arena->lines_grow)
-        return GW_NOT_FOUND;
     if (bits + table->directory_bits > BITS_MAX || !gwi_chunk_fits_doubled(word))
         return GW_E_LIMIT;
     uint64_t bytes = gwi_chunk_bytes_at_start(bits);
@@ -242,24 +237,23 @@ static enum gw_status growth_start(struct gw_table *table, uint64_t number, uint
     memset(growth, 0, sizeof *growth);
     GW_ASSERT(((uint64_t)(uintptr_t)growth & ~(uint64_t)0x0000ffffffffffc0u) == 0);
     growth->grow = grow;
-    growth->number = number;
+    growth->number = arena->number;
     growth->old_word = word;
-    enum gw_status st = gwi_chunk_create(table, number, bits, &growth->new_word, NULL);
+    enum gw_status st = gwi_chunk_create(table, arena->number, bits, &growth->new_word, NULL);
     if (st != GW_OK) {
         free(growth);
         return st;
     }
+    uint32_t lines =
+        atomic_load_explicit(&gwi_chunk_arena(growth->new_word)->charged, memory_order_relaxed);
     atomic_fetch_add_explicit(&grow->bytes, bytes, memory_order_relaxed);
-    const struct gwi_arena *arena_new = gwi_chunk_arena(growth->new_word);
-    atomic_fetch_add_explicit(&grow->lines,
-                              atomic_load_explicit(&arena_new->charged, memory_order_relaxed),
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&grow->lines, lines, memory_order_relaxed);
     grow->preparing = growth;
     return GW_OK;
 }
 
-/* Looks for a chunk that wants to grow and may. Returns the bytes that one lacks, or 0. */
-static uint64_t choose(struct gw_table *table, uint64_t room_bytes)
+/* Looks for a chunk that wants to grow and may; false: there is none. *lacks: what one lacks. */
+static bool choose(struct gw_table *table, uint64_t room_bytes, uint64_t *lacks)
 {
     struct gwi_grow *grow = table->grow;
     uint32_t words = (((uint32_t)1 << table->directory_bits) + 63) / 64;
@@ -267,21 +261,26 @@ static uint64_t choose(struct gw_table *table, uint64_t room_bytes)
         uint32_t at = (grow->choose_next + n) % words;
         uint64_t wanted = atomic_load_explicit(&grow->wanted[at], memory_order_acquire);
         for (; wanted != 0; wanted &= wanted - 1) {
-            uint64_t bit = wanted & -wanted, lacks = 0;
             uint64_t number = (uint64_t)at * 64 + (uint64_t)__builtin_ctzll(wanted);
             /* Cleared first: lines taken from here on set it again (rule 5). */
-            atomic_fetch_and_explicit(&grow->wanted[at], ~bit, memory_order_seq_cst);
-            enum gw_status st = growth_start(table, number, room_bytes, &lacks);
+            atomic_fetch_and_explicit(&grow->wanted[at], ~number_bit(number), memory_order_seq_cst);
+            /* Relaxed: only who has the lock changes it, and no growth is under way. */
+            uint64_t word = atomic_load_explicit(&table->directory[number], memory_order_relaxed);
+            struct gwi_arena *arena = gwi_chunk_arena(word);
+            if (atomic_load_explicit(&arena->used, memory_order_relaxed) <= arena->lines_grow)
+                continue; /* it has grown since */
+            enum gw_status st = growth_start(table, arena, word, room_bytes, lacks);
+            atomic_store_explicit(&arena->denied, st != GW_OK, memory_order_relaxed);
             if (st == GW_WOULD_BLOCK) {
                 gwi_grow_want(table, number);
-                return lacks;
+                return false;
             }
             grow->choose_next = at;
             if (st == GW_OK)
-                return 0;
+                return true;
         }
     }
-    return 0;
+    return false;
 }
 
 /* Turns `work` off when there is none. seq_cst: against those who make work and then set it. */
@@ -300,33 +299,54 @@ static void work_settle(struct gw_table *table)
         atomic_store_explicit(&grow->work, 1, memory_order_seq_cst);
 }
 
+/* One piece, under the lock. Returns its cost, 0: there is nothing to do, or it cannot be done. */
+static uint32_t step_locked(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
+                            uint64_t *lacks)
+{
+    struct gwi_grow *grow = table->grow;
+    uint32_t cost = 0;
+    /* Acquire: what comes before in growth_finish. */
+    bool splitting = atomic_load_explicit(&grow->splitting, memory_order_acquire) != NULL;
+    retire_grown(grow, epoch);
+    if (grow->unmapping || atomic_load_explicit(&grow->quiet, memory_order_relaxed)) {
+        unmap_some(grow);
+        cost = UNMAP_COST;
+    } else if (grow->preparing) {
+        prepare_some(table);
+        cost = PREPARE_COST;
+    } else if (!splitting && choose(table, room_bytes, lacks)) {
+        cost = MAP_COST;
+    }
+    work_settle(table);
+    return cost;
+}
+
 uint64_t gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
                        uint32_t budget)
 {
     struct gwi_grow *grow = table->grow;
-    if (!gw_table_grow_wanted(table))
-        return 0;
-    /* Acquire: *growth. It stays while we are inside, for its trigger was or will be deferred after
-     * this load. */
-    struct gwi_growth *growth = atomic_load_explicit(&grow->splitting, memory_order_acquire);
-    if (growth && split_some(table, epoch, growth, budget))
-        return 0;
-    uint32_t unlocked = 0;
-    if (!atomic_compare_exchange_strong_explicit(&grow->lock, &unlocked, 1, memory_order_acquire,
-                                                 memory_order_relaxed))
-        return 0;
-    uint64_t lacks = 0;
-    /* Acquire: what comes before in growth_finish. */
-    bool splitting = atomic_load_explicit(&grow->splitting, memory_order_acquire) != NULL;
-    retire_grown(grow, epoch);
-    if (grow->unmapping || atomic_load_explicit(&grow->quiet, memory_order_relaxed))
-        unmap_some(grow);
-    else if (grow->preparing)
-        prepare_some(table, budget);
-    else if (!splitting)
-        lacks = choose(table, room_bytes);
-    work_settle(table);
-    atomic_store_explicit(&grow->lock, 0, memory_order_release);
+    uint64_t bytes_max = gw_table_memory_bytes(table), lacks = 0;
+    bytes_max = room_bytes < UINT64_MAX - bytes_max ? bytes_max + room_bytes : UINT64_MAX;
+    for (uint32_t used = 0; used <= budget && gw_table_grow_wanted(table);) {
+        /* Acquire: *growth. It stays while we are inside, for its trigger was or will be deferred
+         * after this load. */
+        struct gwi_growth *growth = atomic_load_explicit(&grow->splitting, memory_order_acquire);
+        if (growth && split_some(table, epoch, growth)) {
+            used += CLAIM_BUCKETS;
+            continue;
+        }
+        uint32_t unlocked = 0;
+        if (!atomic_compare_exchange_strong_explicit(&grow->lock, &unlocked, 1,
+                                                     memory_order_acquire, memory_order_relaxed))
+            break;
+        uint64_t bytes = gw_table_memory_bytes(table);
+        uint32_t cost =
+            step_locked(table, epoch, bytes < bytes_max ? bytes_max - bytes : 0, &lacks);
+        atomic_store_explicit(&grow->lock, 0, memory_order_release);
+        if (cost == 0)
+            break;
+        used += cost;
+    }
     return lacks;
 }
 

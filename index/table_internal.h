@@ -32,6 +32,7 @@ struct gwi_arena {
     uint32_t lines_insert;    /* insertions take none beyond; the rest is for splits */
     uint32_t lines_grow;      /* the chunk wants to grow when it uses more */
     uint32_t number;          /* of the chunk */
+    _Atomic uint32_t denied;  /* the last time it wanted to grow it could not */
 };
 static_assert(sizeof(struct gwi_arena) == sizeof(struct gw_bucket), "it is line 0");
 
@@ -90,7 +91,8 @@ void gwi_line_give_back(const struct gw_table *table, uint64_t word, uint32_t li
 /* ---- table.c: the steps of an insertion ---- */
 
 /* Step 1: puts a tentative entry into the first free place of the chain, adding an overflow line if
- * there is none. GW_OK, GW_EXISTS (as gw_table_insert), GW_RETRY (lost a race), GW_E_FULL. */
+ * there is none. GW_OK, GW_EXISTS, GW_E_FULL (as gw_table_insert), GW_RETRY (lost a race),
+ * GW_WOULD_BLOCK (growth will make room). */
 enum gw_status gwi_table_place(struct gw_table *table, uint64_t hash, uint64_t tag, gw_addr address,
                                _Atomic uint64_t **place, uint64_t *entry);
 /* Step 2: scans the chain again and confirms the tentative `entry` at `place`. GW_OK: it is live;
@@ -125,6 +127,8 @@ bool gwi_entry_dead(uint64_t entry, gw_addr begin, gw_addr reference);
 
 /* The chunk uses more lines than its threshold. */
 void gwi_grow_want(const struct gw_table *table, uint64_t number);
+/* A line was refused to this chunk. True: growth will help. */
+bool gwi_grow_helps(const struct gw_table *table, struct gwi_arena *arena);
 /* Frees what is left of growths, finished or not. Requires: nobody uses the table any more. */
 void gwi_grow_end(struct gw_table *table);
 static inline struct gwi_growth *gwi_growth_of(uint64_t growing_word)

@@ -97,8 +97,8 @@ static struct gwi_growth *begin_growth(struct fixture *f, uint64_t hash)
     while (atomic_load(&arena->used) <= arena->lines_grow)
         cr_assert_neq(gwi_line_take(f->table, word, true), 0);
     for (int i = 0; !atomic_load(&f->table->grow->splitting); i++) {
-        cr_assert_lt(i, 100);
-        turn(f, PLENTY, 4096);
+        cr_assert_lt(i, 10000);
+        turn(f, PLENTY, 0); /* one piece */
     }
     word = gwi_table_word(f->table, hash);
     cr_assert(gwi_chunk_grows(word));
@@ -556,7 +556,7 @@ Test(table_grow, a_table_is_destroyed_in_the_middle_of_growth)
         while (atomic_load(&arena->used) <= arena->lines_grow)
             cr_assert_neq(gwi_line_take(f.table, word, true), 0);
         for (int i = 0; i < turns; i++)
-            turn(&f, PLENTY, 64);
+            turn(&f, PLENTY, 0);
         close_table(&f);
     }
 }
