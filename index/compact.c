@@ -26,6 +26,7 @@
 #define CREDIT_MAX_NS  400000u
 #define CREDIT_MIN_NS  10000u
 #define FAILED_WAIT_NS 1000000000u
+#define STALLS_MAX     100u
 #define ASIDE_WAIT_NS  100000u
 
 /* ---- reading ---- */
@@ -176,10 +177,11 @@ static void met_hash(struct gw_thread *t, struct gwi_met *met)
     __builtin_prefetch(gw_table_bucket(t->table, met->hash), 0, 3);
 }
 
-/* Users wait and there is no room for the copy: in cache mode the rest of the page is dropped. */
+/* There is no room for the copy, and there was none in many turns: in cache mode the rest of the
+ * page is dropped. */
 static bool drop_instead(struct gw_thread *t, struct gwi_compact_job *job)
 {
-    if (job->drop || !t->store->compactor->evict)
+    if (job->drop || !t->store->compactor->evict || ++job->stalls < STALLS_MAX)
         return false;
     job->drop = true;
     return true;

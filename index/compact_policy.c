@@ -267,6 +267,7 @@ bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
     job->at = (job->page << c->log->page_bits) + GW_LOG_PAGE_HEADER;
     job->end = 0;
     job->copied_bytes = 0;
+    job->stalls = 0;
     job->from = job->until = 0;
     job->read = GWI_READ_NONE;
     job->retry_ns = 0;

@@ -32,16 +32,20 @@ static uint64_t tail_word(uint64_t page, uint64_t offset)
     return page << GW_LOG_OFFSET_BITS | offset;
 }
 
+/* Everything but used_units: who turned the page may be late, and others may have filled and closed
+ * it by then. */
 static void page_open(struct gw_log *log, uint64_t page)
 {
-    *gw_log_page(log, page) = (struct gw_log_page_header){
-        .magic = GW_LOG_PAGE_MAGIC,
-        .format = GW_LOG_PAGE_FORMAT,
-        .page_bits = (uint16_t)log->page_bits,
-        .address = page << log->page_bits,
-        .store_id = log->store_id,
-        .incarnation = log->incarnation,
-    };
+    struct gw_log_page_header *header = gw_log_page(log, page);
+    header->magic = GW_LOG_PAGE_MAGIC;
+    header->format = GW_LOG_PAGE_FORMAT;
+    header->page_bits = (uint16_t)log->page_bits;
+    header->address = page << log->page_bits;
+    header->store_id = log->store_id;
+    header->incarnation = log->incarnation;
+    header->checkpoint_version = 0;
+    memset(header->zeros, 0, sizeof header->zeros);
+    header->crc = 0;
 }
 
 enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t page_bits,
@@ -157,6 +161,9 @@ static enum gw_status no_page(struct gw_log *log)
                   !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
                   !atomic_load_explicit(&log->user_full, memory_order_relaxed);
     coming |= atomic_load_explicit(&log->room_coming, memory_order_relaxed);
+    /* Frames below begin come an epoch later. */
+    coming |= atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits >
+              atomic_load_explicit(&log->freed, memory_order_relaxed);
     if (coming)
         return GW_NOT_YET;
     atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */
