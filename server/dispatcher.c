@@ -169,14 +169,16 @@ static void take_mail(struct gwi_dispatcher *d)
 /* ---- the thread ------------------------------------------------------------------------------ */
 
 /* What the store has read since: tried at once. */
-static void take_ready(struct gwi_dispatcher *d)
+static uint32_t take_ready(struct gwi_dispatcher *d)
 {
-    uint32_t n = d->ready_count;
+    uint32_t n = d->ready_count, all = 0;
     for (; n > 0; n = gw_store_ready(d->store, d->ready, GWI_READY_GROUP)) {
         d->reads_ended += n;
         gwi_release_ready(d, d->ready, n);
+        all += n;
     }
     d->ready_count = 0;
+    return all;
 }
 
 /* How long a thread may sleep while its reads and writes are with the device: their completion ends
@@ -196,10 +198,10 @@ static uint64_t turn(struct gwi_dispatcher *d)
     if (d->ready_count == 0)
         d->ready_count = gw_store_ready(d->store, d->ready, GWI_READY_GROUP);
     gwi_dispatcher_enter(d);
-    take_ready(d);
+    uint32_t ready = take_ready(d); /* as many reads may begin now */
     uint64_t stale = gwi_release_stale(d, KEYS_A_TURN);
     if (d->park.keys)
-        gwi_release_try(d, d->park_try_all ? UINT32_MAX : KEYS_A_TURN);
+        gwi_release_try(d, d->park_try_all ? UINT32_MAX : KEYS_A_TURN + ready);
     d->park_try_all = false;
     uint64_t haul = gwi_haul_turn(d);
     gwi_dispatcher_exit(d);

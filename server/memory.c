@@ -89,7 +89,7 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
     m->chains = m->limit / 256;
     if (o->disk_bytes) {
         m->reads =
-            clamp(m->limit / 64, threads * 32 * READ_BYTES, threads * READS_MAX * READ_BYTES);
+            clamp(m->limit / 32, threads * 32 * READ_BYTES, threads * READS_MAX * READ_BYTES);
         m->cold_reads_max = (uint32_t)(m->reads / threads / READ_BYTES);
         m->tables = o->disk_bytes / TABLE_SHARE + threads * TIER_QUEUE_BYTES;
     }

@@ -9,6 +9,8 @@
 #include "server/reply.h"
 #include "server/server.h"
 
+#define IN_VAIN_MAX 4u
+
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
                       uint64_t serial, enum gw_status why)
 {
@@ -145,9 +147,11 @@ void gwi_release_moved(struct gwi_dispatcher *d)
     gwi_release_flush(d);
 }
 
-/* Tries the key's operations in order until one has to go on waiting. */
-static void try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
+/* Tries the key's operations in order until one has to go on waiting. False: the first one had to,
+ * because somebody holds the record or the store begins no further reads now. */
+static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
 {
+    bool done = false;
     for (bool gone = false; !gone;) {
         struct gwi_parked_op *p = key->first;
         struct gw_op op = {.key = p->bytes,
@@ -174,34 +178,43 @@ static void try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
         }
         if (op.status == GW_PENDING) {
             gwi_park_to_cold(&d->park, key, d->now_ns);
-            return;
+            return true;
         }
         if (op.status == GW_ABSENT || op.status == GW_RETRY) {
             gwi_park_to_back(&d->park, key);
-            return;
+            return op.status == GW_ABSENT || done;
         }
+        done = true;
         uint16_t slot = key->slot;
         p = gwi_park_take(&d->park, key, &gone);
         complete(d, p, &op, slot, (enum gw_status)op.status);
         free(p);
     }
+    return true;
 }
 
-static void try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
+static bool try_key(struct gwi_dispatcher *d, struct gwi_parked_key *key)
 {
-    if (is_moved(d, key))
+    if (is_moved(d, key)) {
         return_moved(d, key);
-    else if (d->view->state[key->slot] == GWI_SLOT_WAITING && !key->first->pull)
+        return true;
+    }
+    if (d->view->state[key->slot] == GWI_SLOT_WAITING && !key->first->pull) {
         gwi_park_to_back(&d->park, key);
-    else
-        try_operations(d, key);
+        return true;
+    }
+    return try_operations(d, key);
 }
 
 void gwi_release_try(struct gwi_dispatcher *d, uint32_t keys_max)
 {
+    /* When several in a row have to wait on, the rest would most likely have to, too: looking at
+     * thousands of them in each turn would cost more than it brings. They come next, from where we
+     * stop. */
+    uint32_t in_vain = 0, in_vain_max = keys_max == UINT32_MAX ? UINT32_MAX : IN_VAIN_MAX;
     for (uint32_t n = d->park.keys < keys_max ? d->park.keys : keys_max;
-         n > 0 && d->park.ring.after != &d->park.ring; n--)
-        try_key(d, d->park.ring.after);
+         n > 0 && d->park.ring.after != &d->park.ring && in_vain < in_vain_max; n--)
+        in_vain = try_key(d, d->park.ring.after) ? 0 : in_vain + 1;
     gwi_release_flush(d);
 }
 
@@ -210,7 +223,7 @@ void gwi_release_ready(struct gwi_dispatcher *d, const uint64_t *hashes, uint32_
     for (uint32_t i = 0; i < n; i++) {
         struct gwi_parked_key *key = gwi_park_find(&d->park, hashes[i]);
         if (key && key->cold)
-            try_key(d, key);
+            (void)try_key(d, key);
     }
     gwi_release_flush(d);
 }
@@ -221,7 +234,7 @@ uint64_t gwi_release_stale(struct gwi_dispatcher *d, uint32_t keys_max)
     for (; keys_max > 0 && (key = gwi_park_coldest(&d->park)); keys_max--) {
         if (d->now_ns - key->cold_ns < GWI_COLD_AGAIN_NS)
             break;
-        try_key(d, key);
+        (void)try_key(d, key);
     }
     gwi_release_flush(d);
     key = gwi_park_coldest(&d->park);
