@@ -41,17 +41,55 @@ static const struct gw_cli_verb verbs[] = {
      "Prints the value of a key: counters in decimal, bytes as they are.\n"
      "Exit code 1 when there is no such key.\n",
      gwi_cli_get},
-    {"set", "K V [--bytes]",
+    {"set", "K V [--bytes] [--ttl D | --until MS | --keep-ttl] [--if-absent | --if-version N]",
      "Sets a key.\n"
      "A value that is a decimal 64-bit integer becomes a counter, which `incr` can change; with\n"
-     "--bytes every value is kept as bytes.\n",
+     "--bytes every value is kept as bytes.\n"
+     "  --ttl D         the key ends after D: 500ms, 10s, 5m, 2h, 7d; a number alone is seconds\n"
+     "  --until MS      the key ends at this Unix time in milliseconds\n"
+     "  --keep-ttl      the key keeps the end that it has; without these three it has none\n"
+     "  --if-absent     only if there is no such key (else exit code 5)\n"
+     "  --if-version N  only if the key has this version, which `get --json` shows (else exit code "
+     "5,\n"
+     "                  or 1 when there is no such key)\n"
+     "Times are compared with the server's clock.\n",
      gwi_cli_set},
     {"del", "K", "Deletes a key. Exit code 1 when there is no such key.\n", gwi_cli_del},
-    {"incr", "K [N]",
+    {"incr", "K [N] [--min N] [--max N] [--clamp] [--ttl D | --until MS]",
      "Adds N (default 1, may be negative) to a counter and prints the new value.\n"
      "A key that does not exist starts at 0. Exit code 5 when the value is no counter or would\n"
-     "leave the range of 64-bit integers.\n",
+     "leave the range of 64-bit integers.\n"
+     "  --min N, --max N  the bounds of the new value: beyond them nothing changes, exit code 5\n"
+     "  --clamp           beyond a bound it becomes the bound instead\n"
+     "  --ttl, --until    when the key ends, as for set; without them it keeps the end that it "
+     "has\n",
      gwi_cli_incr},
+    {"expire", "K D | K --until MS",
+     "Sets when a key ends: after D (500ms, 10s, 5m, 2h, 7d; a number alone is seconds).\n"
+     "  --until MS  at this Unix time in milliseconds; a time that is past deletes the key\n"
+     "Exit code 1 when there is no such key.\n",
+     gwi_cli_expire},
+    {"persist", "K", "Takes the end of a key away. Exit code 1 when there is no such key.\n",
+     gwi_cli_persist},
+    {"ttl", "K",
+     "Prints the seconds that a key has left, or `none` when it has no end.\n"
+     "Exit code 1 when there is no such key.\n",
+     gwi_cli_ttl},
+    {"append", "K V [--existing]",
+     "Puts V behind the value of a key and prints how many bytes it has now.\n"
+     "A key that does not exist is created; with --existing that is exit code 1. Exit code 5 when "
+     "the\n"
+     "value is a counter or would be too large.\n",
+     gwi_cli_append},
+    {"prepend", "K V [--existing]", "Puts V before the value of a key; else as append.\n",
+     gwi_cli_prepend},
+    {"getset", "K V [--bytes] [--ttl D | --until MS]",
+     "Sets a key, as set does, and prints the value that it had before.\n"
+     "Prints nothing when there was none.\n",
+     gwi_cli_getset},
+    {"getdel", "K",
+     "Deletes a key and prints the value that it had. Exit code 1 when there is no such key.\n",
+     gwi_cli_getdel},
     {"count", "[--threads N] [--repeat N] [--timeline FILE] < lines",
      "Adds 1 to the counter named by each line of the input; empty lines are skipped.\n"
      "  --threads N      sessions, one a thread (1 to 64, default 1)\n"

@@ -10,6 +10,9 @@
 
 /* Is this what a counter is printed as: a decimal 64-bit integer without '+' or leading zeros? */
 bool gw_value_is_counter(const char *text, size_t bytes, int64_t *number);
+/* "500ms", "10s", "5m", "2h", "7d"; a number alone is seconds. False: anything else, 0, or more
+ * than a thousand years. */
+bool gw_value_is_duration(const char *text, uint64_t *ms);
 /* The bytes, escaped as in TSV, as a JSON string: JSON is UTF-8, keys are any bytes. NULL: no
  * memory. */
 json_t *gw_value_json_text(const void *bytes, size_t n);

@@ -144,7 +144,7 @@ GW_MUST_USE enum gw_status gw_get_touch(struct gw_session *s, const void *key, s
 /* Bytes put behind or before those that are there; result->value_bytes: how many there are now
  * (value is NULL). A key that is absent is created, with GW_MUST_EXIST it is GW_NOT_FOUND. Keeps
  * the expiry. GW_WRONG_TYPE: a counter is there; GW_E_TOO_LARGE: it would not fit a page of the
- * server (4 MiB by default, key and value together), nothing changed. */
+ * server (4 MiB where its memory allows, key and value together), nothing changed. */
 GW_MUST_USE enum gw_status gw_append(struct gw_session *s, const void *key, size_t key_bytes,
                                      const void *value, size_t value_bytes, uint32_t flags,
                                      gw_callback cb, void *ctx);

@@ -158,7 +158,9 @@ Test(cli, every_verb_has_help)
     static const char *const verbs[][2] = {
         {"status"},       {"migrate"},       {"scale-out"}, {"job", "list"}, {"job", "show"},
         {"job", "watch"}, {"job", "cancel"}, {"get"},       {"set"},         {"del"},
-        {"incr"},         {"count"},         {"export"},    {"load"},        {"demo"},
+        {"incr"},         {"expire"},        {"persist"},   {"ttl"},         {"append"},
+        {"prepend"},      {"getset"},        {"getdel"},    {"count"},       {"export"},
+        {"load"},         {"demo"},
     };
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         const char *words[] = {verbs[i][0], verbs[i][1] ? verbs[i][1] : "--help", "--help", NULL};

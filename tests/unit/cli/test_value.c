@@ -45,3 +45,35 @@ Test(value, bytes_become_a_json_string_whatever_they_are)
     cr_expect_str_eq(json_string_value(text), "a\\x00\\xff\\t\\\\\"");
     json_decref(text);
 }
+
+Test(value, durations_have_units_and_bounds)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms; /* 0: refused */
+    } cases[] = {{"1", 1000},
+                 {"10s", 10000},
+                 {"500ms", 500},
+                 {"5m", 300000},
+                 {"2h", 7200000},
+                 {"7d", 604800000},
+                 {"0", 0},
+                 {"0ms", 0},
+                 {"", 0},
+                 {"s", 0},
+                 {"-1s", 0},
+                 {"1.5s", 0},
+                 {"1 s", 0},
+                 {"1w", 0},
+                 {"1sm", 0},
+                 {"366000d", 31622400000000},
+                 {"366001d", 0},
+                 {"99999999999999999999999ms", 0},
+                 {"18446744073709551616ms", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t ms = 0;
+        cr_expect_eq(gw_value_is_duration(cases[i].text, &ms), cases[i].ms != 0, "%s",
+                     cases[i].text);
+        cr_expect_eq(ms, cases[i].ms, "%s", cases[i].text);
+    }
+}
