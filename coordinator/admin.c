@@ -149,14 +149,26 @@ static json_t *server_json(const struct gw_coordinator *c, uint32_t at, uint32_t
     struct gw_slots owned;
     gw_map_slots_of(gw_coordinator_map(c), at, &owned);
     *slots = gw_slots_count(&owned);
-    return json_pack("{s:s, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
-                     server->id, "address", server->address, "slots", (int)*slots, "slot_ranges",
-                     slots_text(&owned, SLOTS_TEXT_LISTED), "view", number(server->view), "state",
-                     gw_coordinator_server_up(c, at) ? "up" : "down", "keys", number(numbers->keys),
-                     "operations", number(numbers->operations), "memory_used",
-                     number(numbers->memory_used), "memory_total", number(numbers->memory_total),
-                     "sessions", number(numbers->sessions), "incarnation",
-                     hex(server->incarnation));
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", server->id,
+                  "address", server->address, "slots", (int)*slots, "slot_ranges",
+                  slots_text(&owned, SLOTS_TEXT_LISTED), "view", number(server->view), "state",
+                  gw_coordinator_server_up(c, at) ? "up" : "down", "keys", number(numbers->keys),
+                  "operations", number(numbers->operations), "memory_used",
+                  number(numbers->memory_used), "memory_total", number(numbers->memory_total),
+                  "sessions", number(numbers->sessions), "incarnation", hex(server->incarnation));
+    const struct {
+        const char *name;
+        uint64_t value;
+    } more[] = {
+        {"disk_used", numbers->disk_used},   {"disk_total", numbers->disk_total},
+        {"live_bytes", numbers->live_bytes}, {"cold_reads", numbers->cold_reads},
+        {"evicted", numbers->evicted},       {"expired", numbers->expired},
+        {"compacted", numbers->compacted},   {"compacted_live", numbers->compacted_live},
+    };
+    for (size_t i = 0; json && i < sizeof more / sizeof more[0]; i++)
+        json_object_set_new(json, more[i].name, number(more[i].value));
+    return json;
 }
 
 /* Is a server down that somebody needs: it owns slots or has a part in an open job? */

@@ -13,6 +13,7 @@
 
 #include "index/base/assert.h"
 #include "index/base/log_line.h"
+#include "index/device.h"
 #include "server/control_internal.h"
 
 #define HEARTBEAT_NS 500000000ull
@@ -231,15 +232,28 @@ static void send_heartbeat(struct gwi_control *c)
     struct gw_heartbeat h = {.incarnation = c->server->incarnation,
                              .map_version = c->map ? c->map->version : 0,
                              .keys = stats.keys,
-                             .memory_used = stats.log_bytes_used + stats.index_bytes,
-                             .memory_total = c->server->options.memory_bytes};
+                             .memory_used = stats.log_tail - stats.log_head + stats.index_bytes,
+                             .memory_total = c->server->options.memory_bytes,
+                             .live_bytes = stats.live_bytes,
+                             .cold_reads = stats.cold,
+                             .evicted = stats.evicted,
+                             .expired = stats.expired,
+                             .compacted = stats.compacted_bytes,
+                             .compacted_live = stats.compacted_live_bytes};
+    struct gw_device *device = c->server->device;
+    if (device) {
+        struct gw_device_usage usage;
+        device->usage(device, &usage);
+        h.disk_used = usage.used_bytes;
+        h.disk_total = usage.limit_bytes;
+    }
     for (uint32_t i = 0; i < c->server->dispatchers; i++) {
         h.operations +=
             atomic_load_explicit(&c->server->dispatcher[i]->operations, memory_order_relaxed);
         h.sessions +=
             atomic_load_explicit(&c->server->dispatcher[i]->sessions_open, memory_order_relaxed);
     }
-    uint8_t body[128];
+    uint8_t body[256];
     struct gw_writer w = gw_writer_of(body, sizeof body);
     gw_heartbeat_encode(&h, &w);
     (void)gwi_control_send(c, GW_KIND_HEARTBEAT, body, gw_writer_used(&w)); /* another follows */

@@ -15,20 +15,25 @@
 
 static void print_servers(const json_t *servers)
 {
-    printf("%-16s %-6s %-22s %7s %12s %22s %9s\n", "SERVER", "STATE", "ADDRESS", "SLOTS", "KEYS",
-           "MEMORY", "SESSIONS");
+    printf("%-16s %-6s %-22s %7s %12s %22s %22s %9s\n", "SERVER", "STATE", "ADDRESS", "SLOTS",
+           "KEYS", "MEMORY", "DISK", "SESSIONS");
     size_t i;
     json_t *server;
     json_array_foreach((json_t *)servers, i, server)
     {
-        char used[32], total[32], memory[72];
+        char used[32], total[32], memory[72], disk[72] = "-";
         gw_format_size(gw_json_number(server, "memory_used"), used, sizeof used);
         gw_format_size(gw_json_number(server, "memory_total"), total, sizeof total);
         snprintf(memory, sizeof memory, "%s of %s", used, total);
-        printf("%-16s %-6s %-22s %7" PRIu64 " %12" PRIu64 " %22s %9" PRIu64 "\n",
+        if (gw_json_number(server, "disk_total")) {
+            gw_format_size(gw_json_number(server, "disk_used"), used, sizeof used);
+            gw_format_size(gw_json_number(server, "disk_total"), total, sizeof total);
+            snprintf(disk, sizeof disk, "%s of %s", used, total);
+        }
+        printf("%-16s %-6s %-22s %7" PRIu64 " %12" PRIu64 " %22s %22s %9" PRIu64 "\n",
                gw_json_text(server, "id"), gw_json_text(server, "state"),
                gw_json_text(server, "address"), gw_json_number(server, "slots"),
-               gw_json_number(server, "keys"), memory, gw_json_number(server, "sessions"));
+               gw_json_number(server, "keys"), memory, disk, gw_json_number(server, "sessions"));
     }
 }
 

@@ -55,6 +55,14 @@ void gw_heartbeat_encode(const struct gw_heartbeat *m, struct gw_writer *w)
     gw_write64(w, m->memory_used);
     gw_write64(w, m->memory_total);
     gw_write64(w, m->sessions);
+    gw_write64(w, m->disk_used);
+    gw_write64(w, m->disk_total);
+    gw_write64(w, m->live_bytes);
+    gw_write64(w, m->cold_reads);
+    gw_write64(w, m->evicted);
+    gw_write64(w, m->expired);
+    gw_write64(w, m->compacted);
+    gw_write64(w, m->compacted_live);
 }
 
 enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out)
@@ -67,6 +75,14 @@ enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out
     m.memory_used = gw_read64(r);
     m.memory_total = gw_read64(r);
     m.sessions = gw_read64(r);
+    m.disk_used = gw_read64(r);
+    m.disk_total = gw_read64(r);
+    m.live_bytes = gw_read64(r);
+    m.cold_reads = gw_read64(r);
+    m.evicted = gw_read64(r);
+    m.expired = gw_read64(r);
+    m.compacted = gw_read64(r);
+    m.compacted_live = gw_read64(r);
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK)
         *out = m;

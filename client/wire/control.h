@@ -22,9 +22,13 @@ struct gw_join {
 /* JOINED carries frame.view = map version and the map as its body; refusals come as ERROR. */
 
 /* HEARTBEAT: all u64: incarnation, map version held, operations done, keys, memory used, memory
- * total, sessions. */
+ * total, sessions; of the SSD tier bytes used and their bound (0: none); of the store bytes that
+ * are not superseded, operations that needed the device, live records dropped (a cache), records
+ * found expired, bytes that compaction has read, and of those the live ones. */
 struct gw_heartbeat {
     uint64_t incarnation, map_version, operations, keys, memory_used, memory_total, sessions;
+    uint64_t disk_used, disk_total, live_bytes, cold_reads, evicted, expired;
+    uint64_t compacted, compacted_live;
 };
 
 /* Durable states of a job; moved only by the coordinator, by compare-and-set in one transaction
