@@ -98,10 +98,11 @@ static int system_ring_submit(void *ctx, struct io_uring *ring)
     return io_uring_submit_and_get_events(ring);
 }
 
-static int system_ring_result(void *ctx, bool write, int result)
+static int system_ring_result(void *ctx, bool write, void *memory, int result)
 {
     (void)ctx;
     (void)write;
+    (void)memory;
     return result;
 }
 

@@ -25,8 +25,9 @@ struct gw_ssd_calls {
     int (*ring_init)(void *ctx, uint32_t entries, struct io_uring *ring,
                      struct io_uring_params *params);
     int (*ring_submit)(void *ctx, struct io_uring *ring); /* sends, and runs deferred work */
-    /* Sees each result of a ring's read or write, and gives what it is to be taken for. */
-    int (*ring_result)(void *ctx, bool write, int result);
+    /* Sees each result of a ring's read or write (of a read: what came in at `memory`), and gives
+     * what it is to be taken for. */
+    int (*ring_result)(void *ctx, bool write, void *memory, int result);
     /* Zeroed memory, aligned to a block, given back by free(); NULL: there is none. */
     void *(*memory)(void *ctx, size_t bytes);
 };

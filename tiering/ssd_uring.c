@@ -196,8 +196,10 @@ void gwi_ssd_ring_reap(struct ssd_queue *q)
         int result = cqe->res;
         io_uring_cqe_seen(&q->ring, cqe);
         struct ssd_op *op = (struct ssd_op *)(uintptr_t)(name & ~(uint64_t)(SSD_PARTS - 1));
-        result = q->ssd->calls.ring_result(q->ssd->calls.ctx, op->write, result);
-        part_came_back(op, name & (SSD_PARTS - 1), result);
+        uint32_t part = name & (SSD_PARTS - 1);
+        void *memory = gwi_ssd_range(op, part).memory;
+        result = q->ssd->calls.ring_result(q->ssd->calls.ctx, op->write, memory, result);
+        part_came_back(op, part, result);
     }
 }
 

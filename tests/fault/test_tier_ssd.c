@@ -17,12 +17,13 @@
 #include "tiering/ssd_calls.h"
 #include "tiering/ssd_format.h"
 
-#define PAGE_BITS 13u
-#define PAGE      (1u << PAGE_BITS)
-#define SEGMENT   (2u * PAGE)
-#define PAGES     6u /* three segments */
-#define SHORT     0  /* as an error: half of what was asked for was done */
-#define TIMES_MAX 400u
+#define PAGE_BITS   13u
+#define PAGE        (1u << PAGE_BITS)
+#define SEGMENT     (2u * PAGE)
+#define PAGES       6u /* three segments */
+#define SHORT       0  /* as an error: half of what was asked for was done */
+#define TIMES_MAX   400u
+#define RING_WRITES (2 * (2 * PAGES - 2)) /* page and table of each */
 
 enum kind {
     MAKE_DIR,
@@ -126,11 +127,15 @@ static int faulty_ring_submit(void *ctx, struct io_uring *ring)
 {
     return hit(RING_SUBMIT) ? -fault.error : REAL->ring_submit(ctx, ring);
 }
-static int faulty_ring_result(void *ctx, bool write, int result)
+static int faulty_ring_result(void *ctx, bool write, void *memory, int result)
 {
-    if (hit(write ? RING_WRITE : RING_READ))
-        return fault.error == SHORT ? result / 2 : -fault.error;
-    return REAL->ring_result(ctx, write, result);
+    if (hit(write ? RING_WRITE : RING_READ)) {
+        int done = fault.error == SHORT ? result / 2 : 0;
+        if (!write && result > 0) /* what did not come must not be believed */
+            memset((uint8_t *)memory + done, 0xDD, (size_t)(result - done));
+        return fault.error == SHORT ? done : -fault.error;
+    }
+    return REAL->ring_result(ctx, write, memory, result);
 }
 static void *faulty_memory(void *ctx, size_t bytes)
 {
@@ -253,6 +258,9 @@ static bool scenario(bool threads, const char *name)
     cr_assert_leq(usage.used_bytes, options.limit_bytes, "%s", name);
     if (fault.error == EINTR && fault.kind != OPEN && !fault.for_good)
         cr_assert_eq(run.failures, 0, "%s: an interruption came through", name);
+    if (fault.error == SHORT && fault.kind == RING_WRITE && !fault.for_good)
+        cr_assert_eq(atomic_load(&fault.calls), RING_WRITES + (fault.n <= RING_WRITES),
+                     "%s: the rest was not written", name);
     gw_ssd_close(run.device);
 closed:
     cr_assert_eq(tier_open_files(), files_before, "%s: descriptors leak", name);
