@@ -23,7 +23,8 @@
 #define READS_DEFAULT 512u
 #define SMALL_BYTES   8192u /* buffers of the common size, registered with the device */
 #define PLACES        1024u /* a power of two: buckets of both tables */
-#define GHOSTS        16384u
+#define GHOSTS_MIN    16384u
+#define GHOSTS_MAX    (1u << 22)
 #define UNUSED_NS     5000000ull /* a caller that still wants it has asked many times by then */
 #define GUESS_MAX     65536u
 
@@ -77,7 +78,8 @@ struct gwi_cold {
     struct walk *announced, **announced_end;
     struct walk *place[PLACES];
     struct block *blocks[PLACES];
-    uint32_t ghost[GHOSTS];
+    uint32_t *ghost; /* names of keys read once, about one for each KiB of the log's memory */
+    uint32_t ghosts;
 };
 
 /* ---- lists ---- */
@@ -606,7 +608,7 @@ uint64_t gwi_cold_bytes(const struct gwi_cold *cold)
 
 bool gwi_cold_again(struct gwi_cold *cold, uint64_t hash)
 {
-    uint32_t *ghost = &cold->ghost[(hash >> 32) & (GHOSTS - 1)], name = (uint32_t)hash | 1;
+    uint32_t *ghost = &cold->ghost[(hash >> 32) & (cold->ghosts - 1)], name = (uint32_t)hash | 1;
     bool again = *ghost == name;
     *ghost = again ? 0 : name;
     return again;
@@ -628,15 +630,21 @@ enum gw_status gwi_cold_create(struct gw_thread *t, uint32_t reads_max, struct g
     cold->heap_max = t->log->ring_bytes / 64 > (1u << 20) ? t->log->ring_bytes / 64 : 1u << 20;
     cold->guess = 64;
     cold->announced_end = &cold->announced;
+    cold->ghosts = GHOSTS_MIN;
+    while (cold->ghosts < GHOSTS_MAX && cold->ghosts < t->log->ring_bytes / 1024)
+        cold->ghosts *= 2;
+    cold->ghost = calloc(cold->ghosts, sizeof *cold->ghost);
     size_t bytes = (size_t)cold->reads_max * SMALL_BYTES;
     cold->slab = aligned_alloc(GW_DEVICE_BLOCK, bytes);
-    if (!cold->slab) {
+    if (!cold->slab || !cold->ghost) {
+        free(cold->slab);
+        free(cold->ghost);
         free(cold);
         return GW_E_NOMEM;
     }
     for (size_t at = 0; at < bytes; at += SMALL_BYTES)
         buffer_free(cold, cold->slab + at, SMALL_BYTES);
-    atomic_init(&cold->bytes, sizeof *cold + bytes);
+    atomic_init(&cold->bytes, sizeof *cold + bytes + cold->ghosts * sizeof *cold->ghost);
     cold->device->adopt(cold->device, cold->queue, cold->slab, bytes);
     *out = cold;
     return GW_OK;
@@ -655,5 +663,6 @@ void gwi_cold_destroy(struct gwi_cold *cold)
     GW_ASSERT(cold->walks == 0);
     cold->device->adopt(cold->device, cold->queue, NULL, 0);
     free(cold->slab);
+    free(cold->ghost);
     free(cold);
 }

@@ -23,6 +23,7 @@
 #include "index/log_internal.h"
 
 #define ALLOCATE_TRIES 1024u
+#define AGING_SHARE    8u /* of the memory: records that are read once more before they leave it */
 #define OFFSET_MASK    (((uint64_t)1 << GW_LOG_OFFSET_BITS) - 1)
 
 static_assert(((uint64_t)1 << 26) * 512 < OFFSET_MASK, "an overshoot by each of 256 threads fits");
@@ -118,7 +119,13 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
     view->ring_bytes = log->ring_bytes;
     uint64_t base = log->first_page << log->page_bits;
     view->origin = base + (view->head - base) / log->ring_bytes * log->ring_bytes;
-    view->aging = log->evict && !log->device ? view->safe_read_only : view->head;
+    view->aging = view->head;
+    if (log->evict && !log->device) {
+        view->aging = view->safe_read_only;
+    } else if (view->head >= base + log->page_bytes) { /* memory is used up: pages leave */
+        uint64_t to = view->head + log->ring_bytes / AGING_SHARE;
+        view->aging = to < view->safe_read_only ? to : view->safe_read_only;
+    }
 }
 
 /* ---- allocation ---- */

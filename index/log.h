@@ -98,7 +98,7 @@ struct gw_log {
 /* A thread's copy of the boundaries: loaded after entering the epoch, good until it leaves. */
 struct gw_log_view {
     uint64_t begin, head, safe_read_only, read_only;
-    uint64_t aging;  /* cache mode: records below it that are read get a second chance; else head */
+    uint64_t aging;  /* records below it that are read get a second chance, when pages leave */
     uint64_t origin; /* start of the lap of the ring in which head lies */
     gw_addr reference; /* for widening */
     uint8_t *frames;

@@ -94,13 +94,14 @@ static enum gw_status read_value(struct gw_thread *t, struct gw_op *op, struct g
     return GW_RETRY;
 }
 
-/* A record that is read shortly before it leaves memory, or again after it has left, is copied to the
- * tail. With a device only the second read of a while counts: a copy of every cold record that is
- * read once would push out what is hot. The answer of the read is good whether it succeeds or not. */
+/* A record that is read shortly before it leaves memory, or again after it has left, is copied to
+ * the tail. On the device only the second read of a while counts: a copy of every cold record that
+ * is read once would push out what is hot. The answer of the read is good whether it succeeds or
+ * not. */
 static void promote(struct gw_thread *t, const struct gw_op *op,
                     const struct gwi_position *position)
 {
-    if (t->cold && !gwi_cold_again(t->cold, op->hash))
+    if (position->address.v < t->view.head && !gwi_cold_again(t->cold, op->hash))
         return;
     if (gwi_copy_to_tail(t, position, op->hash, false) == GW_OK)
         gwi_count(&t->counters.promoted, 1);
@@ -124,8 +125,7 @@ static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, st
     enum gw_status st = read_value(t, op, position->record, room);
     if (GW_UNLIKELY(st == GW_TOMBSTONE) && op->verb == GW_VERB_READ)
         return GW_NOT_FOUND;
-    if (GW_UNLIKELY(position->address.v < t->view.aging) && st == GW_OK &&
-        op->verb == GW_VERB_READ)
+    if (GW_UNLIKELY(position->address.v < t->view.aging) && st == GW_OK && op->verb == GW_VERB_READ)
         promote(t, op, position);
     return st;
 }
