@@ -22,6 +22,7 @@
 #include "index/compact_internal.h"
 
 #define BATCH          16u
+#define LOOKED_MAX     512u /* records, dead ones included, between two looks at the clock */
 #define PIECE_BYTES    (256u << 10)
 #define CREDIT_MAX_NS  400000u
 #define CREDIT_MIN_NS  10000u
@@ -56,10 +57,11 @@ static bool buffer_want(struct gwi_compact_job *job, uint64_t bytes)
 static void failed(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
 {
     struct gwi_compactor *c = t->store->compactor;
-    gwi_count(&t->counters.corrupt, 1);
+    if (!job->dry)
+        gwi_count(&t->counters.corrupt, 1);
     job->read = GWI_READ_NONE;
     job->until = job->from;
-    if (c->evict) { /* rule 4 */
+    if (c->evict || job->dry) { /* rule 4 */
         job->undecided_count = 0;
         job->end = job->at;
         return;
@@ -80,6 +82,10 @@ static void fetch(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at,
     bytes = (bytes + GW_DEVICE_BLOCK - 1) & ~(uint64_t)(GW_DEVICE_BLOCK - 1);
     if (bytes > page_end - from)
         bytes = page_end - from;
+    if (job->dry && (!log->device || page_end <= t->view.begin)) { /* gone meanwhile */
+        job->end = job->at;
+        return;
+    }
     if (!buffer_want(job, bytes))
         return; /* no memory: a later turn tries again */
     job->from = job->until = from;
@@ -223,13 +229,16 @@ static bool scan(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
     struct gwi_met met[BATCH];
     uint32_t n = 0;
     bool more = true;
-    while (n < BATCH && more) {
+    for (uint32_t looked = 0; n < BATCH && looked < LOOKED_MAX && more; looked++) {
         uint64_t bytes;
         if (job->end != 0 && job->at >= job->end)
             break;
         switch (parse(t, job, job->at, &met[n], &bytes)) {
         case AT_RECORD:
-            met_hash(t, &met[n++]);
+            if (job->dry)
+                gwi_compact_sample_count(t, job, &met[n]);
+            else
+                met_hash(t, &met[n++]);
             job->at += bytes;
             break;
         case AT_NOTHING:
@@ -263,7 +272,7 @@ static bool scan(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
             return false;
         }
     }
-    return n != 0;
+    return n != 0 || (more && job->at < job->end);
 }
 
 /* Works until `end_ns`. True: the page is done. */
@@ -296,8 +305,9 @@ bool gwi_compact_turn(struct gw_thread *t)
     gwi_compact_look(t, now);
     bool more = gwi_compact_sweep(t);
     /* Relaxed: a hint. */
-    if (!job->open && atomic_load_explicit(&c->work, memory_order_relaxed))
-        gwi_compact_claim(c, job);
+    if (!job->open &&
+        !(atomic_load_explicit(&c->work, memory_order_relaxed) && gwi_compact_claim(c, job)))
+        gwi_compact_sample_claim(c, job);
     uint64_t passed = now - job->last_ns;
     job->last_ns = now;
     if (!job->open)
@@ -315,7 +325,9 @@ bool gwi_compact_turn(struct gw_thread *t)
     uint64_t end = gw_clock_now_ns(gw_clock_system());
     job->credit_ns -= (int64_t)(end - now);
     job->last_ns = end;
-    if (done)
+    if (done && job->dry)
+        gwi_compact_sample_finish(c, job);
+    else if (done)
         gwi_compact_finish(t, job);
     return true;
 }

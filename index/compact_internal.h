@@ -25,6 +25,7 @@ struct gwi_compactor {
     _Atomic uint64_t sweep_from; /* begin at the start of the last sweep of the index */
     _Atomic uint64_t sweep_every;
     _Atomic bool sweeping;
+    _Atomic bool sample_due;
     struct gw_cursor sweep_cursor; /* of the thread that set `sweeping`, as is the next */
     uint64_t sweep_begin;          /* begin when this sweep began; 0: it has not */
 
@@ -42,7 +43,10 @@ struct gwi_compactor {
     uint64_t lap_end; /* address: the lap is over when begin is there */
     int64_t lap_gain; /* bytes that this lap has given back */
     int64_t futile;   /* garbage that the last lap found not worth it; -1: none */
-    uint64_t waste;   /* bytes behind the last record, of all pages that are done */
+    /* compact_sample.c */
+    uint64_t sample_bytes, sample_ns; /* the next one: at this tail; at this time, while full */
+    uint64_t sample_seed, samples;
+    uint64_t expired_ppm; /* of the log's bytes: expired and not yet counted off */
 };
 
 enum gwi_urgency { GWI_CALM, GWI_BRISK, GWI_BLOCKED };
@@ -52,6 +56,8 @@ enum gwi_read { GWI_READ_NONE, GWI_READ_UNDER_WAY, GWI_READ_DONE };
 /* One thread's page. */
 struct gwi_compact_job {
     bool open, drop;
+    bool dry; /* a sample: records are counted, nothing is done, and the page may be let go */
+    uint64_t expired_bytes;
     uint64_t page;         /* its number */
     uint64_t at, end;      /* addresses: next record to look at; end of the records, 0: unknown */
     uint64_t copied_bytes; /* of this page */
@@ -98,7 +104,18 @@ enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job 
 void gwi_compact_look(struct gw_thread *t, uint64_t now_ns);
 bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job);
 void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job);
+void gwi_compact_job_begin(struct gwi_compact_job *job, uint64_t at);
 void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job);
+
+/* ---- compact_sample.c ---- */
+
+void gwi_compact_sample_plan(struct gwi_compactor *c, uint64_t tail, uint64_t used, bool full,
+                             uint64_t now_ns);
+/* A page to look at: what it holds is only counted. */
+bool gwi_compact_sample_claim(struct gwi_compactor *c, struct gwi_compact_job *job);
+void gwi_compact_sample_count(struct gw_thread *t, struct gwi_compact_job *job,
+                              const struct gwi_met *met);
+void gwi_compact_sample_finish(struct gwi_compactor *c, struct gwi_compact_job *job);
 
 /* ---- compact_sweep.c ---- */
 

@@ -46,6 +46,8 @@ static void room_measure(struct gwi_compactor *c, struct room *room)
     room->live = gwi_live_bytes(c->store);
     uint64_t idle = (uint64_t)atomic_load_explicit(&log->waste, memory_order_relaxed) +
                     (room->tail_page - c->base + 1) * GW_LOG_PAGE_HEADER;
+    uint64_t expired = room->used / 1000000u * c->expired_ppm;
+    room->live -= expired < room->live ? expired : room->live;
     room->garbage = (int64_t)room->used - (int64_t)room->live - (int64_t)idle;
 }
 
@@ -70,6 +72,7 @@ struct plan {
     uint64_t goal;    /* pages below may be taken */
     bool user_full;   /* no new page for users */
     bool delete_full; /* nor for deletes */
+    bool full;        /* users are, or are about to be, refused if nothing is done */
     enum gwi_urgency urgency;
 };
 
@@ -99,13 +102,19 @@ static void plan_memory(struct gwi_compactor *c, const struct room *room, struct
     uint64_t low = share > reserve + 2 ? share : reserve + 2;
     if (free > low || (frames < FRAMES_MIN && !c->evict))
         return;
+    plan->full = free <= reserve + 1;
     int64_t least = (int64_t)((reserve + 1) * room->page_bytes);
     if (least < (int64_t)(room->used / (c->evict ? 8 : 32)))
         least = (int64_t)(room->used / (c->evict ? 8 : 32));
     plan->copy = frames >= FRAMES_MIN && worth_it(c, room->garbage, least);
     plan->drop = !plan->copy && c->evict;
-    if (!plan->copy && !plan->drop)
+    if (!plan->copy && !plan->drop) {
+        /* What has expired is looked for in the oldest pages: the others change in place. */
+        uint64_t sampled = c->base + used / 8 + 2;
+        if (atomic_load_explicit(&c->store->expires, memory_order_relaxed))
+            make_flushable(c, sampled < room->tail_page ? sampled : room->tail_page);
         return;
+    }
     /* A page under work may need a page at the tail before it gives one back. */
     uint64_t most = plan->drop ? UNDER_WORK_MAX : reserve > 2 ? reserve - 1 : 1;
     uint64_t wanted = low + 1 - free;
@@ -152,6 +161,7 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
     plan->drop = !plan->copy && c->evict &&
                  (refused || (limit && taken + (SEGMENTS_RESERVED + 1) * segment > limit));
     plan->user_full = full;
+    plan->full = full || refused;
     plan->delete_full = limit && taken + SEGMENTS_RESERVED / 2 * segment > limit;
     if (!plan->copy && !plan->drop)
         return;
@@ -199,7 +209,7 @@ static void work_update(struct gwi_compactor *c)
     atomic_store_explicit(&c->work, work, memory_order_relaxed);
 }
 
-static void look(struct gwi_compactor *c)
+static void look(struct gwi_compactor *c, uint64_t now_ns)
 {
     struct room room;
     struct plan plan = {.urgency = GWI_CALM};
@@ -221,6 +231,7 @@ static void look(struct gwi_compactor *c)
     atomic_store_explicit(&c->log->room_coming, active, memory_order_relaxed);
     atomic_store_explicit(&c->log->user_full, plan.user_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->delete_full, plan.delete_full, memory_order_relaxed);
+    gwi_compact_sample_plan(c, room.tail, room.used, plan.full && !active, now_ns);
     trim_later(c);
     work_update(c);
 }
@@ -235,7 +246,7 @@ void gwi_compact_look(struct gw_thread *t, uint64_t now_ns)
         return;
     if (pthread_mutex_trylock(&c->lock) != 0)
         return;
-    look(c);
+    look(c, now_ns);
     bool blocked = atomic_load_explicit(&c->urgency, memory_order_relaxed) == GWI_BLOCKED;
     atomic_store_explicit(&c->look_bytes, tail + c->log->page_bytes / 4, memory_order_relaxed);
     atomic_store_explicit(&c->look_ns, now_ns + (blocked ? LOOK_BLOCKED_NS : LOOK_NS),
@@ -244,6 +255,19 @@ void gwi_compact_look(struct gw_thread *t, uint64_t now_ns)
 }
 
 /* ---- pages ---- */
+
+void gwi_compact_job_begin(struct gwi_compact_job *job, uint64_t at)
+{
+    job->open = true;
+    job->dry = false;
+    job->at = at;
+    job->end = 0;
+    job->copied_bytes = job->expired_bytes = 0;
+    job->stalls = 0;
+    job->from = job->until = 0;
+    job->read = GWI_READ_NONE;
+    job->retry_ns = 0;
+}
 
 bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
 {
@@ -263,14 +287,7 @@ bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
     pthread_mutex_unlock(&c->lock);
     if (!got)
         return false;
-    job->open = true;
-    job->at = (job->page << c->log->page_bits) + GW_LOG_PAGE_HEADER;
-    job->end = 0;
-    job->copied_bytes = 0;
-    job->stalls = 0;
-    job->from = job->until = 0;
-    job->read = GWI_READ_NONE;
-    job->retry_ns = 0;
+    gwi_compact_job_begin(job, (job->page << c->log->page_bits) + GW_LOG_PAGE_HEADER);
     return true;
 }
 
@@ -279,6 +296,8 @@ void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job)
     GW_ASSERT(job->open);
     job->open = false;
     job->undecided_count = 0;
+    if (job->dry)
+        return;
     pthread_mutex_lock(&c->lock);
     c->again |= (uint64_t)1 << (job->page - c->base);
     work_update(c);
@@ -313,7 +332,7 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job)
             c->futile = room.garbage;
         lap_begin(c, room.tail);
     }
-    look(c); /* at once: what the next page is, or that there is none */
+    look(c, job->last_ns); /* at once: what the next page is, or that there is none */
     pthread_mutex_unlock(&c->lock);
 }
 

@@ -44,6 +44,7 @@ struct gw_store {
     uint64_t memory_bytes; /* index and log together */
     uint64_t index_bytes, index_bytes_max;
     uint64_t units_max;             /* of a record */
+    _Atomic bool expires;           /* a record with an expiry was written once */
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
     uint32_t threads_max, cold_reads_max;
     pthread_mutex_t lock;       /* threads[], closed */

@@ -403,10 +403,13 @@ static struct gw_record *fill(struct gw_thread *t, const struct spare *spare,
         gw_control_make(version, op->key_bytes, (uint32_t)(capacity - change->value_bytes),
                         change->kind, flags);
     gw_record_fill(record, spare->units, op->key, control);
-    if (GW_UNLIKELY(change->expiry_ms))
+    if (GW_UNLIKELY(change->expiry_ms)) {
+        if (!atomic_load_explicit(&t->store->expires, memory_order_relaxed))
+            atomic_store_explicit(&t->store->expires, true, memory_order_relaxed);
         /* Relaxed: private still. */
         atomic_store_explicit(gw_record_expiry_word(record), change->expiry_ms,
                               memory_order_relaxed);
+    }
     value_build(record, control, change, op, old, old_control);
     gw_record_pad(record, control);
     return record;

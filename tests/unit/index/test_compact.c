@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "compact_world.h"
+#include "index/base/clock.h"
 #include "index/base/rand.h"
 
 static void churn(struct world *w, uint64_t bytes)
@@ -96,6 +97,77 @@ Test(compact, a_full_store_refuses_writes_without_going_in_circles_and_recovers)
     world_check_all(&w);
     gw_store_stats(w.f.store, &after);
     cr_expect_eq(after.keys, world_live(&w));
+    world_close(&w);
+}
+
+static uint64_t fake_ms;
+
+static uint64_t fake_now_ns(void *ctx)
+{
+    (void)ctx;
+    return fake_ms * 1000000;
+}
+static uint64_t fake_wall_ms(void *ctx)
+{
+    (void)ctx;
+    return fake_ms;
+}
+static const struct gw_clock fake_clock = {fake_now_ns, fake_wall_ms, NULL};
+
+/* Nothing says that a record has expired but the clock: the store has to look. */
+Test(compact, a_store_full_of_expired_records_takes_writes_again)
+{
+    struct world w;
+    fake_ms = 1000;
+    world_open(&w, &(struct world_options){
+                       .pages = 32, .keys = 40000, .value_max = 400, .clock = &fake_clock});
+    w.expiry_ms = 5000;
+    uint32_t n = 0;
+    while (n < w.keys && world_put(&w, n, 300) == GW_OK)
+        n++;
+    cr_assert_lt(n, w.keys, "never full");
+    fake_ms = 4999;
+    cr_expect_eq(world_put(&w, n, 300), GW_E_FULL, "not yet");
+    fake_ms = 6000;
+    memset(w.entry, 0, w.keys * sizeof *w.entry);
+    w.expiry_ms = 0;
+    enum gw_status st = GW_E_FULL;
+    for (uint32_t i = 0; i < 1000000 && st == GW_E_FULL; i++)
+        st = world_put(&w, n, 300);
+    cr_assert_eq(st, GW_OK, "%d", st);
+    for (uint32_t i = 0; i < n / 2; i++)
+        cr_assert_eq(world_put(&w, n + i, 300), GW_OK, "%u", i);
+    world_check_all(&w);
+    struct gw_store_stats stats;
+    gw_store_stats(w.f.store, &stats);
+    cr_expect_gt(stats.expired, n / 3);
+    cr_expect_eq(stats.keys, world_live(&w) + n - stats.expired);
+    world_close(&w);
+}
+
+/* Keys that are written once and expire: what the log takes follows what is live. */
+Test(compact, a_stream_of_expiring_keys_does_not_fill_the_log)
+{
+    struct world w;
+    fake_ms = 1000;
+    world_open(&w, &(struct world_options){
+                       .pages = 32, .keys = 60000, .value_max = 400, .clock = &fake_clock});
+    for (uint32_t i = 0; i < w.keys; i++) {
+        fake_ms = 1000 + i;
+        w.expiry_ms = fake_ms + 1000;
+        enum gw_status st = GW_E_FULL;
+        for (uint32_t turn = 0; turn < 100000 && st == GW_E_FULL; turn++)
+            st = world_put(&w, i, 300);
+        cr_assert_eq(st, GW_OK, "%u", i);
+        if (i >= 1100)
+            w.entry[i - 1100].live = false;
+    }
+    for (uint32_t i = 0; i < w.keys; i++)
+        if (i < w.keys - 1100 || i > w.keys - 900)
+            world_check(&w, i);
+    struct gw_store_stats stats;
+    gw_store_stats(w.f.store, &stats);
+    cr_expect_gt(stats.expired, w.keys / 2);
     world_close(&w);
 }
 
