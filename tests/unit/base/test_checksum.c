@@ -34,6 +34,20 @@ Test(checksum, table_and_instruction_agree_at_every_length_and_alignment)
             cr_assert_eq(gw_crc32c(9, bytes + at, n), gwi_crc32c_portable(9, bytes + at, n));
 }
 
+/* Long inputs go by several lanes at once: around one, two and three groups of them. */
+Test(checksum, table_and_instruction_agree_on_long_inputs)
+{
+    static uint8_t bytes[3 * 4080 + 64];
+    struct gw_rand r;
+    gw_rand_init(&r, 6);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)gw_rand_next(&r);
+    for (size_t groups = 1; groups <= 3; groups++)
+        for (size_t n = groups * 4080 - 20; n < groups * 4080 + 40; n++)
+            cr_assert_eq(gw_crc32c(77, bytes + n % 8, n), gwi_crc32c_portable(77, bytes + n % 8, n),
+                         "%zu bytes", n);
+}
+
 Test(checksum, parts_add_up_to_the_whole)
 {
     static const char text[] = "godwits fly without landing";
