@@ -27,11 +27,6 @@ void gwi_compact_leave(struct gw_thread *t);
 /* A bounded share of the work; outside of the epoch, once a turn. True: there is more at once. */
 bool gwi_compact_turn(struct gw_thread *t);
 
-/* Tombstones and expired records of these slots are kept until the next call, for older records of
- * their keys may still arrive (ENGINE H17). Pages that are under work now may not know it yet: call
- * it before the first record arrives, with a cut in between. NULL: none. */
-void gwi_compact_keep(struct gw_store *store, const struct gw_slots *slots);
-
 /* Device reads of this thread's compaction under way. */
 uint32_t gwi_compact_reads(const struct gw_thread *t);
 /* Memory that a thread's compaction holds, in bytes; any thread. */

@@ -381,7 +381,7 @@ void gwi_compactor_destroy(struct gwi_compactor *c)
     free(c);
 }
 
-void gwi_compact_keep(struct gw_store *store, const struct gw_slots *slots)
+void gw_store_keep_tombstones(struct gw_store *store, const struct gw_slots *slots)
 {
     struct gwi_compactor *c = store->compactor;
     pthread_mutex_lock(&c->lock);

@@ -14,13 +14,13 @@
  *
  * Left behind although live: tombstones and expired records, of slots that nobody moves here
  * (ENGINE H17: this is the oldest page, so nothing older of the key is left that could rise), and
- * everything in cache mode. If the chain ends with X its entry is taken out by CAS, whereby exactly
- * one thread counts the loss: who wants to supersede X must win a CAS on the same word. The word
- * may become empty although a is not yet below begin (compare ENGINE H15): nobody changes X in
- * place any more, and who has found it can publish only over the entry that is gone. In a chain of
- * several keys the entry stays and leads below begin soon; a key that is written again before that
- * is counted off twice. Such chains are rare, and the window is that of one page.
- * Design: DESIGN section 6. */
+ * everything in cache mode (of slots that are moved here only what arrived). If the chain ends with
+ * X its entry is taken out by CAS, whereby exactly one thread counts the loss: who wants to
+ * supersede X must win a CAS on the same word. The word may become empty although a is not yet
+ * below begin (compare ENGINE H15): nobody changes X in place any more, and who has found it can
+ * publish only over the entry that is gone. In a chain of several keys the entry stays and leads
+ * below begin soon; a key that is written again before that is counted off twice. Such chains are
+ * rare, and the window is that of one page. Design: DESIGN section 6. */
 #include "index/cold.h"
 #include "index/compact_internal.h"
 
@@ -65,15 +65,18 @@ static bool needless(struct gw_thread *t, const struct gwi_compact_job *job,
                      const struct gwi_met *met, uint64_t control)
 {
     struct gwi_compactor *c = t->store->compactor;
-    if (!(control & GW_CONTROL_TOMBSTONE) && !gw_record_expired(met->record, control, t->now_ms))
-        return job->drop;
-    /* Acquire: pairs with gwi_compact_keep, whose callers let a cut pass. */
+    bool gone =
+        (control & GW_CONTROL_TOMBSTONE) || gw_record_expired(met->record, control, t->now_ms);
+    if (!gone && !job->drop)
+        return false;
+    /* Acquire: pairs with gw_store_keep_tombstones, whose callers let a cut pass. */
     if (GW_LIKELY(!atomic_load_explicit(&c->keep_any, memory_order_acquire)))
         return true;
     pthread_mutex_lock(&c->lock);
     bool keep = gw_slots_has(&c->keep, met->slot);
     pthread_mutex_unlock(&c->lock);
-    return !keep;
+    /* What arrived and was not changed here may arrive again; what was written here is newer. */
+    return !keep || (!gone && (control & GW_CONTROL_ARRIVED));
 }
 
 /* Leaves a live record behind and counts that. False: the entry has changed. */

@@ -231,6 +231,12 @@ uint32_t gw_store_version_highest(const struct gw_store *store);
 /* Keys created from now on get versions above floor; floors only rise. */
 void gw_store_version_floor(struct gw_store *store, uint32_t floor);
 
+/* Until the next call compaction keeps the tombstones and expired records of these slots, and cache
+ * mode does not drop what was written to them here: older records of their keys may still arrive
+ * (ENGINE H17). A page that is under work now may not know it yet: call it before the first record
+ * is asked for, with a cut in between. NULL: no slots. */
+void gw_store_keep_tombstones(struct gw_store *store, const struct gw_slots *slots);
+
 /* Makes all that is in the log now read-only: later changes copy to the tail. It takes two epochs;
  * gw_store_poll drives them. GW_E_FULL: too many triggers wait, poll and try again. */
 GW_MUST_USE enum gw_status gw_store_shift_read_only(struct gw_store *store);

@@ -14,6 +14,18 @@ struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id)
     return NULL;
 }
 
+/* Deleted keys of slots that are on their way here have to be remembered (ENGINE H17). */
+static void keep_tombstones(struct gwi_control *c)
+{
+    struct gw_slots slots;
+    gw_slots_clear(&slots);
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        for (uint32_t w = 0; w < sizeof slots.word / sizeof slots.word[0]; w++)
+            if (c->target[i].machine && !c->target[i].dying)
+                slots.word[w] |= c->target[i].job->slots.word[w];
+    gw_store_keep_tombstones(c->server->store, &slots);
+}
+
 static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
                                            const struct gw_slots *slots, const char *from_address)
 {
@@ -34,6 +46,7 @@ static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
     *t = (struct gwi_target_slot){.machine = machine, .control = c, .id = id, .job = job};
     atomic_store_explicit(&c->server->incoming[t - c->target], job, memory_order_release);
     gwi_control_count_jobs(c);
+    keep_tombstones(c);
     return t;
 }
 
@@ -170,6 +183,7 @@ static void finish(struct gwi_target_slot *t, enum gw_status result)
     gwi_control_count_jobs(c);
     t->range_set = false;
     t->dying = true;
+    keep_tombstones(c);
     t->cut_wanted = true;
     gwi_control_publish(c);
 }
