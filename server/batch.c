@@ -263,20 +263,22 @@ static struct gw_wire_reply reply_to(const struct gwi_link *link, const struct v
 
 enum { SUSPEND_NONE = 0, SUSPEND_BACKLOG, SUSPEND_PARK };
 
-/* The engine stopped in the middle of the group, and meanwhile operations before that were parked:
- * those behind it on the same keys queue there, and the rest moves up. Returns how many are left to
- * execute, d->ops[done..) on. */
-static uint32_t queue_behind_parked(struct gwi_link *link, struct verdict *verdicts, uint32_t at,
-                                    uint32_t n, uint32_t done)
+/* The engine stopped in the middle of the group, for large values. What cannot go on now waits, and
+ * the rest moves up: operations behind one that was parked meanwhile, on the same key; reads, when
+ * the client has not read what there is. Returns how many are left to execute, d->ops[done..) on.
+ */
+static uint32_t queue_rest(struct gwi_link *link, struct verdict *verdicts, uint32_t at, uint32_t n,
+                           uint32_t done, size_t unsent)
 {
     struct gwi_dispatcher *d = link->dispatcher;
     uint32_t kept = done;
+    bool behind = gwi_link_is_behind(link, unsent);
     for (; at < n; at++) {
         struct verdict *v = &verdicts[at];
         if (v->exec < 0)
             continue;
         const struct gw_op *op = &d->ops[v->exec];
-        if (gwi_park_find(&d->park, op->hash)) {
+        if ((behind && op->verb == GW_VERB_READ) || gwi_park_find(&d->park, op->hash)) {
             park(link, v, op, GW_OK);
             continue;
         }
@@ -295,9 +297,14 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
     uint32_t at = 0, done = 0;
     while (at < n) {
         if (done < exec) {
+            /* A portion of values at a time, so that a look at the backlog comes in between; one
+             * that is larger than a portion comes alone. */
             size_t used;
-            done += gw_store_execute(d->store, d->ops + done, exec - done, d->room, d->room_bytes,
-                                     &used);
+            uint32_t ran = gw_store_execute(d->store, d->ops + done, exec - done, d->room,
+                                            GWI_REPLY_BYTES, &used);
+            if (ran == 0)
+                ran = gw_store_execute(d->store, d->ops + done, 1, d->room, d->room_bytes, &used);
+            done += ran;
         }
         uint32_t before = at;
         for (; at < n && verdicts[at].exec < (int32_t)done; at++) {
@@ -319,8 +326,8 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
             ++*count;
         }
         GW_ASSERT(at > before); /* an empty room takes any value: see room_bytes */
-        if (at < n && d->park.keys)
-            exec = queue_behind_parked(link, verdicts, at, n, done);
+        if (at < n)
+            exec = queue_rest(link, verdicts, at, n, done, gw_writer_used(w));
     }
     return true;
 }
@@ -343,9 +350,9 @@ enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f, 
     int suspend = SUSPEND_NONE;
     struct verdict verdicts[GWI_GROUP];
     while (left > 0) {
-        if (d->park.bytes > d->park_bytes_max)
+        if (d->park.bytes > d->park_bytes_max || link->session->parked > d->park_session_max)
             suspend = SUSPEND_PARK;
-        else if (gw_conn_backlog(link->conn) > GWI_BACKLOG_SOFT || gw_net_crowded(d->net))
+        else if (gwi_link_is_behind(link, 0))
             suspend = SUSPEND_BACKLOG;
         if (suspend)
             break;

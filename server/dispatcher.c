@@ -25,6 +25,8 @@
 #define DEVICE_POLL_NS   50000ull /* without a descriptor to wait for */
 #define IDLE_WAIT_NS     1000000000ull
 #define PUBLISH_EVERY_NS 250000000ull
+#define PARKED_BYTES     256u /* a usual operation that waits */
+#define STALLED_MS_MAX   10000u
 #define EXPIRE_EVERY_NS  10000000000ull
 
 bool gwi_dispatcher_post(struct gwi_dispatcher *d, enum gwi_mail_kind kind, uint64_t number,
@@ -299,6 +301,9 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     d->room = malloc(d->room_bytes);
     d->reply = malloc(d->reply_room);
     d->park_bytes_max = server->memory.park_bytes_max;
+    d->park_session_max = (uint32_t)(d->park_bytes_max / PARKED_BYTES / 2);
+    uint64_t soft = server->memory.net_bytes_max / 8;
+    d->backlog_soft = soft < GWI_BACKLOG_SOFT ? (size_t)soft : GWI_BACKLOG_SOFT;
     d->sessions.count_max = 2 * server->memory.connections_max;
     d->sessions.granted_max = server->memory.windows_bytes_max / GW_APPLIED_SERIAL_BYTES;
     d->haul = gwi_haul_create(d);
@@ -310,6 +315,7 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     options.receive_buffers = server->memory.receive_buffers;
     options.receive_buffer_bytes = server->memory.receive_buffer_bytes;
     options.transit_bytes_max = server->memory.net_bytes_max;
+    options.stalled_ms_max = STALLED_MS_MAX;
     enum gw_status st = GW_E_NOMEM;
     if (d->room && d->reply && d->haul && (index || d->control) &&
         gwi_sessions_init(&d->sessions) && gwi_park_init(&d->park))

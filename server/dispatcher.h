@@ -25,7 +25,7 @@ struct gwi_haul;
 #define GWI_GROUP         128u /* operations executed by one call of the engine */
 #define GWI_READY_GROUP   64u
 #define GWI_REPLY_BYTES   (256u << 10) /* a REPLY frame is sent when it has grown to about this */
-#define GWI_BACKLOG_SOFT  (2u << 20)   /* above it a client's next operations wait for it to read */
+#define GWI_BACKLOG_SOFT  (2u << 20)   /* at most; see backlog_soft */
 #define GWI_COLD_AGAIN_NS 100000000ull /* a read's result waits so long at most for its reader */
 #define GWI_HOLD_NS       200000000ull /* a batch from the future is held so long, then refused (R2) */
 
@@ -104,8 +104,10 @@ struct gwi_dispatcher {
     struct gwi_sessions sessions;
     struct gwi_park park;
     size_t park_bytes_max;
-    struct gwi_link held;   /* sentinel */
-    struct gwi_link *links; /* all */
+    uint32_t park_session_max; /* operations of one session: nobody fills it alone */
+    size_t backlog_soft;       /* above it a client's next operations wait for it to read */
+    struct gwi_link held;      /* sentinel */
+    struct gwi_link *links;    /* all */
     struct gwi_haul *haul;
     struct gwi_control *control; /* dispatcher 0 only */
 
@@ -162,6 +164,9 @@ struct gwi_link *gwi_link_attach(struct gwi_dispatcher *d, struct gw_handover *t
 void gwi_link_hold(struct gwi_link *link, enum gwi_hold why, uint64_t until_ns);
 void gwi_links_free(struct gwi_dispatcher *d);    /* at the end, when the net is gone */
 void gwi_links_release(struct gwi_dispatcher *d); /* resumes those whose reason may be gone */
+/* Must what makes output for this link wait until it has read, or until others have? `more` bytes
+ * are about to be added to what it has not read. */
+bool gwi_link_is_behind(const struct gwi_link *link, size_t more);
 bool gwi_link_send(struct gw_conn *conn, const uint8_t *frame,
                    size_t bytes); /* false: backlog full */
 enum gw_status gwi_link_error(struct gw_conn *conn, enum gw_status st, const char *text);

@@ -21,6 +21,14 @@ bool gwi_link_send(struct gw_conn *conn, const uint8_t *frame, size_t bytes)
     return true;
 }
 
+bool gwi_link_is_behind(const struct gwi_link *link, size_t more)
+{
+    const struct gwi_dispatcher *d = link->dispatcher;
+    size_t backlog = gw_conn_backlog(link->conn) + more;
+    uint32_t crowded = gw_net_crowded(d->net);
+    return GW_UNLIKELY(backlog > d->backlog_soft || (crowded && backlog > 0) || crowded > 1);
+}
+
 enum gw_status gwi_link_error(struct gw_conn *conn, enum gw_status st, const char *text)
 {
     uint8_t *room = gw_conn_reserve(conn, GW_FRAME_HEADER + 512);
@@ -110,9 +118,11 @@ static bool hold_is_over(const struct gwi_link *link)
     case GWI_HOLD_VIEW:
         return d->generation != link->hold_generation || d->now_ns >= link->hold_until_ns;
     case GWI_HOLD_BACKLOG:
-        return gw_conn_backlog(link->conn) < GWI_BACKLOG_SOFT / 2 && !gw_net_crowded(d->net);
+        return gw_conn_backlog(link->conn) <= d->backlog_soft / 2 && !gwi_link_is_behind(link, 0);
     case GWI_HOLD_PARK:
-        return d->park.bytes < d->park_bytes_max / 2 || d->generation != link->hold_generation;
+        return (d->park.bytes < d->park_bytes_max / 2 &&
+                (!link->session || link->session->parked < d->park_session_max / 2)) ||
+               d->generation != link->hold_generation;
     case GWI_HOLD_SPACE:
         return d->now_ns >= link->hold_until_ns;
     case GWI_HOLD_COLD:

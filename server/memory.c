@@ -12,30 +12,29 @@
 #include "index/base/text.h"
 #include "index/store.h"
 
-#define KIB                   UINT64_C(1024)
-#define MIB                   (KIB * 1024)
+#define KIB                  UINT64_C(1024)
+#define MIB                  (KIB * 1024)
 
-#define PROCESS_BYTES         (5 * MIB) /* text, libraries and heap of an idle server */
-#define PROCESS_THREAD_BYTES  (128 * KIB)
-#define DISPATCHER_BYTES      (640 * KIB) /* rings, tables of connections and sessions */
-#define VALUE_ROOM            (128 * KIB) /* what a frame has beyond the largest record */
-#define LARGE_BUFFER_BYTES    (64 * KIB)
-#define SMALL_BUFFER_BYTES    (16 * KIB) /* of servers that must count every connection */
-#define SMALL_MEMORY          (512 * MIB)
-#define BUFFERS_MAX           64u
-#define CONNECTION_BYTES      (3 * KIB)
-#define CONNECTION_PART_BYTES (16 * KIB) /* half a frame that is on its way */
-#define CONNECTIONS_MAX       12000u
-#define CONNECTIONS_MIN       16u
-#define READ_BYTES            (8 * KIB)
-#define READS_MAX             512u
-#define TABLE_SHARE           (KIB - 24) /* a checksum of 4 B for 4 KiB, headers */
-#define TIER_QUEUE_BYTES      (320 * KIB)
-#define PAGES_MIN             2u
-#define PAGES_MIN_TIER        8u /* of a log that is flushed: two over the store's least */
-#define INDEX_MIN             (2 * MIB)
-#define INDEX_START_SHARE     16u
-#define INDEX_MAX_PERCENT     60u
+#define PROCESS_BYTES        (5 * MIB) /* text, libraries and heap of an idle server */
+#define PROCESS_THREAD_BYTES (128 * KIB)
+#define DISPATCHER_BYTES     (640 * KIB) /* rings, tables of connections and sessions */
+#define VALUE_ROOM           (128 * KIB) /* what a frame has beyond the largest record */
+#define LARGE_BUFFER_BYTES   (64 * KIB)
+#define SMALL_BUFFER_BYTES   (16 * KIB) /* of servers that must count every connection */
+#define SMALL_MEMORY         (512 * MIB)
+#define BUFFERS_MAX          64u
+#define CONNECTION_BYTES     KIB /* one that is idle; bytes on their way have a bound of their own */
+#define CONNECTIONS_MAX      12000u
+#define CONNECTIONS_MIN      16u
+#define READ_BYTES           (8 * KIB)
+#define READS_MAX            512u
+#define TABLE_SHARE          (KIB - 24) /* a checksum of 4 B for 4 KiB, headers */
+#define TIER_QUEUE_BYTES     (320 * KIB)
+#define PAGES_MIN            2u
+#define PAGES_MIN_TIER       8u /* of a log that is flushed: two over the store's least */
+#define INDEX_MIN            (2 * MIB)
+#define INDEX_START_SHARE    16u
+#define INDEX_MAX_PERCENT    60u
 
 static uint64_t clamp(uint64_t v, uint64_t least, uint64_t most)
 {
@@ -78,9 +77,8 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
 
     m->connections = clamp(m->limit / 16, 8 * MIB, 256 * MIB);
     m->connections = clamp(m->connections, 0, m->limit / 6);
-    uint64_t each = CONNECTION_BYTES + CONNECTION_PART_BYTES;
     m->connections_max =
-        (uint32_t)clamp(m->connections / 2 / each, CONNECTIONS_MIN, CONNECTIONS_MAX);
+        (uint32_t)clamp(m->connections / 4 / CONNECTION_BYTES, CONNECTIONS_MIN, CONNECTIONS_MAX);
     m->windows_bytes_max = m->connections / 4 / threads;
     m->net_bytes_max = m->connections / 2 / threads;
 

@@ -133,9 +133,20 @@ struct gwi_parked_key *gwi_park_add(struct gwi_park *p, uint64_t hash, uint16_t 
 
 struct gwi_parked_op *gwi_park_take(struct gwi_park *p, struct gwi_parked_key *k, bool *key_gone)
 {
-    struct gwi_parked_op *op = k->first;
+    return gwi_park_take_after(p, k, NULL, key_gone);
+}
+
+struct gwi_parked_op *gwi_park_take_after(struct gwi_park *p, struct gwi_parked_key *k,
+                                          struct gwi_parked_op *before, bool *key_gone)
+{
+    struct gwi_parked_op *op = before ? before->next : k->first;
     GW_ASSERT(op != NULL);
-    k->first = op->next;
+    if (before)
+        before->next = op->next;
+    else
+        k->first = op->next;
+    if (k->last == op)
+        k->last = before;
     p->ops--;
     p->bytes -= op_bytes(op);
     *key_gone = k->first == NULL;

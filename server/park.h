@@ -60,10 +60,12 @@ struct gwi_parked_op *gwi_parked_op_create(const void *key, uint16_t key_bytes, 
 /* Queues `op` (takes it) behind those of its key. NULL: out of memory, op is still the caller's. */
 struct gwi_parked_key *gwi_park_add(struct gwi_park *park, uint64_t hash, uint16_t slot,
                                     struct gwi_parked_op *op);
-/* Takes the key's first operation out (the caller frees it); ends the key with its last one: then
- * *key must not be used any more and true is returned in *key_gone. */
+/* Takes the key's first operation, or the one behind `before`, out (the caller frees it); ends the
+ * key with its last one: then *key must not be used any more and true is returned in *key_gone. */
 struct gwi_parked_op *gwi_park_take(struct gwi_park *park, struct gwi_parked_key *key,
                                     bool *key_gone);
+struct gwi_parked_op *gwi_park_take_after(struct gwi_park *park, struct gwi_parked_key *key,
+                                          struct gwi_parked_op *before, bool *key_gone);
 void gwi_park_to_front(struct gwi_park *park, struct gwi_parked_key *key); /* tried next */
 void gwi_park_to_back(struct gwi_park *park, struct gwi_parked_key *key);
 /* Out of the retry order until it is put to front or back again. */

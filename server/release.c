@@ -10,6 +10,7 @@
 #include "server/server.h"
 
 #define IN_VAIN_MAX 4u
+#define BEHIND_MAX  8u
 
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
                       uint64_t serial, enum gw_status why)
@@ -147,13 +148,53 @@ void gwi_release_moved(struct gwi_dispatcher *d)
     gwi_release_flush(d);
 }
 
+/* A value that its client has no room for now: its backlog is full, or everybody's. */
+static bool reader_is_behind(struct gwi_dispatcher *d, const struct gwi_parked_op *p)
+{
+    if (p->verb != GW_VERB_READ)
+        return false;
+    const struct gwi_session *session = gwi_sessions_find(&d->sessions, p->session);
+    size_t unsent = session && d->completion_session == p->session ? d->completions_bytes : 0;
+    return session && session->link && gwi_link_is_behind(session->link, unsent);
+}
+
+/* Sessions whose reads of a key wait for their client: what follows of them on this key waits too,
+ * for the order within a session; other sessions go past. */
+struct behind {
+    uint64_t session[BEHIND_MAX];
+    uint32_t count;
+};
+
+/* Does this operation wait for its client, or behind one that does? */
+static bool stays_behind(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
+                         struct behind *behind)
+{
+    for (uint32_t i = 0; i < behind->count; i++)
+        if (behind->session[i] == p->session)
+            return true;
+    if (!reader_is_behind(d, p))
+        return false;
+    behind->session[behind->count++] = p->session;
+    return true;
+}
+
 /* Tries the key's operations in order until one has to go on waiting. False: the first one had to,
  * because somebody holds the record or the store begins no further reads now. */
 static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
 {
+    struct behind behind = {.count = 0};
+    struct gwi_parked_op *before = NULL; /* the last one of those that stay behind */
     bool done = false;
     for (bool gone = false; !gone;) {
-        struct gwi_parked_op *p = key->first;
+        struct gwi_parked_op *p = before ? before->next : key->first;
+        if (!p || behind.count == BEHIND_MAX) {
+            gwi_park_to_back(&d->park, key);
+            return true;
+        }
+        if (stays_behind(d, p, &behind)) {
+            before = p;
+            continue;
+        }
         struct gw_op op = {.key = p->bytes,
                            .key_bytes = p->key_bytes,
                            .value = p->bytes + p->key_bytes,
@@ -186,7 +227,7 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
         }
         done = true;
         uint16_t slot = key->slot;
-        p = gwi_park_take(&d->park, key, &gone);
+        p = gwi_park_take_after(&d->park, key, before, &gone);
         complete(d, p, &op, slot, (enum gw_status)op.status);
         free(p);
     }

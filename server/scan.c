@@ -57,7 +57,7 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
     struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
     if (gw_scan_decode(&r, &scan) != GW_OK)
         return gwi_link_error(link->conn, GW_E_PROTOCOL, "malformed SCAN");
-    if (gw_conn_backlog(link->conn) > GWI_BACKLOG_SOFT || gw_net_crowded(d->net)) {
+    if (gwi_link_is_behind(link, 0)) {
         gwi_link_hold(link, GWI_HOLD_BACKLOG, 0);
         return GW_WOULD_BLOCK;
     }

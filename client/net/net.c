@@ -167,7 +167,7 @@ void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out)
         net->ops->memory(net, out);
 }
 
-bool gw_net_crowded(const struct gw_net *net)
+uint32_t gw_net_crowded(const struct gw_net *net)
 {
-    return net->ops->crowded && net->ops->crowded(net);
+    return net->ops->crowded ? net->ops->crowded(net) : 0;
 }

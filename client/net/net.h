@@ -153,7 +153,8 @@ int gw_net_eventfd(struct gw_net *net);
  * GW_E_UNSUPPORTED: loop. */
 GW_MUST_USE enum gw_status gw_net_watch(struct gw_net *net, int fd);
 void gw_net_stats(const struct gw_net *net, struct gw_net_stats *out); /* owner's thread */
-/* More is on its way out than half of transit_bytes_max: who makes output waits. It ends by itself:
- * what is out leaves, or its connection is closed after stalled_ms_max. */
-bool gw_net_crowded(const struct gw_net *net);
+/* 0, or: 1: more than a half of transit_bytes_max is on its way out; who makes output makes none
+ * for connections that have some. 2: all of it is; none for anybody. It ends by itself: what is out
+ * leaves, or its connection is closed after stalled_ms_max. */
+uint32_t gw_net_crowded(const struct gw_net *net);
 #endif

@@ -14,7 +14,7 @@ struct gw_net_ops {
     void (*flush)(struct gw_net *net);
     uint32_t (*poll)(struct gw_net *net, uint64_t timeout_ns);
     void (*wake)(struct gw_net *net);
-    bool (*crowded)(const struct gw_net *net);                          /* NULL: never */
+    uint32_t (*crowded)(const struct gw_net *net);                      /* NULL: never */
     void (*memory)(const struct gw_net *net, struct gw_net_stats *out); /* NULL: not known */
     int (*eventfd)(struct gw_net *net);
     enum gw_status (*watch)(struct gw_net *net, int fd); /* NULL: not supported */

@@ -264,7 +264,7 @@ void gwi_uring_crowd_join(struct uring_net *net, struct uring_conn *c); /* after
 bool gwi_uring_crowd_waits(struct uring_net *net, struct uring_conn *c);
 void gwi_uring_crowd_turn(struct uring_net *net);
 void gwi_uring_crowd_tick(struct uring_net *net, uint64_t now_ns);
-bool gwi_uring_crowded(const struct gw_net *net);
+uint32_t gwi_uring_crowded(const struct gw_net *net);
 void gwi_uring_memory(const struct gw_net *net, struct gw_net_stats *out);
 
 /* net_uring_watch.c */

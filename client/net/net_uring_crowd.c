@@ -125,10 +125,12 @@ void gwi_uring_crowd_tick(struct uring_net *net, uint64_t now_ns)
     }
 }
 
-bool gwi_uring_crowded(const struct gw_net *base)
+uint32_t gwi_uring_crowded(const struct gw_net *base)
 {
     const struct uring_net *net = (const struct uring_net *)base;
-    return net->out.taken_bytes > half(net);
+    if (GW_LIKELY(net->out.taken_bytes <= half(net)))
+        return 0;
+    return net->out.taken_bytes <= net->base.options.transit_bytes_max ? 1 : 2;
 }
 
 void gwi_uring_memory(const struct gw_net *base, struct gw_net_stats *out)

@@ -137,3 +137,26 @@ Test(park, a_growing_table_finds_cold_keys_too_and_the_end_frees_them)
     cr_expect_eq(park.keys, 2500);
     gwi_park_fini(&park); /* the leak checker sees what is left */
 }
+
+Test(park, an_operation_can_be_taken_from_behind_another)
+{
+    struct gwi_park park;
+    cr_assert(gwi_park_init(&park));
+    struct gwi_parked_key *key = NULL;
+    for (uint64_t serial = 1; serial <= 3; serial++)
+        key = gwi_park_add(&park, 42, 7, make(serial, "k"));
+    bool gone;
+    struct gwi_parked_op *op = gwi_park_take_after(&park, key, key->first, &gone);
+    cr_expect_eq(op->serial, 2);
+    cr_expect(!gone);
+    free(op);
+    op = gwi_park_take_after(&park, key, key->first, &gone); /* the last one */
+    cr_expect_eq(op->serial, 3);
+    cr_expect(!gone);
+    free(op);
+    cr_assert_eq(gwi_park_add(&park, 42, 7, make(4, "k")), key);
+    cr_expect_eq(key->first->serial, 1);
+    cr_expect_eq(key->first->next->serial, 4, "what comes behind the last one is lost");
+    cr_expect_eq(park.ops, 2);
+    gwi_park_fini(&park);
+}
