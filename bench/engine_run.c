@@ -69,7 +69,7 @@ static void load_batch(struct gw_engine_worker *w, struct batch *b, uint32_t n)
         if (gw_bench_session_free(session) < n)
             gw_bench_session_wait(session);
     }
-    uint64_t start = w->settings->cold ? now_ns() : 0;
+    uint64_t start = now_ns();
     gw_bench_session_execute(session, b->op, n);
     for (uint32_t i = 0; i < n; i++)
         if (!gw_bench_session_keep(session, &b->op[i], start) && b->op[i].status != GW_OK)

@@ -14,6 +14,7 @@
 #define READY_MAX 256u
 #define NAP_NS    50000 /* between looks when there is no descriptor to wait for */
 #define WAIT_MS   1
+#define RETRY_MS  10000u /* patience with a record that is held, if no other was asked for */
 #define NS_PER_MS 1000000u
 
 struct gw_bench_parked {
@@ -100,12 +101,15 @@ void gw_bench_session_park(struct gw_bench_session *s, const struct gw_op *op, u
 /* Whether it stays parked: not answered, and not for too long. */
 static bool stays(const struct gw_bench_session *s, const struct gw_bench_parked *p, uint64_t now)
 {
+    uint64_t patience_ms = s->options.patience_ms;
     switch (p->op.status) {
     case GW_PENDING:
-    case GW_RETRY:
         return true;
+    case GW_RETRY:
+        patience_ms = patience_ms ? patience_ms : RETRY_MS;
+        return now - p->started_ns < patience_ms * NS_PER_MS;
     case GW_E_FULL:
-        return now - p->started_ns < (uint64_t)s->options.patience_ms * NS_PER_MS;
+        return now - p->started_ns < patience_ms * NS_PER_MS;
     default:
         return false;
     }

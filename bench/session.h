@@ -30,9 +30,11 @@ typedef void (*gw_bench_done_cb)(void *ctx, struct gw_op *op, uint64_t latency_n
 
 struct gw_bench_session_options {
     struct gw_store *store;
-    uint32_t depth;       /* operations that may be parked */
-    size_t room_bytes;    /* for the values of one call, at least the largest one */
-    uint32_t patience_ms; /* how long GW_E_FULL is tried again; 0: it is an answer */
+    uint32_t depth;    /* operations that may be parked */
+    size_t room_bytes; /* for the values of one call, at least the largest one */
+    uint32_t
+        patience_ms; /* how long GW_RETRY and GW_E_FULL are tried again, from the time given to
+                      * keep on; 0: GW_E_FULL is an answer, GW_RETRY is tried for ten seconds */
     gw_bench_done_cb done;
     void *ctx;
 };

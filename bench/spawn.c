@@ -113,22 +113,29 @@ struct gw_spawn_server *gw_spawn_server(struct gw_spawn *spawn, const char *id)
     snprintf(threads, sizeof threads, "%u", spawn->threads ? spawn->threads : 1);
     snprintf(memory, sizeof memory, "%" PRIu64, spawn->memory_bytes);
     snprintf(index, sizeof index, "%" PRIu64, spawn->index_bytes);
-    const char *argv[] = {program,
-                          "--id",
-                          server->id,
-                          "--listen",
-                          server->address[0] ? server->address : "127.0.0.1:0",
-                          "--coordinator",
-                          spawn->coordinator_address,
-                          "--data",
-                          data,
-                          "--threads",
-                          threads,
-                          "--memory",
-                          memory,
-                          spawn->index_bytes ? "--index-memory" : NULL,
-                          index,
-                          NULL};
+    const char *argv[32] = {program,
+                            "--id",
+                            server->id,
+                            "--listen",
+                            server->address[0] ? server->address : "127.0.0.1:0",
+                            "--coordinator",
+                            spawn->coordinator_address,
+                            "--data",
+                            data,
+                            "--threads",
+                            threads,
+                            "--memory",
+                            memory,
+                            spawn->index_bytes ? "--index-memory" : NULL,
+                            index,
+                            NULL};
+    size_t words = 0;
+    while (argv[words])
+        words++;
+    for (const char *const *more = spawn->server_flags; more && *more; more++) {
+        GW_ASSERT(words + 1 < sizeof argv / sizeof argv[0]);
+        argv[words++] = *more;
+    }
     char address[64];
     mkdir(data, 0755);
     if (!start(spawn, &server->process, argv, log, "godwit-server", address, sizeof address))

@@ -20,10 +20,11 @@ struct gw_spawn {
     struct gw_process coordinator;
     struct gw_spawn_server servers[GW_SPAWN_SERVERS_MAX];
     uint32_t server_count;
-    uint32_t threads;      /* of each server; 0: 1 */
-    uint64_t memory_bytes; /* of each server */
-    uint64_t index_bytes;  /* 0: the server's default */
-    char error[256];       /* what a call that failed says */
+    uint32_t threads;                /* of each server; 0: 1 */
+    uint64_t memory_bytes;           /* of each server */
+    uint64_t index_bytes;            /* 0: the server's default */
+    const char *const *server_flags; /* more words for every server, the last one NULL; or NULL */
+    char error[256];                 /* what a call that failed says */
 };
 
 /* The directory; `programs` NULL: beside this program. Logs go into it: *.log. */
