@@ -28,7 +28,12 @@
 #define CREDIT_MIN_NS  10000u
 #define FAILED_WAIT_NS 1000000000u
 #define STALLS_MAX     100u
-#define ASIDE_WAIT_NS  100000u
+/* How long a page waits for room, for each time that it has; not that many turns in vain a second.
+ */
+#define STALL_WAIT_NS     2000u
+#define STALL_WAIT_MAX_NS 5000000u
+#define SOON_NS           1000000u
+#define ASIDE_WAIT_NS     100000u
 
 /* ---- reading ---- */
 
@@ -62,8 +67,7 @@ static void failed(struct gw_thread *t, struct gwi_compact_job *job, uint64_t no
     job->read = GWI_READ_NONE;
     job->until = job->from;
     if (c->evict || job->dry) { /* rule 4 */
-        job->undecided_count = 0;
-        job->end = job->at;
+        job->abandoned = true;
         return;
     }
     job->retry_ns = now_ns + FAILED_WAIT_NS;
@@ -83,7 +87,7 @@ static void fetch(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at,
     if (bytes > page_end - from)
         bytes = page_end - from;
     if (job->dry && (!log->device || page_end <= t->view.begin)) { /* gone meanwhile */
-        job->end = job->at;
+        job->abandoned = true;
         return;
     }
     if (!buffer_want(job, bytes))
@@ -183,14 +187,23 @@ static void met_hash(struct gw_thread *t, struct gwi_met *met)
     __builtin_prefetch(gw_table_bucket(t->table, met->hash), 0, 3);
 }
 
-/* There is no room for the copy, and there was none in many turns: in cache mode the rest of the
- * page is dropped. */
-static bool drop_instead(struct gw_thread *t, struct gwi_compact_job *job)
+static void wait_at_least(struct gwi_compact_job *job, uint64_t until_ns)
 {
-    if (job->drop || !t->store->compactor->evict || ++job->stalls < STALLS_MAX)
-        return false;
-    job->drop = true;
-    return true;
+    if (job->retry_ns < until_ns)
+        job->retry_ns = until_ns;
+}
+
+/* There is no room for a copy. In cache mode the rest of the page is dropped when there was none
+ * for many turns: true. */
+static bool stalled(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
+{
+    if (++job->stalls >= STALLS_MAX && !job->drop && t->store->compactor->evict) {
+        job->drop = true;
+        return true;
+    }
+    uint64_t wait = (uint64_t)STALL_WAIT_NS * job->stalls;
+    wait_at_least(job, now_ns + (wait < STALL_WAIT_MAX_NS ? wait : STALL_WAIT_MAX_NS));
+    return false;
 }
 
 /* Rule 3: asks again for those put aside. False: some are left, or the page waits. */
@@ -215,11 +228,12 @@ static bool settle_aside(struct gw_thread *t, struct gwi_compact_job *job, uint6
         if (settled == GWI_SETTLED)
             left--;
         else if (settled == GWI_NO_ROOM)
-            drop_instead(t, job);
+            (void)stalled(t, job, now_ns); /* asked again in a later turn, either way */
     }
     job->undecided_count = left;
-    if (left != 0 && job->retry_ns < now_ns + ASIDE_WAIT_NS)
-        job->retry_ns = now_ns + ASIDE_WAIT_NS;
+    if (left != 0)
+        wait_at_least(job, now_ns + (job->unreadable ? FAILED_WAIT_NS : ASIDE_WAIT_NS));
+    job->unreadable = false;
     return left == 0;
 }
 
@@ -262,7 +276,7 @@ static bool scan(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
     }
     for (uint32_t i = 0; i < n; i++) {
         enum gwi_settled settled = gwi_compact_settle(t, job, &met[i]);
-        if (settled == GWI_NO_ROOM && drop_instead(t, job))
+        if (settled == GWI_NO_ROOM && stalled(t, job, now_ns))
             settled = gwi_compact_settle(t, job, &met[i]);
         if (settled == GWI_UNDECIDED && job->undecided_count < GWI_UNDECIDED_MAX) {
             job->undecided[job->undecided_count++] = met[i].address;
@@ -280,17 +294,20 @@ static bool work(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
 {
     if (job->read == GWI_READ_DONE)
         take_read(t, job, now_ns);
-    if (job->retry_ns > now_ns)
-        return false;
     bool done = false;
     gw_store_enter(t);
-    if (settle_aside(t, job, now_ns)) {
-        while (job->read == GWI_READ_NONE && scan(t, job, now_ns))
+    if (!job->abandoned && settle_aside(t, job, now_ns)) {
+        while (!job->abandoned && job->read == GWI_READ_NONE && scan(t, job, now_ns))
             if (gw_clock_now_ns(gw_clock_system()) >= end_ns)
                 break;
         done = job->end != 0 && job->at >= job->end && job->undecided_count == 0;
     }
     gw_store_exit(t);
+    if (job->abandoned) {
+        job->undecided_count = 0;
+        job->end = job->at;
+        return true;
+    }
     return done;
 }
 
@@ -314,6 +331,8 @@ bool gwi_compact_turn(struct gw_thread *t)
         return more;
     if (job->read == GWI_READ_UNDER_WAY)
         return more; /* the device's descriptor wakes a sleeper */
+    if (job->retry_ns > now)
+        return more || job->retry_ns - now < SOON_NS;
     uint32_t urgency = atomic_load_explicit(&c->urgency, memory_order_relaxed);
     job->credit_ns +=
         (int64_t)(passed < CREDIT_MAX_NS * 5 ? passed : CREDIT_MAX_NS * 5) / share[urgency];

@@ -61,6 +61,8 @@ struct gwi_compact_job {
     uint64_t page;         /* its number */
     uint64_t at, end;      /* addresses: next record to look at; end of the records, 0: unknown */
     uint64_t copied_bytes; /* of this page */
+    bool abandoned;        /* not to be read, and nobody minds: the rest of the page is left */
+    bool unreadable;       /* a chain behind one put aside cannot be read now */
     uint32_t stalls;       /* turns that ended because there was no room for a copy */
     uint64_t last_ns;      /* time of the last turn */
     int64_t credit_ns;     /* time that may be spent; below 0: overspent */

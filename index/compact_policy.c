@@ -263,6 +263,7 @@ void gwi_compact_job_begin(struct gwi_compact_job *job, uint64_t at)
     job->at = at;
     job->end = 0;
     job->copied_bytes = job->expired_bytes = 0;
+    job->abandoned = job->unreadable = false;
     job->stalls = 0;
     job->from = job->until = 0;
     job->read = GWI_READ_NONE;

@@ -29,7 +29,8 @@
 enum verdict { DEAD, LIVE, UNKNOWN };
 
 /* Rule 5. Requires: the entry leads above met->address. */
-static enum verdict walk(struct gw_thread *t, const struct gwi_met *met, uint64_t entry)
+static enum verdict walk(struct gw_thread *t, struct gwi_compact_job *job,
+                         const struct gwi_met *met, uint64_t entry)
 {
     const struct gw_record *mine = met->record;
     uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
@@ -48,7 +49,14 @@ static enum verdict walk(struct gw_thread *t, const struct gwi_met *met, uint64_
                 gwi_cold_find(t, met->hash, key, key_bytes, met->address, &position, &why);
             if (cold == GWI_ABSENT)
                 return position.address.v == met->address.v ? LIVE : DEAD;
-            return cold == GWI_FOUND ? DEAD : UNKNOWN;
+            if (cold == GWI_FOUND)
+                return DEAD;
+            if (why == GW_PENDING || why == GW_NOT_YET)
+                return UNKNOWN;
+            if (t->store->compactor->evict)
+                return DEAD; /* cannot be told: a cache may forget it */
+            job->unreadable = true;
+            return UNKNOWN;
         }
         struct gw_record *record = gw_log_at(&t->view, at);
         /* Relaxed: the key part never changes. */
@@ -121,7 +129,7 @@ enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job 
             return GWI_SETTLED;
         bool mixed = gwi_chains_mixed(t->store->chains, name, t->view.begin);
         if (first != met->address.v) {
-            enum verdict verdict = mixed ? walk(t, met, position.entry) : DEAD;
+            enum verdict verdict = mixed ? walk(t, job, met, position.entry) : DEAD;
             if (verdict != LIVE)
                 return verdict == DEAD ? GWI_SETTLED : GWI_UNDECIDED;
         }

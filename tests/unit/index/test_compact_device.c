@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "compact_world.h"
+#include "index/base/clock.h"
 #include "index/compact_internal.h"
 #include "tests/support/ram_device.h"
 
@@ -37,10 +38,11 @@ static void churn(struct world *w, struct gw_ram_device *ram, uint64_t bytes, in
         if (draw < 90) {
             enum gw_status st = world_put(w, i, (uint32_t)gw_rand_below(&w->rand, w->value_max));
             cr_assert_eq(st, GW_OK, "%d", st);
-        } else if (draw < 93)
+        } else if (draw < 93) {
             world_delete(w, i);
-        else
+        } else {
             world_check(w, i);
+        }
         if (excess && n % 64 == 0) {
             struct gw_store_stats stats;
             gw_store_stats(w->f.store, &stats);
@@ -211,6 +213,65 @@ Test(compact_device, a_page_that_cannot_be_read_is_not_passed)
     gw_store_stats(w.f.store, &stats);
     cr_expect_lt(stats.log_begin, (begin & ~(uint64_t)0xFFFF) + 65536 + 64);
     cr_expect_gt(stats.corrupt, 0);
+    world_close(&w);
+    gw_ram_device_destroy(ram);
+}
+
+/* A cache forgets what it cannot read instead of standing still. */
+Test(compact_device, cache_mode_passes_a_page_that_cannot_be_read)
+{
+    struct gw_ram_device *ram = ram_open(16 * (SEGMENT + 8192 + (8 << 12)));
+    struct world w;
+    world_open(&w, &(struct world_options){.pages = 12,
+                                           .keys = 40000,
+                                           .value_max = 600,
+                                           .evict = true,
+                                           .device = gw_ram_device_face(ram)});
+    uint32_t i = 0;
+    for (; i < 8000; i++)
+        cr_assert_eq(world_put(&w, i, 500), GW_OK, "%u", i);
+    for (uint64_t page = 2; page < 40; page += 3)
+        cr_assert(gw_ram_device_flip(ram, gw_addr_of((page << 16) + 20000), 3));
+    for (; i < w.keys; i++)
+        cr_assert_eq(world_put(&w, i, 500), GW_OK, "%u", i);
+    struct gw_store_stats stats;
+    gw_store_stats(w.f.store, &stats);
+    cr_expect_gt(stats.log_begin, 64u << 16);
+    cr_expect_gt(stats.corrupt, 0);
+    cr_expect(world_may_be_gone(&w, w.keys - 1));
+    world_close(&w);
+    gw_ram_device_destroy(ram);
+}
+
+/* Reads that fail for a while are made again: nothing is lost and compaction goes on. */
+Test(compact_device, reads_that_fail_for_a_while_cost_time_only)
+{
+    struct gw_ram_device *ram = ram_open(0);
+    struct world w;
+    world_open(&w, &(struct world_options){.pages = 12,
+                                           .keys = 3000,
+                                           .value_max = 900,
+                                           .device = gw_ram_device_face(ram)});
+    churn(&w, ram, 8u << 20, NULL);
+    struct gw_store_stats before, after;
+    gw_store_stats(w.f.store, &before);
+    cr_assert_gt(before.compacted_bytes, 0);
+    for (uint32_t n = 0; n < 100; n++)
+        cr_assert_eq(world_put(&w, n, 300), GW_OK);
+    /* Overwrites of what is in memory, so that only compaction reads. */
+    gw_ram_device_fail(ram, GW_RAM_READ, 0, 1, GW_E_IO);
+    for (uint32_t n = 0; n < 60000; n++)
+        cr_assert_eq(world_put(&w, n % 100, 300 + n % 400), GW_OK);
+    gw_store_stats(w.f.store, &after);
+    cr_expect_eq(after.corrupt, before.corrupt + 1, "the failure was met");
+    uint64_t end = gw_clock_now_ns(gw_clock_system()) + 1500000000u;
+    while (gw_clock_now_ns(gw_clock_system()) < end)
+        gw_store_poll(w.f.thread);
+    for (uint32_t n = 0; n < 60000; n++)
+        cr_assert_eq(world_put(&w, n % 100, 300 + n % 400), GW_OK);
+    gw_store_stats(w.f.store, &before);
+    cr_expect_gt(before.log_begin, after.log_begin + (1u << 20));
+    world_check_all(&w);
     world_close(&w);
     gw_ram_device_destroy(ram);
 }
