@@ -88,6 +88,7 @@ static enum gw_status read_value(struct gw_thread *t, struct gw_op *op, struct g
             continue;
         if (GW_UNLIKELY(expired))
             return GW_TOMBSTONE;
+        gwi_record_met(t, record);
         gwi_room_take(room, bytes);
         return GW_OK;
     }
@@ -216,7 +217,7 @@ static inline void stage1(const struct gw_table *table, const struct gw_op *op, 
 /* Stages 2 and 3. One key in twenty lies in an overflow line at five keys a bucket; without a stage
  * of their own each of them would wait for its record. */
 static inline void look(const struct gw_table *table, const struct gw_log_view *view,
-                        const struct gw_op *op, struct hint *hint)
+                        uint32_t beyond, const struct gw_op *op, struct hint *hint)
 {
     uint64_t entry;
     struct gw_bucket *bucket = hint->bucket;
@@ -225,8 +226,15 @@ static inline void look(const struct gw_table *table, const struct gw_log_view *
     if (GW_LIKELY(place != NULL)) {
         hint->bucket = NULL;
         gw_addr at = gw_addr_widen(gw_entry_narrow(entry), view->reference);
-        if (GW_LIKELY(at.v >= view->head))
-            __builtin_prefetch(gw_log_at(view, at), 0, 3);
+        if (GW_LIKELY(at.v >= view->head)) {
+            const uint8_t *record = (const uint8_t *)gw_log_at(view, at);
+            __builtin_prefetch(record, 0, 3);
+            if (GW_UNLIKELY(beyond != 0)) {
+                for (uint32_t i = GW_CACHE_LINE; i < beyond; i += GW_CACHE_LINE)
+                    __builtin_prefetch(record + i, 0, 3);
+                __builtin_prefetch(record + beyond, 0, 3);
+            }
+        }
         return;
     }
     hint->bucket = gw_table_next_line(table, op->hash, bucket);
@@ -299,16 +307,17 @@ static void run_ahead(struct gw_thread *t, const struct gw_op *ops, uint32_t n, 
      * hints, which could otherwise be stores to them. */
     const struct gw_table table = *t->table;
     const struct gw_log_view view = t->view;
+    const uint32_t beyond = t->record_beyond;
     bool odd = now % BLOCK != 0;
     if (!odd)
         for (; first < n && first < now + FIRST_AHEAD; first++)
             stage1(&table, &ops[first], &hints[first % HINTS]);
     if (odd || now == 0) {
         for (; second < n && second < now + SECOND_AHEAD; second++)
-            look(&table, &view, &ops[second], &hints[second % HINTS]);
+            look(&table, &view, beyond, &ops[second], &hints[second % HINTS]);
         for (; third < n && third < now + THIRD_AHEAD; third++)
             if (GW_UNLIKELY(hints[third % HINTS].bucket != NULL))
-                look(&table, &view, &ops[third], &hints[third % HINTS]);
+                look(&table, &view, beyond, &ops[third], &hints[third % HINTS]);
     }
     *ahead = (struct ahead){first, second, third};
 }

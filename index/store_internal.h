@@ -67,6 +67,9 @@ struct gw_thread {
     uint32_t slot;  /* in the epoch */
     uint32_t turns; /* of gw_store_poll, as far as anybody counts them */
     bool inside;
+    /* How far behind its first byte a record that is looked for may have lines of interest: the
+     * sizes met lately, smoothed; 0 when they end with their first line. A guess for prefetches. */
+    uint32_t record_beyond;
     uint8_t *scratch; /* values met by a walk */
     size_t scratch_bytes;
     struct gw_record **chain; /* records of a chain that is walked */
@@ -96,6 +99,18 @@ static inline void gwi_count_highest(_Atomic uint32_t *highest, uint32_t value)
 {
     if (GW_UNLIKELY(value > atomic_load_explicit(highest, memory_order_relaxed)))
         atomic_store_explicit(highest, value, memory_order_relaxed);
+}
+
+#define GWI_BEYOND_MAX 1024u /* what lies further is fetched by the processor's own streams */
+
+/* A record was met: the next ones are likely to be of its size. Those of 32 bytes, when there are
+ * no others, lie within a line. */
+static inline void gwi_record_met(struct gw_thread *t, const struct gw_record *record)
+{
+    uint64_t bytes = gw_record_units(record) * GW_ADDR_UNIT;
+    uint32_t now = bytes <= 32 ? 0 : bytes < GWI_BEYOND_MAX ? (uint32_t)bytes - 1 : GWI_BEYOND_MAX;
+    t->record_beyond =
+        now == 0 ? t->record_beyond / 2 : t->record_beyond - t->record_beyond / 8 + now / 8;
 }
 
 /* ---- look-up ------------------------------------------------------------------------------------

@@ -264,6 +264,7 @@ static enum gw_status change_found(struct gw_thread *t, struct gw_op *op,
                                    struct gwi_room *room)
 {
     struct gw_record *record = position->record;
+    gwi_record_met(t, record);
     /* Acquire: decisions are made on what the last writer left; pairs with gw_record_unlock. */
     uint64_t control = atomic_load_explicit(&record->control, memory_order_acquire);
     if (GW_UNLIKELY(control & (GW_CONTROL_LOCKED | GW_CONTROL_SEALED))) {
