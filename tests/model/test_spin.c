@@ -1,7 +1,7 @@
-/* Goal: the migration protocol's models still hold, and still find what they were written to find.
- * How: tests/model/spin/run with the configurations that take seconds; the larger ones are listed
- * in the models' heads. A hole that is not found any more would mean that the model checks
- * nothing. */
+/* Goal: the models of migration and of the hash table's growth still hold, and still find what they
+ * were written to find. How: tests/model/spin/run with the configurations that take seconds; the
+ * larger ones are listed in the models' heads. A hole that is not found any more would mean that
+ * the model checks nothing. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,4 +49,35 @@ Test(spin, hole_2_a_session_that_does_not_go_back_breaks_its_order)
 {
     cr_expect_eq(run("session"), VIOLATED);
     cr_expect_eq(run("session -DGOBACK"), HOLDS);
+}
+
+#define SPLIT "split "
+
+Test(spin, splitting_a_bucket_loses_doubles_and_undoes_nothing)
+{
+    cr_expect_eq(run(SPLIT "-DINSERTERS=0 -DHELPERS=1"), HOLDS);
+    cr_expect_eq(run(SPLIT "-DINSERTERS=0 -DREADERS=0 -DBEGIN -DUPDATES=2"), HOLDS);
+    cr_expect_eq(run(SPLIT "-DHELPERS=1 -DREADERS=0 -DBEGIN"), HOLDS);
+    cr_expect_eq(run(SPLIT "-DHELPERS=1 -DUPDATES=0"), HOLDS);
+    cr_expect_eq(run(SPLIT "-DHELPERS=1 -DINSERTERS=2 -DREADERS=0 -DUPDATES=0"), HOLDS);
+}
+
+Test(spin, h2_a_plain_store_in_the_copy_undoes_an_update)
+{
+    cr_expect_eq(run(SPLIT "-DREADERS=0 -DINSERTERS=0 -DHOLE_COPY"), VIOLATED);
+}
+
+Test(spin, h2_a_plain_store_as_the_second_step_of_an_insertion_loses_it)
+{
+    cr_expect_eq(run(SPLIT "-DREADERS=0 -DHELPERS=1 -DHOLE_CONFIRM"), VIOLATED);
+}
+
+Test(spin, h2_a_reader_that_answers_from_a_frozen_bucket_calls_a_present_key_absent)
+{
+    cr_expect_eq(run(SPLIT "-DINSERTERS=0 -DHOLE_ABSENT"), VIOLATED);
+}
+
+Test(spin, h2_helpers_that_decide_each_for_themselves_lose_an_entry)
+{
+    cr_expect_eq(run(SPLIT "-DINSERTERS=0 -DREADERS=0 -DBEGIN -DHOLE_SETTLE"), VIOLATED);
 }
