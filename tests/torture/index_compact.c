@@ -243,7 +243,8 @@ static void torture(enum mode which_mode)
                                                              .delay_polls_max = 4,
                                                              .queues = THREADS + 1});
     struct gw_store_options options = {.log_bytes = (which_mode == MEMORY ? 16u : 32u) << page_bits,
-                                       .index_bytes = 1 << 19,
+                                       .index_bytes = 1 << 16, /* grows meanwhile */
+                                       .index_bytes_max = 1 << 19,
                                        .page_bits = page_bits,
                                        .threads_max = THREADS + 1,
                                        .cold_reads_max = 64,

@@ -17,13 +17,14 @@ void world_open(struct world *w, const struct world_options *options)
     w->value_max = options->value_max;
     w->one_slot = options->one_slot;
     w->entry = calloc(w->keys, sizeof *w->entry);
-    w->value = malloc(w->value_max + 256);
-    for (uint32_t i = 0; i < w->value_max + 256; i++)
+    w->value = malloc(w->value_max + 512);
+    for (uint32_t i = 0; i < w->value_max + 512; i++)
         w->value[i] = (uint8_t)i;
     gw_rand_init(&w->rand, options->seed ? options->seed : 1);
     fixture_open(&w->f, &(struct gw_store_options){.log_bytes = (uint64_t)options->pages << 16,
                                                    .page_bits = 16,
                                                    .index_bytes = options->index_bytes,
+                                                   .index_bytes_max = options->index_bytes_max,
                                                    .evict = options->evict,
                                                    .device = options->device,
                                                    .clock = options->clock});

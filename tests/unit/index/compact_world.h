@@ -9,7 +9,7 @@
 struct world_options {
     uint32_t pages; /* of 64 KiB */
     uint32_t keys, value_max;
-    uint64_t index_bytes; /* 0: 1 MiB */
+    uint64_t index_bytes, index_bytes_max; /* 0: 1 MiB; no growth */
     bool one_slot, evict;
     struct gw_device *device;
     const struct gw_clock *clock;
