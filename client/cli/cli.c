@@ -102,7 +102,8 @@ static const struct gw_cli_verb verbs[] = {
      "Prints KEY<TAB>VALUE for every live key of the cluster, each once, in no order.\n"
      "Counters are decimal; bytes are escaped (\\t \\n \\r \\\\ \\xHH). The first byte of a value "
      "that\n"
-     "looks like a counter and is none is escaped too, so that `load` gives back what was there.\n"
+     "looks like a counter and is none is escaped too, so that `load` gives back what was there,\n"
+     "but for the ends of keys: only --json has them.\n"
      "A key that a moving slot shows twice is recognised by its 128-bit hash; the set of these\n"
      "takes 24 to 48 bytes of memory a key.\n",
      gwi_cli_export},

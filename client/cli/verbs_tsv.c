@@ -91,6 +91,8 @@ static bool write_entry(struct export *export, const struct gw_scan_item *item)
                           : gw_value_json_text(item->value, item->value_bytes));
     if (!entry)
         return false;
+    if (item->expiry_ms)
+        json_object_set_new(entry, "expiry_ms", json_integer((json_int_t)item->expiry_ms));
     if (gw_key_set_count(export->seen) > 1)
         fputs(",\n", stdout);
     json_dumpf(entry, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);

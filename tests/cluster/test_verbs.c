@@ -240,6 +240,9 @@ Test(verbs, the_command_line_has_them_all)
     CLI_SAYS(&spawn, "5\n", "incr", "n", "3", "--max", "5", "--clamp");
     CLI_SAYS(&spawn, "-2\n", "incr", "n", "-50", "--min", "-2", "--clamp");
     CLI_SAYS(&spawn, "-1\n", "incr", "n", "--ttl", "1h");
+    run = HARNESS_EXPECT(&spawn, 0, NULL, "--json", "export");
+    cr_expect(strstr(run.out, "\"value\":-1,\"expiry_ms\":"), "%s", run.out);
+    harness_run_free(&run);
     run = HARNESS_EXPECT(&spawn, 0, NULL, "--json", "get", "n");
     cr_expect(strstr(run.out, "expiry_ms"), "%s", run.out);
     harness_run_free(&run);
