@@ -168,8 +168,9 @@ Test(holes, h12_later_operations_do_not_overtake_one_that_waits)
     cr_expect_eq(ops[2].number, 7);
 }
 
-Test(holes, h14_addresses_go_on_over_the_end_of_42_bits, .init = NULL)
+Test(holes, h14_addresses_go_on_over_the_end_of_42_bits)
 {
+    teardown(); /* a store of its own */
     /* Larger pages: the tail's 28 bits of page reach that far only with them. */
     open_with((struct gw_store_options){.page_bits = 20,
                                         .log_start = GW_ADDR_WINDOW - ((uint64_t)3 << 20)});
@@ -249,8 +250,9 @@ Test(holes, h18_a_record_read_twice_comes_back_to_memory)
     cr_expect_eq(stats.promoted, 1);
 }
 
-Test(holes, h22_reads_under_way_are_bounded, .init = NULL)
+Test(holes, h22_reads_under_way_are_bounded)
 {
+    teardown(); /* a store of its own */
     open_with((struct gw_store_options){.cold_reads_max = 3});
     char key[16];
     uint8_t value[20000];
