@@ -300,8 +300,9 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
             /* A portion of values at a time, so that a look at the backlog comes in between; one
              * that is larger than a portion comes alone. */
             size_t used;
-            uint32_t ran = gw_store_execute(d->store, d->ops + done, exec - done, d->room,
-                                            GWI_REPLY_BYTES, &used);
+            uint32_t ran =
+                gw_store_execute(d->store, d->ops + done, exec - done, d->room,
+                                 gw_net_crowded(d->net) ? GWI_CROWD_BYTES : GWI_REPLY_BYTES, &used);
             if (ran == 0)
                 ran = gw_store_execute(d->store, d->ops + done, 1, d->room, d->room_bytes, &used);
             done += ran;

@@ -24,6 +24,7 @@ struct gwi_haul;
 
 #define GWI_GROUP         128u /* operations executed by one call of the engine */
 #define GWI_READY_GROUP   64u
+#define GWI_CROWD_BYTES   (16u << 10)  /* of values a client gets at once when memory is short */
 #define GWI_REPLY_BYTES   (256u << 10) /* a REPLY frame is sent when it has grown to about this */
 #define GWI_BACKLOG_SOFT  (2u << 20)   /* at most; see backlog_soft */
 #define GWI_COLD_AGAIN_NS 100000000ull /* a read's result waits so long at most for its reader */

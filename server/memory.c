@@ -43,7 +43,7 @@ static uint64_t clamp(uint64_t v, uint64_t least, uint64_t most)
 
 static uint32_t page_bits_for(uint64_t memory)
 {
-    return memory >= 1024 * MIB ? 22 : memory >= 256 * MIB ? 21 : 20;
+    return memory >= 1024 * MIB ? 22 : memory >= 64 * MIB ? 21 : 20;
 }
 
 static uint64_t reserve_of(const struct gwi_memory *m)

@@ -40,7 +40,7 @@ static const char usage_text[] =
     "                       60 % of what buffers and connections leave\n"
     "  --page-size SIZE     a page of the log, 1MiB to 64MiB, power of two; no record is larger "
     "(default\n"
-    "                       4MiB, 2MiB below 1GiB of memory, 1MiB below 256MiB)\n"
+    "                       4MiB, 2MiB below 1GiB of memory, 1MiB below 64MiB)\n"
     "\n"
     "  --disk SIZE          records beyond memory go to segment files under DIR/log, up to this "
     "size\n"

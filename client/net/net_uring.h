@@ -35,13 +35,14 @@
 #define GWI_BUFFERS_MAX       1024u
 #define GWI_BUFFERS_MAP_BYTES ((size_t)2 << 20) /* from here on in pages of their own */
 #define GWI_CROWD_STALLED_NS  UINT64_C(5000000000)
+#define GWI_CROWD_STALLED_MS  1000u /* who takes nothing while nobody else can be served */
 #define GWI_LISTENERS_MAX     8u
 #define GWI_LISTEN_BACKLOG    4096
 #define GWI_TICK_NS           UINT64_C(100000000)
 #define GWI_LINGER_NS         UINT64_C(1000000000)
 #define GWI_DESTROY_WAITS_MAX 200u /* of 10 ms */
-#define GWI_PAUSED_BYTES_MAX                                                                       \
-    ((size_t)256 << 10) /* more than this in a paused connection: stop receiving */
+/* More than this in a paused connection, or a 64th of what may be on its way: stop receiving. */
+#define GWI_PAUSED_BYTES_MAX ((size_t)256 << 10)
 
 /* Intrusive list; a link that is in none points to itself. */
 struct gwi_link {
@@ -133,6 +134,7 @@ struct uring_conn {
     struct gwi_chunk
         stash; /* received and not consumed: a partial frame, or what came while paused */
     size_t stash_at, stash_end;
+    size_t stash_paused; /* of its capacity, counted in the net's in_paused */
 
     struct gwi_link dirty;   /* has committed bytes and no send in flight */
     struct gwi_link ready;   /* has a stash to be looked at again */
@@ -179,6 +181,8 @@ struct uring_net {
     uint64_t crowd_ns;         /* the first one has been that, without a byte, since */
     size_t crowd_bytes;        /* it held then */
     struct gwi_chunks in, out; /* stashes; sending and filling */
+    uint64_t in_paused;        /* of `in`, what paused connections hold */
+    uint64_t out_bytes;        /* committed and not taken by the kernel, of all connections */
 
     struct uring_listener listeners[GWI_LISTENERS_MAX];
     uint32_t listener_count;
@@ -259,6 +263,14 @@ void gwi_uring_run_dirty(struct uring_net *net);
 void gwi_uring_send_done(struct uring_net *net, struct uring_conn *c, int result);
 
 /* net_uring_crowd.c */
+/* After every change of `paused` or of the stash's capacity. */
+static inline void gwi_uring_stash_count(struct uring_net *net, struct uring_conn *c)
+{
+    size_t now = c->paused ? c->stash.capacity : 0;
+    net->in_paused += now - c->stash_paused;
+    c->stash_paused = now;
+}
+size_t gwi_uring_paused_bytes_max(const struct uring_net *net);
 void gwi_uring_crowd_join(struct uring_net *net, struct uring_conn *c); /* after it has received */
 /* Must it not receive now? Then it is remembered. */
 bool gwi_uring_crowd_waits(struct uring_net *net, struct uring_conn *c);

@@ -56,9 +56,11 @@ void gwi_uring_conn_free(struct uring_net *net, struct uring_conn *c)
     gwi_link_remove(&c->ending);
     gwi_link_remove(&c->timed);
     gwi_link_remove(&c->crowded);
+    net->out_bytes -= gwi_uring_backlog(&c->base);
     gwi_chunk_give(&net->out, &c->sending);
     gwi_chunk_give(&net->out, &c->filling);
     gwi_chunk_give(&net->in, &c->stash);
+    gwi_uring_stash_count(net, c);
     if (c->fd >= 0)
         close(c->fd);
     net->conns[c->slot] = NULL;
@@ -295,6 +297,14 @@ void gwi_uring_watch(struct uring_conn *c)
     gwi_link_append(&gwi_uring_of(&c->base)->timed, &c->timed);
 }
 
+/* When nobody else can be served for what peers do not take, patience is short. */
+static uint64_t stalled_ms_max(const struct uring_net *net)
+{
+    uint64_t usual = net->base.options.stalled_ms_max;
+    bool full = gwi_uring_crowded(&net->base) > 1;
+    return full && usual > GWI_CROWD_STALLED_MS ? GWI_CROWD_STALLED_MS : usual;
+}
+
 /* Returns whether the connection has to be looked at again. */
 static bool tick_conn(struct uring_net *net, struct uring_conn *c, uint64_t now)
 {
@@ -323,7 +333,7 @@ static bool tick_conn(struct uring_net *net, struct uring_conn *c, uint64_t now)
             c->since_ns = 0;
             return false;
         }
-        if (now - c->since_ns >= o->stalled_ms_max * UINT64_C(1000000))
+        if (now - c->since_ns >= stalled_ms_max(net) * UINT64_C(1000000))
             gwi_uring_end(c, GW_E_TIMEOUT);
         return true;
     case CONN_DETACHING:

@@ -19,6 +19,13 @@ static uint64_t half(const struct uring_net *net)
     return net->base.options.transit_bytes_max / 2;
 }
 
+/* What paused connections hold is not counted: it ends when the caller resumes them, which no other
+ * connection shall have to wait for. */
+static uint64_t live(const struct uring_net *net)
+{
+    return net->in.taken_bytes - net->in_paused;
+}
+
 static struct uring_conn *first(const struct uring_net *net)
 {
     return gwi_link_conn(net->crowded.next, crowded);
@@ -33,6 +40,16 @@ static void first_changed(struct uring_net *net)
 {
     net->crowd_ns = 0; /* the next tick begins to count */
     net->crowd_bytes = 0;
+}
+
+size_t gwi_uring_paused_bytes_max(const struct uring_net *net)
+{
+    if (GW_LIKELY(net->base.options.transit_bytes_max == UINT64_MAX))
+        return GWI_PAUSED_BYTES_MAX;
+    uint64_t part = net->base.options.transit_bytes_max / 64;
+    if (net->in_paused > half(net))
+        return 0;
+    return part < GWI_PAUSED_BYTES_MAX ? (size_t)part : GWI_PAUSED_BYTES_MAX;
 }
 
 bool gwi_uring_crowd_waits(struct uring_net *net, struct uring_conn *c)
@@ -62,7 +79,7 @@ static void begin(struct uring_net *net)
 
 void gwi_uring_crowd_join(struct uring_net *net, struct uring_conn *c)
 {
-    if (GW_UNLIKELY(!net->crowd && net->in.taken_bytes > half(net)))
+    if (GW_UNLIKELY(!net->crowd && live(net) > half(net)))
         begin(net);
     if (GW_LIKELY(!net->crowd) || c->state != CONN_OPEN || held(c) == 0 || c->eof)
         return;
@@ -95,7 +112,7 @@ void gwi_uring_crowd_turn(struct uring_net *net)
         gwi_link_remove(&c->crowded);
         first_changed(net);
     }
-    if (gwi_link_alone(&net->crowded) || net->in.taken_bytes <= half(net) / 2) {
+    if (gwi_link_alone(&net->crowded) || live(net) <= half(net) / 2) {
         net->crowd = false;
         let_go(&net->crowded);
         let_go(&net->waiting);
@@ -128,9 +145,9 @@ void gwi_uring_crowd_tick(struct uring_net *net, uint64_t now_ns)
 uint32_t gwi_uring_crowded(const struct gw_net *base)
 {
     const struct uring_net *net = (const struct uring_net *)base;
-    if (GW_LIKELY(net->out.taken_bytes <= half(net)))
+    if (GW_LIKELY(net->out_bytes <= half(net)))
         return 0;
-    return net->out.taken_bytes <= net->base.options.transit_bytes_max ? 1 : 2;
+    return net->out_bytes <= net->base.options.transit_bytes_max ? 1 : 2;
 }
 
 void gwi_uring_memory(const struct gw_net *base, struct gw_net_stats *out)

@@ -59,6 +59,8 @@ void gwi_uring_detached(struct uring_net *net, struct uring_conn *c)
         .stash_at = c->stash_at,
         .stash_end = c->stash_end,
     };
+    net->out_bytes -= gwi_uring_backlog(&c->base);
+    c->sending_at = c->sending_end = c->filling_end = 0; /* they are the handover's */
     gwi_chunk_leave(&net->out, &c->sending);
     gwi_chunk_leave(&net->out, &c->filling);
     gwi_chunk_leave(&net->in, &c->stash);
@@ -89,6 +91,7 @@ enum gw_status gwi_uring_attach(struct gw_net *base, struct gw_handover *h, void
     c->stash = h->stash;
     c->stash_at = h->stash_at;
     c->stash_end = h->stash_end;
+    net->out_bytes += gwi_uring_backlog(&c->base);
     gwi_chunk_join(&net->out, &c->sending);
     gwi_chunk_join(&net->out, &c->filling);
     gwi_chunk_join(&net->in, &c->stash);

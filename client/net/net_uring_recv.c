@@ -114,7 +114,7 @@ void gwi_uring_recv_arm(struct uring_conn *c)
     struct uring_net *net = gwi_uring_of(&c->base);
     if (c->recv_armed || c->eof || (c->state != CONN_OPEN && c->state != CONN_DRAINING))
         return;
-    if (c->paused && c->state == CONN_OPEN && stash_bytes(c) > GWI_PAUSED_BYTES_MAX)
+    if (c->paused && c->state == CONN_OPEN && stash_bytes(c) > gwi_uring_paused_bytes_max(net))
         return;
     if (gwi_uring_crowd_waits(net, c))
         return;
@@ -144,6 +144,7 @@ static bool stash_append(struct uring_net *net, struct uring_conn *c, const uint
             return false;
         c->stash_at = 0;
         c->stash_end = held;
+        gwi_uring_stash_count(net, c);
     }
     memcpy(c->stash.bytes + c->stash_end, bytes, n);
     c->stash_end += n;
@@ -156,6 +157,7 @@ static void stash_consume(struct uring_net *net, struct uring_conn *c, size_t n)
     if (c->stash_at == c->stash_end) {
         c->stash_at = c->stash_end = 0;
         gwi_chunk_give(&net->in, &c->stash);
+        gwi_uring_stash_count(net, c);
     }
 }
 
@@ -196,6 +198,7 @@ static size_t deliver(struct uring_net *net, struct uring_conn *c, const uint8_t
         if (st == GW_WOULD_BLOCK) {
             net->base.stats.frames_in--; /* it comes again */
             c->paused = true;
+            gwi_uring_stash_count(net, c);
             break;
         }
         at += length;
@@ -300,7 +303,7 @@ void gwi_uring_recv_done(struct uring_net *net, struct uring_conn *c, int result
     }
     /* A short pause costs nothing; a long one must not fill memory with what the peer sends. */
     if (c->paused && c->state == CONN_OPEN && c->recv_armed && !c->recv_cancelling &&
-        stash_bytes(c) > GWI_PAUSED_BYTES_MAX) {
+        stash_bytes(c) > gwi_uring_paused_bytes_max(net)) {
         c->recv_cancelling = true;
         gwi_uring_cancel(net, c, OP_RECV);
     }
@@ -337,7 +340,9 @@ void gwi_uring_run_starved(struct uring_net *net)
 
 void gwi_uring_pause(struct gw_conn *conn)
 {
-    ((struct uring_conn *)conn)->paused = true;
+    struct uring_conn *c = (struct uring_conn *)conn;
+    c->paused = true;
+    gwi_uring_stash_count(gwi_uring_of(conn), c);
 }
 
 void gwi_uring_resume(struct gw_conn *conn)
@@ -347,6 +352,7 @@ void gwi_uring_resume(struct gw_conn *conn)
     if (!c->paused)
         return;
     c->paused = false;
+    gwi_uring_stash_count(net, c);
     if (c->state != CONN_OPEN)
         return;
     if (stash_bytes(c) > 0 || c->eof)

@@ -45,6 +45,7 @@ void gwi_uring_commit(struct gw_conn *conn, size_t bytes)
     GW_ASSERT(c->filling_end + bytes <= c->filling.capacity);
     c->reserved = false;
     c->filling_end += bytes;
+    gwi_uring_of(conn)->out_bytes += bytes;
     if (c->filling_end > 0 && !c->send_inflight)
         gwi_link_append(&gwi_uring_of(conn)->dirty, &c->dirty);
 }
@@ -98,6 +99,7 @@ void gwi_uring_run_dirty(struct uring_net *net)
  * says why): output is dropped, and the end comes from the receiving side, or from the tick. */
 static void send_broke(struct uring_net *net, struct uring_conn *c)
 {
+    net->out_bytes -= gwi_uring_backlog(&c->base);
     c->broken = true;
     c->sending_at = c->sending_end = c->filling_end = 0;
     gwi_chunk_give(&net->out, &c->sending);
@@ -115,6 +117,7 @@ void gwi_uring_send_done(struct uring_net *net, struct uring_conn *c, int result
         net->base.stats.bytes_out += (uint64_t)result;
         c->progressed = true;
         c->sending_at += (size_t)result;
+        net->out_bytes -= (uint64_t)result;
         GW_ASSERT(c->sending_at <= c->sending_end);
     }
     if (c->state == CONN_CLOSING || c->state == CONN_DETACHING) {

@@ -65,8 +65,15 @@ uint16_t harness_free_port(void)
 
 void harness_start(struct gw_spawn *spawn, uint32_t servers)
 {
+    harness_start_with(spawn, servers, 128u << 20, NULL);
+}
+
+void harness_start_with(struct gw_spawn *spawn, uint32_t servers, uint64_t memory_bytes,
+                        const char *const *server_flags)
+{
     cr_assert(gw_spawn_open(spawn, harness_programs()), "%s", spawn->error);
-    spawn->memory_bytes = 128u << 20;
+    spawn->memory_bytes = memory_bytes;
+    spawn->server_flags = server_flags;
     cr_assert(gw_spawn_coordinator(spawn), "%s", spawn->error);
     for (uint32_t i = 0; i < servers; i++) {
         char id[2] = {(char)('A' + i), '\0'};

@@ -18,6 +18,9 @@
 
 /* A coordinator and servers "A", "B", ... of one dispatcher each; A owns all slots. */
 void harness_start(struct gw_spawn *spawn, uint32_t servers);
+/* The same with another memory number and more flags (the last one NULL; may be NULL). */
+void harness_start_with(struct gw_spawn *spawn, uint32_t servers, uint64_t memory_bytes,
+                        const char *const *server_flags);
 void harness_stop(struct gw_spawn *spawn);
 void harness_until_healthy(struct gw_spawn *spawn); /* every server has joined; at most 10 s */
 /* n, scaled by GODWIT_TEST_SCALE percent, at least 1: how heavy a test is. */

@@ -30,16 +30,21 @@ struct scene {
     const char *server;
 };
 
-static void begin(struct scene *scene)
+static void begin_with(struct scene *scene, uint64_t memory_bytes, const char *const *flags)
 {
     memset(scene, 0, sizeof *scene);
-    harness_start(&scene->spawn, 1);
+    harness_start_with(&scene->spawn, 1, memory_bytes, flags);
     scene->server = scene->spawn.servers[0].address;
     scene->witness.delay_us = 500; /* there all the time, without taking the machine */
     harness_writer_start(&scene->witness, &scene->spawn, "witness", 3000);
     harness_sleep_ms(300); /* what it touches first has been touched */
     scene->server_before = gw_process_resident_bytes(scene->spawn.servers[0].process.pid);
     scene->coordinator_before = gw_process_resident_bytes(scene->spawn.coordinator.pid);
+}
+
+static void begin(struct scene *scene)
+{
+    begin_with(scene, 128 * MIB, NULL);
 }
 
 /* The witness has gone on, exactly; nobody has died or grown by more than `growth_max`. */
@@ -344,7 +349,7 @@ Test(bad_input, keys_and_values_beyond_their_limits_are_refused_with_a_status)
     struct scene scene;
     struct gw_session *session;
     struct gw_result result;
-    begin(&scene);
+    begin_with(&scene, 128 * MIB, (const char *const[]){"--page-size", "4MiB", NULL});
     cr_assert_eq(gw_session_open(scene.witness.cluster, NULL, &session), GW_OK);
     size_t large = 9 * MIB;
     char *bytes = malloc(large);
@@ -434,7 +439,7 @@ Test(bad_input, ten_thousand_connections_are_borne)
 {
     struct scene scene;
     struct rlimit limit;
-    begin(&scene);
+    begin_with(&scene, 1024 * MIB, NULL); /* which has room for 12,000 */
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
