@@ -141,16 +141,21 @@ static inline struct gw_bucket *gw_table_next_line(const struct gw_table *table,
 
 /* Which of the seven words have this tag, one bit each: all are compared before the first branch,
  * for where in its bucket an entry lies cannot be predicted, and a wrong guess throws away the work
- * of the neighbours. A hint: callers load the word again, with acquire.
+ * of the neighbours. A hint: callers load the word again, with acquire. *moved: a word is frozen or
+ * never written, as seen by the same loads: then no match says nothing.
  * Two vector loads read the line: x86-64 reads each aligned 8-byte lane of them whole, so what is
  * seen is what relaxed loads could have seen; ThreadSanitizer cannot know that and gets the loop.
  */
-static inline uint32_t gwi_bucket_matches(struct gw_bucket *bucket, uint64_t tag)
+static inline uint32_t gwi_bucket_matches(struct gw_bucket *bucket, uint64_t tag, bool *moved)
 {
 #if defined(__AVX2__) && !defined(__SANITIZE_THREAD__)
     __m256i want = _mm256_set1_epi64x((long long)tag);
     __m256i low = _mm256_load_si256((const __m256i *)(const void *)&bucket->word[0]);
     __m256i high = _mm256_load_si256((const __m256i *)(const void *)&bucket->word[4]);
+    /* Bit 43 is the upper one of the state. The eighth word has it only when it is no longer plain.
+     */
+    __m256i states = _mm256_slli_epi64(_mm256_or_si256(low, high), 63 - GW_ENTRY_STATE_SHIFT - 1);
+    *moved |= _mm256_movemask_pd(_mm256_castsi256_pd(states)) != 0;
     low = _mm256_cmpeq_epi64(_mm256_srli_epi64(low, GW_ENTRY_TAG_SHIFT), want);
     high = _mm256_cmpeq_epi64(_mm256_srli_epi64(high, GW_ENTRY_TAG_SHIFT), want);
     return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
@@ -160,17 +165,18 @@ static inline uint32_t gwi_bucket_matches(struct gw_bucket *bucket, uint64_t tag
     for (uint32_t i = 0; i < GW_BUCKET_ENTRIES; i++) {
         uint64_t e = atomic_load_explicit(&bucket->word[i], memory_order_relaxed);
         matches |= (uint32_t)(e >> GW_ENTRY_TAG_SHIFT == tag) << i;
+        *moved |= gw_entry_state(e) >= GW_ENTRY_FROZEN;
     }
     return matches;
 #endif
 }
 
 /* The live entry with this tag in one line: its place, NULL if there is none. At most one exists
- * in a chain (rules 2 and 3 of table.c). */
-static inline _Atomic uint64_t *gw_bucket_find(struct gw_bucket *bucket, uint64_t tag,
-                                               uint64_t *entry)
+ * in a chain (rules 2 and 3 of table.c). *moved: see gwi_bucket_matches. */
+static inline _Atomic uint64_t *gwi_bucket_find(struct gw_bucket *bucket, uint64_t tag,
+                                                uint64_t *entry, bool *moved)
 {
-    uint32_t matches = gwi_bucket_matches(bucket, tag);
+    uint32_t matches = gwi_bucket_matches(bucket, tag, moved);
     while (matches != 0) { /* more than one: empty words beside an entry with tag 0 */
         _Atomic uint64_t *place = &bucket->word[__builtin_ctz(matches)];
         /* Acquire: the record comes before the entry that leads to it; pairs with the release CAS
@@ -180,9 +186,16 @@ static inline _Atomic uint64_t *gw_bucket_find(struct gw_bucket *bucket, uint64_
             *entry = e;
             return place;
         }
+        *moved |= gw_entry_state(e) >= GW_ENTRY_FROZEN;
         matches &= matches - 1;
     }
     return NULL;
+}
+static inline _Atomic uint64_t *gw_bucket_find(struct gw_bucket *bucket, uint64_t tag,
+                                               uint64_t *entry)
+{
+    bool moved = false;
+    return gwi_bucket_find(bucket, tag, entry, &moved);
 }
 
 /* The live entry with this tag: its place, NULL if there is none. Helps splits that it meets. */
@@ -192,12 +205,15 @@ static inline _Atomic uint64_t *gw_table_find(const struct gw_table *table, uint
     uint64_t word = gwi_table_word(table, hash);
     if (GW_LIKELY(!gwi_chunk_grows(word))) {
         struct gw_bucket *bucket = gwi_chunk_bucket(word, table->directory_bits, hash);
+        bool moved = false;
         do {
-            _Atomic uint64_t *place = gw_bucket_find(bucket, tag, entry);
+            _Atomic uint64_t *place = gwi_bucket_find(bucket, tag, entry, &moved);
             if (place)
                 return place;
             bucket = gwi_chunk_next_line(word, bucket, memory_order_acquire);
         } while (GW_UNLIKELY(bucket != NULL));
+        if (GW_LIKELY(!moved))
+            return NULL; /* no word was frozen when it was seen, for that is for good */
     }
     return gwi_table_find_exact(table, hash, tag, entry);
 }
