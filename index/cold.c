@@ -5,9 +5,12 @@
  *   block:  READING -> READY -> freed with its last walk
  *
  * Rules:
- *  1. A result that nobody has used yet is kept UNUSED_NS: the record may have come to memory in
- *     another way meanwhile, then nobody ever asks for it. Used ones stay as long as there is room,
- *     the one used longest ago goes first.
+ *  1. A result that nobody has used yet is kept UNUSED_TURNS and UNUSED_NS: the record may have
+ * come to memory in another way meanwhile, then nobody ever asks for it. Both, so that neither a
+ * slow caller nor a quick one loses what he has waited for, for ever. Used ones stay as long as
+ * there is room, the one used longest ago goes first. What is read ahead for a walk over the table
+ *     never takes the place of what that walk needs now: it has half of the walks at most, and is
+ *     kept CHAIN_NS.
  *  2. Bytes come from the device checked (device.h rule 4), and are checked again for what they
  *     mean: lengths within the page, addresses that go down.
  *  3. The first read of a record takes what records took lately; who finds it longer reads again.
@@ -25,7 +28,9 @@
 #define PLACES        1024u /* a power of two: buckets of both tables */
 #define GHOSTS_MIN    16384u
 #define GHOSTS_MAX    (1u << 22)
-#define UNUSED_NS     5000000ull /* a caller that still wants it has asked many times by then */
+#define UNUSED_NS     5000000ull
+#define UNUSED_TURNS  64u
+#define CHAIN_NS      2000000000ull
 #define GUESS_MAX     65536u
 
 enum state { QUEUED, READING, FOUND, ABSENT, FAILED };
@@ -50,7 +55,7 @@ struct walk {
     struct block *block;         /* READING, FOUND */
     struct gw_record *record;    /* FOUND */
     struct gw_record **chain;    /* of a whole chain: what was read */
-    uint64_t hash, top, at, stop, ended_ns;
+    uint64_t hash, top, at, stop, ended_ns, ended_turn;
     uint32_t chain_count, chain_room, need; /* need: bytes to read, 0: as usual */
     enum gw_status status;                  /* FAILED */
     uint8_t state;
@@ -68,13 +73,14 @@ struct gwi_cold {
     struct gw_log *log;
     struct gw_device *device;
     uint32_t queue, reads_max, walks_max;
-    uint32_t reads, walks;
+    uint32_t reads, walks, chains; /* chains: walks over whole chains, of all */
+    uint64_t turn;
     uint32_t guess;
     uint64_t heap, heap_max; /* bytes beyond the slab */
     _Atomic uint64_t bytes;  /* all that is held; for the statistics */
     uint8_t *slab;
     void *slab_free; /* a list through the buffers */
-    struct list queued, fresh, used;
+    struct list queued, fresh, used, whole;
     struct walk *announced, **announced_end;
     struct walk *place[PLACES];
     struct block *blocks[PLACES];
@@ -171,7 +177,11 @@ static struct walk **walk_place(struct gwi_cold *cold, uint64_t hash)
 static void walk_free(struct gwi_cold *cold, struct walk *w)
 {
     GW_ASSERT(w->state != READING);
-    list_remove(w->state == QUEUED ? &cold->queued : w->used ? &cold->used : &cold->fresh, w);
+    list_remove(w->state == QUEUED ? &cold->queued
+                : w->whole         ? &cold->whole
+                : w->used          ? &cold->used
+                                   : &cold->fresh,
+                w);
     struct walk **at = walk_place(cold, w->hash);
     while (*at != w)
         at = &(*at)->next;
@@ -185,6 +195,7 @@ static void walk_free(struct gwi_cold *cold, struct walk *w)
             cold->announced_end = at;
     }
     block_leave(cold, w);
+    bool whole = w->whole;
     int64_t bytes = (int64_t)(sizeof *w + w->key_bytes + w->chain_room * sizeof *w->chain);
     for (uint32_t i = 0; i < w->chain_count; i++) {
         bytes += (int64_t)(gw_record_units(w->chain[i]) * GW_ADDR_UNIT);
@@ -194,6 +205,17 @@ static void walk_free(struct gwi_cold *cold, struct walk *w)
     free(w);
     account(cold, -bytes);
     cold->walks--;
+    cold->chains -= whole;
+}
+
+/* Has the one who asked had his chance (rule 1)? */
+static bool walk_is_stale(const struct gwi_cold *cold, const struct walk *w, uint64_t after_ns)
+{
+    /* Acquire: pairs with the raise. What lies below begin is of no use to anybody. */
+    if (w->top < atomic_load_explicit(&cold->log->begin, memory_order_acquire))
+        return true;
+    return !w->announced && cold->turn - w->ended_turn > UNUSED_TURNS &&
+           gw_clock_now_ns(gw_clock_system()) - w->ended_ns > after_ns;
 }
 
 /* Lets the result go that is needed least (rule 1); false: all are needed. */
@@ -202,9 +224,9 @@ static bool walk_evict(struct gwi_cold *cold)
     struct walk *w = cold->used.first;
     if (!w) {
         w = cold->fresh.first;
-        /* Acquire: pairs with the raise. */
-        if (!w || (w->top >= atomic_load_explicit(&cold->log->begin, memory_order_acquire) &&
-                   gw_clock_now_ns(gw_clock_system()) - w->ended_ns < UNUSED_NS))
+        if (!w || !walk_is_stale(cold, w, UNUSED_NS))
+            w = cold->whole.first;
+        if (!w || (w->whole && !walk_is_stale(cold, w, CHAIN_NS)))
             return false;
     }
     walk_free(cold, w);
@@ -239,7 +261,8 @@ static void walk_end(struct gwi_cold *cold, struct walk *w, enum state state, en
     w->ended_ns = gw_clock_now_ns(gw_clock_system());
     if (state != FOUND)
         block_leave(cold, w);
-    list_add(&cold->fresh, w);
+    w->ended_turn = cold->turn;
+    list_add(w->whole ? &cold->whole : &cold->fresh, w);
     if (!w->whole && w->stop == 0) {
         w->announced = true;
         w->announce = NULL;
@@ -446,13 +469,15 @@ struct asked {
     const uint8_t *key;
     uint64_t hash, top, stop;
     uint16_t key_bytes;
-    bool whole, one;
+    bool whole, one, ahead;
 };
 
 /* Begins a walk; GW_PENDING or GW_NOT_YET. */
 static enum gw_status walk_begin(struct gwi_cold *cold, const struct asked *asked)
 {
     uint64_t bytes = sizeof(struct walk) + asked->key_bytes;
+    if (asked->ahead && cold->chains >= cold->walks_max / 2)
+        return GW_NOT_YET;
     while (cold->walks >= cold->walks_max || !may_take(cold, bytes))
         if (!walk_evict(cold))
             return GW_NOT_YET;
@@ -461,6 +486,7 @@ static enum gw_status walk_begin(struct gwi_cold *cold, const struct asked *aske
         return GW_NOT_YET;
     account(cold, (int64_t)bytes);
     cold->walks++;
+    cold->chains += asked->whole;
     w->hash = asked->hash;
     w->top = w->at = asked->top;
     w->stop = asked->stop;
@@ -495,8 +521,11 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
         w = NULL;
     }
     if (!w) {
-        *status =
-            walk_begin(cold, &(struct asked){key, hash, top, stop.v, key_bytes, false, false});
+        *status = walk_begin(cold, &(struct asked){.key = key,
+                                                   .hash = hash,
+                                                   .top = top,
+                                                   .stop = stop.v,
+                                                   .key_bytes = key_bytes});
         return GWI_COLD;
     }
     switch (w->state) {
@@ -536,7 +565,7 @@ static struct walk *chain_find(struct gwi_cold *cold, uint64_t top, bool one)
     return w;
 }
 
-enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one,
+enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one, bool ahead,
                               struct gw_record *const **records, uint32_t *count)
 {
     struct gwi_cold *cold = t->cold;
@@ -547,7 +576,8 @@ enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one,
                                                 .key = (const uint8_t *)"",
                                                 .top = top.v,
                                                 .whole = true,
-                                                .one = one});
+                                                .one = one,
+                                                .ahead = ahead});
     if (w->state <= READING)
         return GW_PENDING;
     if (w->state == FAILED) {
@@ -571,6 +601,7 @@ void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top, bool one)
 bool gwi_cold_turn(struct gw_thread *t)
 {
     struct gwi_cold *cold = t->cold;
+    cold->turn++;
     /* Once through the list: who still has to wait goes to its end. */
     struct walk *last = cold->queued.last;
     for (struct walk *w = cold->queued.first; w && cold->reads < cold->reads_max;) {
@@ -656,8 +687,8 @@ void gwi_cold_destroy(struct gwi_cold *cold)
         return;
     while (cold->reads) /* bounded by the device: each read calls back once */
         cold->device->poll(cold->device, cold->queue);
-    struct list *lists[] = {&cold->queued, &cold->fresh, &cold->used};
-    for (int i = 0; i < 3; i++)
+    struct list *lists[] = {&cold->queued, &cold->fresh, &cold->used, &cold->whole};
+    for (int i = 0; i < 4; i++)
         while (lists[i]->first)
             walk_free(cold, lists[i]->first);
     GW_ASSERT(cold->walks == 0);

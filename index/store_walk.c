@@ -147,7 +147,7 @@ static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry, bool one
             uint32_t count = 0;
             if (at.v < t->view.begin)
                 return GW_OK;
-            enum gw_status st = gwi_cold_chain(t, at, one, &records, &count);
+            enum gw_status st = gwi_cold_chain(t, at, one, false, &records, &count);
             if (st == GW_PENDING || st == GW_NOT_YET)
                 return st;
             for (uint32_t i = 0; st == GW_OK && i < count; i++) {
@@ -241,14 +241,25 @@ static bool each_entry(const struct walk *w, uint64_t hash, entry_fn fn,
 }
 
 /* Begins to read what is not in memory; false: no more can be read now. */
-static bool chain_request(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
+static bool chain_request(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry,
+                          bool ahead)
 {
     gw_addr top;
     struct gw_record *const *records;
     uint32_t count;
     bool one = chain_is_one(w->t, bucket->first, entry);
     return !chain_top(w->t, entry, one, &top) ||
-           gwi_cold_chain(w->t, top, one, &records, &count) != GW_NOT_YET;
+           gwi_cold_chain(w->t, top, one, ahead, &records, &count) != GW_NOT_YET;
+}
+
+static bool request_now(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
+{
+    return chain_request(w, bucket, entry, false);
+}
+
+static bool request_early(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
+{
+    return chain_request(w, bucket, entry, true);
 }
 
 static bool chain_drop(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
@@ -265,7 +276,8 @@ static void request_ahead(const struct walk *w, uint64_t hash, uint64_t span)
 {
     struct gw_table_chain bucket;
     for (uint32_t i = 0; i < COLD_AHEAD && hash <= w->hash_last; i++) {
-        if (!each_entry(w, hash, chain_request, &bucket) || hash + span < hash)
+        if (!each_entry(w, hash, i == 0 ? request_now : request_early, &bucket) ||
+            hash + span < hash)
             return;
         hash += span;
     }
