@@ -26,7 +26,7 @@ static int usage(FILE *to, const char *what)
         fprintf(to, "godwit-bench churn: %s\n", what);
     fputs(
         "usage: godwit-bench churn mixed|overwrite|growth [FLAGS]\n"
-        "  --memory SIZE      index and log together (default 512MiB; growth: by need)\n"
+        "  --memory SIZE      of index, log and buffers (default 512MiB; growth: by need)\n"
         "  --ratio N          data : memory (default 8)\n"
         "  --data DIR         where the files go (mixed and overwrite need it, or --evict)\n"
         "  --disk SIZE        bound of the files (default: three times the data; 0: none)\n"
@@ -305,7 +305,9 @@ static int run(const struct gw_churn_settings *s, struct gw_bench_place *place, 
     if (st == GW_OK)
         gw_churn_report(s, workers, place, &series);
     else
-        fprintf(stderr, "godwit-bench churn: %s failed: %s\n", what, gw_status_text(st));
+        fprintf(stderr, "godwit-bench churn: %s failed: %s\n", what,
+                st == GW_E_TIMEOUT ? "operations that waited for the device never ended"
+                                   : gw_status_text(st));
     for (uint64_t i = 0; i < s->threads; i++)
         gw_bench_session_close(&workers[i].session);
     free(aside.sample);

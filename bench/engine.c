@@ -34,7 +34,7 @@ static int usage(FILE *to, const char *what)
           "  --depth N          operations of a thread that may wait for the device (default 128;\n"
           "                     more than the system queues makes submitting wait)\n"
           "  --seed N           of what is drawn (default: a fixed one)\n"
-          "  --memory SIZE      index and log together (default: by need)\n"
+          "  --memory SIZE      of index, log and buffers (default: by need)\n"
           "  --log SIZE, --index SIZE, --index-max SIZE\n"
           "                     one by one; the index starts with --index\n"
           "  --disk SIZE        what does not fit goes to files, this much at most\n"

@@ -1,6 +1,6 @@
 /* place.c - see place.h. Without a memory number the store gets what the keys need. With one, the
- * index starts as large as the keys need at six a bucket, but within half of the number, may grow
- * to that half, and the log gets the rest. */
+ * buffers of the store come off first; the index starts as large as the keys need at six a bucket,
+ * but within half of the rest, may grow to that half, and the log gets what is left. */
 #include "bench/place.h"
 
 #include <errno.h>
@@ -17,6 +17,9 @@
 #define KEYS_TIGHT      6u  /* keys a bucket when memory is short: 16 B a key with overflow lines */
 #define FRAMES_MIN      16u /* pages of the log at least; smaller pages are taken instead */
 #define BUCKET_BYTES    64u
+#define READ_BYTES      8192u        /* of one read under way */
+#define QUEUE_BYTES     (320u << 10) /* rings of one queue of the device */
+#define TABLE_SHARE     1000u        /* bytes of files for each byte of checksums */
 #define LOG_BYTES_SPARE ((uint64_t)64 << 20)
 
 uint64_t gw_bench_record_bytes(uint64_t value_bytes)
@@ -38,6 +41,19 @@ uint64_t gw_bench_index_bytes(uint64_t keys)
     return index_for(keys, 4);
 }
 
+/* What the store and the device hold beside index and log: rooms of reads, results that wait, names
+ * of mixed chains, checksums of what is on the device. As the server reckons (server/memory.c), but
+ * for its connections. */
+static uint64_t reserve_for(const struct gw_bench_place_options *o)
+{
+    if (!o->disk_bytes)
+        return o->memory_bytes / 256;
+    uint64_t tables = o->disk_bytes / TABLE_SHARE;
+    return o->memory_bytes / 64 + o->memory_bytes / 256 +
+           o->threads * (o->depth * READ_BYTES + QUEUE_BYTES) +
+           (tables < o->memory_bytes / 4 ? tables : o->memory_bytes / 4);
+}
+
 static bool divide(struct gw_bench_place *place, const struct gw_bench_place_options *o)
 {
     struct gw_store_options *s = &place->options;
@@ -45,21 +61,22 @@ static bool divide(struct gw_bench_place *place, const struct gw_bench_place_opt
     s->log_bytes = o->log_bytes;
     s->index_bytes_max = o->index_bytes_max;
     if (o->memory_bytes) {
-        uint64_t half = o->memory_bytes / 2;
+        uint64_t reserve = reserve_for(o), half = (o->memory_bytes - reserve) / 2;
         if (!s->index_bytes) {
             s->index_bytes = index_for(o->keys, KEYS_TIGHT);
             s->index_bytes = s->index_bytes > half ? half : s->index_bytes;
         }
         if (!s->index_bytes_max)
             s->index_bytes_max = s->index_bytes > half ? s->index_bytes : half;
-        if (s->index_bytes >= o->memory_bytes) {
+        if (s->index_bytes + reserve >= o->memory_bytes) {
             snprintf(place->error, sizeof place->error,
-                     "--index %" PRIu64 " leaves nothing of --memory %" PRIu64 " for the log",
+                     "--index %" PRIu64 " and buffers leave nothing of --memory %" PRIu64
+                     " for the log",
                      s->index_bytes, o->memory_bytes);
             return false;
         }
         if (!s->log_bytes)
-            s->log_bytes = o->memory_bytes - s->index_bytes;
+            s->log_bytes = o->memory_bytes - reserve - s->index_bytes;
     }
     if (!s->index_bytes)
         s->index_bytes = gw_bench_index_bytes(o->keys);

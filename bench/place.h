@@ -10,7 +10,7 @@
 #include "index/store.h"
 
 struct gw_bench_place_options {
-    uint64_t memory_bytes; /* index and log together; 0: what log_bytes and index_bytes say */
+    uint64_t memory_bytes; /* of everything; 0: what log_bytes and index_bytes say */
     uint64_t log_bytes, index_bytes, index_bytes_max; /* 0: by need and memory_bytes */
     uint64_t disk_bytes;                              /* 0: no device */
     const char *directory; /* for the device's files, which are removed at the end */
