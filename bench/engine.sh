@@ -46,13 +46,12 @@ else
     churn_memory=$memory warm=10
 fi
 depth=128 value=1024 record=1056 # of the rows with data on the device; 16 + 8 + 1024, rounded up
-out=bench-out/engine data=${BENCH_DATA:-bench-out/data}
-mkdir -p "$out" "$data"
-
+out=bench-out/engine
+mkdir -p "$out" "${BENCH_DATA:-bench-out/data}"
+data=$(mktemp -d "${BENCH_DATA:-bench-out/data}/engine-XXXXXX")
 fio_file=$data/fio.bin
 cleanup() {
-    rm -f "$fio_file"
-    rmdir "$data" 2>/dev/null || true
+    rm -rf "$data"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -165,6 +164,19 @@ threads="1 2 3 4"
     for (i = 1; i <= NF; i *= 2) printf "%d ", i
     if (i / 2 != NF) print NF }')
 failures=0
+# What a part does not measure again stays from the time before; the ceilings go with what they are
+# compared to.
+forget() { # PART NAME...: the documents of a part
+    local part=$1 name
+    shift
+    ! wanted "$part" || for name in "$@"; do rm -f "$out/$name"*.json "$out/$name"*.tsv; done
+}
+forget memory memory- batch- dram hash
+forget threads threads-
+forget values values-
+forget cold cold- fio
+forget churn churn-
+forget profile profile
 {
     echo "date=$(date -u +%Y-%m-%d)"
     echo "cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)"
@@ -177,8 +189,10 @@ failures=0
 } >"$out/machine"
 
 for ((round = 1; round <= rounds; round++)); do
-    run dram dram "${dram[@]}"
-    run hash hash
+    if wanted memory; then
+        run dram dram "${dram[@]}"
+        run hash hash
+    fi
     for part in memory threads values cold; do
         ! wanted $part || "rows_$part"
     done
