@@ -180,7 +180,7 @@ static void wake_arm(struct uring_net *net)
 
 static void tick_arm(struct uring_net *net)
 {
-    bool needed = !gwi_link_alone(&net->timed) || net->crowd;
+    bool needed = !gwi_link_alone(&net->timed) || !gwi_link_alone(&net->crowded);
     for (uint32_t i = 0; i < net->listener_count; i++)
         needed |= net->listeners[i].paused;
     if (net->tick_armed || !needed)
@@ -573,7 +573,6 @@ enum gw_status gw_net_uring_create(const struct gw_net_options *options,
     gwi_link_init(&net->ending);
     gwi_link_init(&net->timed);
     gwi_link_init(&net->crowded);
-    gwi_link_init(&net->waiting);
     if (net->base.options.transit_bytes_max < UINT64_MAX)
         net->in.cached_bytes_max = net->out.cached_bytes_max =
             (size_t)net->base.options.transit_bytes_max / 8;

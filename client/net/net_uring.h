@@ -41,7 +41,7 @@
 #define GWI_TICK_NS           UINT64_C(100000000)
 #define GWI_LINGER_NS         UINT64_C(1000000000)
 #define GWI_DESTROY_WAITS_MAX 200u /* of 10 ms */
-/* More than this in a paused connection, or a 64th of what may be on its way: stop receiving. */
+/* More than this in a paused connection of a net without bound: stop receiving. */
 #define GWI_PAUSED_BYTES_MAX ((size_t)256 << 10)
 
 /* Intrusive list; a link that is in none points to itself. */
@@ -141,7 +141,7 @@ struct uring_conn {
     struct gwi_link starved; /* its receive ended for lack of buffers */
     struct gwi_link ending;  /* nothing in flight: the last callback is due */
     struct gwi_link timed;   /* the tick looks at it */
-    struct gwi_link crowded; /* in one of the net's lists of a crowd */
+    struct gwi_link crowded; /* its partial frame waits for room */
     uint64_t since_ns; /* connecting, lingering or without progress since; 0: since the next tick */
 
     struct gw_handover *handover; /* DETACHING */
@@ -175,9 +175,7 @@ struct uring_net {
     uint32_t free_count;
 
     struct gwi_link dirty, ready, starved, ending, timed;
-    bool crowd;                /* net_uring_crowd.c: only the first of `crowded` receives */
-    struct gwi_link crowded;   /* connections with a partial frame */
-    struct gwi_link waiting;   /* all others that want to receive */
+    struct gwi_link crowded;   /* partial frames that wait for room: net_uring_crowd.c */
     uint64_t crowd_ns;         /* the first one has been that, without a byte, since */
     size_t crowd_bytes;        /* it held then */
     struct gwi_chunks in, out; /* stashes; sending and filling */
@@ -270,9 +268,8 @@ static inline void gwi_uring_stash_count(struct uring_net *net, struct uring_con
     net->in_paused += now - c->stash_paused;
     c->stash_paused = now;
 }
-size_t gwi_uring_paused_bytes_max(const struct uring_net *net);
-void gwi_uring_crowd_join(struct uring_net *net, struct uring_conn *c); /* after it has received */
-/* Must it not receive now? Then it is remembered. */
+bool gwi_uring_bounded(const struct uring_net *net);
+/* Of a bounded net: must it not receive now? Then that is remembered. */
 bool gwi_uring_crowd_waits(struct uring_net *net, struct uring_conn *c);
 void gwi_uring_crowd_turn(struct uring_net *net);
 void gwi_uring_crowd_tick(struct uring_net *net, uint64_t now_ns);

@@ -1,29 +1,23 @@
 /* net_uring_crowd.c - what happens when more bytes are on their way than the net may hold.
  *
  * Out: gw_net_crowded says so and the caller makes no more output; what is there leaves, or its
- * connection is closed for standing still. In: only partial frames are held for long, and each
- * needs more bytes to become whole, so that stopping all of them would stop for ever. Hence a
- * queue.
+ * connection is closed for standing still. In: frames that come in one piece are never held. What
+ * is held is partial frames, each of which needs more bytes to become whole, and frames that the
+ * caller has paused, which it takes without any more bytes of anybody.
  *
- * Rules: 1. When more than half of the bound is held for input, all connections stop receiving,
- * those without a byte too: what a single receive brings of each would be too much. 2. Those with a
- * partial frame stand in a queue, of which the first one receives; when its frame is whole, or when
- * it is paused by the caller, the next one does. So one frame at a time grows beyond the bound. 3.
- * The first one that gets no byte for GWI_CROWD_STALLED_NS is closed: the others wait for it. 4.
- * All receive again when half of that is free. What is held is in partial frames and in frames that
- * the caller has paused, and both come to an end without the others. */
+ * Rules: 1. With a bound every receive brings one buffer at most, and a paused connection with
+ * bytes receives nothing. 2. While more than half of the bound is held for input, a connection that
+ * has a partial frame stands in a queue, of which the first one receives; when its frame is whole
+ * the next one does. So one frame at a time grows beyond the bound; all others hold one buffer
+ * beyond it, and those whose frames come whole do not notice. 3. While paused connections alone
+ * hold more than that half, the first one does not receive either: its frame would only be the next
+ * to be paused. 4. The first one that could receive and gets no byte for GWI_CROWD_STALLED_NS is
+ * closed: the others wait for it. */
 #include "client/net/net_uring.h"
 
 static uint64_t half(const struct uring_net *net)
 {
     return net->base.options.transit_bytes_max / 2;
-}
-
-/* What paused connections hold is not counted: it ends when the caller resumes them, which no other
- * connection shall have to wait for. */
-static uint64_t live(const struct uring_net *net)
-{
-    return net->in.taken_bytes - net->in_paused;
 }
 
 static struct uring_conn *first(const struct uring_net *net)
@@ -42,98 +36,46 @@ static void first_changed(struct uring_net *net)
     net->crowd_bytes = 0;
 }
 
-size_t gwi_uring_paused_bytes_max(const struct uring_net *net)
+bool gwi_uring_bounded(const struct uring_net *net)
 {
-    if (GW_LIKELY(net->base.options.transit_bytes_max == UINT64_MAX))
-        return GWI_PAUSED_BYTES_MAX;
-    uint64_t part = net->base.options.transit_bytes_max / 64;
-    if (net->in_paused > half(net))
-        return 0;
-    return part < GWI_PAUSED_BYTES_MAX ? (size_t)part : GWI_PAUSED_BYTES_MAX;
+    return net->base.options.transit_bytes_max != UINT64_MAX;
 }
 
 bool gwi_uring_crowd_waits(struct uring_net *net, struct uring_conn *c)
 {
-    if (GW_LIKELY(!net->crowd) || c->state != CONN_OPEN || first(net) == c)
+    if (c->state != CONN_OPEN || held(c) == 0)
         return false;
-    gwi_link_append(&net->waiting, &c->crowded); /* if it is in none of the two */
-    return true;
-}
-
-/* Everybody stops: rule 1. */
-static void begin(struct uring_net *net)
-{
-    net->crowd = true;
-    first_changed(net);
-    for (uint32_t slot = 0; slot < net->base.options.connections_max; slot++) {
-        struct uring_conn *c = net->conns[slot];
-        if (!c || c->state != CONN_OPEN)
-            continue;
-        gwi_link_append(held(c) > 0 && !c->eof ? &net->crowded : &net->waiting, &c->crowded);
-        if (c->recv_armed && !c->recv_cancelling && first(net) != c) {
-            c->recv_cancelling = true;
-            gwi_uring_cancel(net, c, OP_RECV);
-        }
-    }
-}
-
-void gwi_uring_crowd_join(struct uring_net *net, struct uring_conn *c)
-{
-    if (GW_UNLIKELY(!net->crowd && live(net) > half(net)))
-        begin(net);
-    if (GW_LIKELY(!net->crowd) || c->state != CONN_OPEN || held(c) == 0 || c->eof)
-        return;
-    if (first(net) == c)
-        return;
-    gwi_link_remove(&c->crowded); /* from those that wait */
+    if (c->paused)
+        return true;
+    if (GW_LIKELY(gwi_link_alone(&c->crowded) && net->in.taken_bytes <= half(net)))
+        return false;
     if (gwi_link_alone(&net->crowded))
         first_changed(net);
-    gwi_link_append(&net->crowded, &c->crowded);
-}
-
-static void let_go(struct gwi_link *list)
-{
-    while (!gwi_link_alone(list)) {
-        struct uring_conn *c = gwi_link_conn(list->next, crowded);
-        gwi_link_remove(&c->crowded);
-        gwi_uring_recv_arm(c);
-    }
+    gwi_link_append(&net->crowded, &c->crowded); /* unless it is there */
+    return first(net) != c || net->in_paused > half(net);
 }
 
 void gwi_uring_crowd_turn(struct uring_net *net)
 {
-    if (GW_LIKELY(!net->crowd))
-        return;
-    struct uring_conn *c;
-    for (; !gwi_link_alone(&net->crowded); gwi_link_append(&net->waiting, &c->crowded)) {
-        c = first(net);
-        if (c->state == CONN_OPEN && held(c) > 0 && !c->eof)
-            break;
+    while (GW_UNLIKELY(!gwi_link_alone(&net->crowded))) {
+        struct uring_conn *c = first(net);
+        if (c->state == CONN_OPEN && held(c) > 0 && !c->eof && !c->paused &&
+            net->in.taken_bytes > half(net) / 2) {
+            gwi_uring_recv_arm(c);
+            return;
+        }
         gwi_link_remove(&c->crowded);
         first_changed(net);
+        gwi_uring_recv_arm(c);
     }
-    if (gwi_link_alone(&net->crowded) || live(net) <= half(net) / 2) {
-        net->crowd = false;
-        let_go(&net->crowded);
-        let_go(&net->waiting);
-        return;
-    }
-    if (first(net)->paused) { /* its turn comes again */
-        c = first(net);
-        gwi_link_remove(&c->crowded);
-        gwi_link_append(&net->crowded, &c->crowded);
-        first_changed(net);
-    }
-    if (!first(net)->paused)
-        gwi_uring_recv_arm(first(net));
 }
 
 void gwi_uring_crowd_tick(struct uring_net *net, uint64_t now_ns)
 {
-    if (!net->crowd || gwi_link_alone(&net->crowded))
+    if (gwi_link_alone(&net->crowded))
         return;
     struct uring_conn *c = first(net);
-    if (net->crowd_ns == 0 || held(c) != net->crowd_bytes || c->paused) {
+    if (net->crowd_ns == 0 || held(c) != net->crowd_bytes || !c->recv_armed) {
         net->crowd_ns = now_ns;
         net->crowd_bytes = held(c);
     } else if (now_ns - net->crowd_ns >= GWI_CROWD_STALLED_NS) {

@@ -1,4 +1,5 @@
-/* net_uring_recv.c - incoming bytes: one multishot receive a connection, into a ring of buffers
+/* net_uring_recv.c - incoming bytes: one receive a connection (multishot, unless the bytes on their
+ * way have a bound), into a ring of buffers
  * that all connections share. A frame that lies whole in a buffer is delivered there, without a
  * copy; the rest of the stream waits in the connection's stash, which grows with the bytes that
  * came (never with the length that a header claims) and is given back when it is empty. Buffers
@@ -114,12 +115,16 @@ void gwi_uring_recv_arm(struct uring_conn *c)
     struct uring_net *net = gwi_uring_of(&c->base);
     if (c->recv_armed || c->eof || (c->state != CONN_OPEN && c->state != CONN_DRAINING))
         return;
-    if (c->paused && c->state == CONN_OPEN && stash_bytes(c) > gwi_uring_paused_bytes_max(net))
+    if (c->paused && c->state == CONN_OPEN && stash_bytes(c) > GWI_PAUSED_BYTES_MAX)
         return;
-    if (gwi_uring_crowd_waits(net, c))
+    bool bounded = gwi_uring_bounded(net);
+    if (bounded && gwi_uring_crowd_waits(net, c))
         return;
     struct io_uring_sqe *sqe = gwi_uring_sqe(net);
-    io_uring_prep_recv_multishot(sqe, c->fd, NULL, 0, 0);
+    if (bounded)
+        io_uring_prep_recv(sqe, c->fd, NULL, 0, 0);
+    else
+        io_uring_prep_recv_multishot(sqe, c->fd, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = BUFFER_GROUP;
     io_uring_sqe_set_data64(sqe, gwi_uring_data(c, OP_RECV));
@@ -138,7 +143,8 @@ static bool stash_append(struct uring_net *net, struct uring_conn *c, const uint
         /* Ahead of what came, but by no more than four times: the claim of a header is no proof. */
         size_t room = expected < 4 * (held + n) ? expected : 4 * (held + n);
         room = room > held + n ? room : held + n;
-        if (net->crowd && net->crowded.next != &c->crowded)
+        if (net->in.taken_bytes > net->base.options.transit_bytes_max / 2 &&
+            net->crowded.next != &c->crowded)
             room = held + n; /* it will not go on for a while */
         if (!gwi_chunk_grow(&net->in, &c->stash, c->stash_at, c->stash_end, room))
             return false;
@@ -303,11 +309,10 @@ void gwi_uring_recv_done(struct uring_net *net, struct uring_conn *c, int result
     }
     /* A short pause costs nothing; a long one must not fill memory with what the peer sends. */
     if (c->paused && c->state == CONN_OPEN && c->recv_armed && !c->recv_cancelling &&
-        stash_bytes(c) > gwi_uring_paused_bytes_max(net)) {
+        stash_bytes(c) > GWI_PAUSED_BYTES_MAX) {
         c->recv_cancelling = true;
         gwi_uring_cancel(net, c, OP_RECV);
     }
-    gwi_uring_crowd_join(net, c);
     gwi_uring_settle(c);
 }
 
