@@ -12,9 +12,10 @@
  *     about to. With Poisson keys the table then costs 14.5 to 15.7 bytes a key; doubled all at
  *     once it would cost up to 26.
  *  2. A call does pieces until its budget is used up, well below a millisecond whatever the
- *     chunk's size: 2 MiB pages are cleared one at a time, unmapping goes by UNMAP_BYTES. A small
- *     chunk grows in one call. What must not be done twice at a time is under a lock that nobody
- *     waits for.
+ *     chunk's size: unmapping goes by UNMAP_BYTES, and of pages of 2 MiB one is cleared in a call.
+ *     That takes 0.1 ms, but some 4 ms in a virtual machine whose host has not given it this memory
+ *     yet: who must not see that populates at the start what the index will grow into. What must
+ *     not be done twice at a time is under a lock that nobody waits for.
  *  3. Old buckets are claimed by ranges and counted when they are split; who counts the last one
  *     puts the new chunk into the directory. Claimed ranges are worked through inside of the epoch,
  *     and others never wait for them: who needs a bucket splits it himself.
@@ -30,11 +31,14 @@
 #define CLAIM_BUCKETS 64u
 #define PREPARE_BYTES ((uint64_t)32 << 10) /* a piece */
 #define UNMAP_BYTES   ((uint64_t)4 << 20)
+#define HUGE_BYTES    ((uint64_t)2 << 20)
 /* What pieces cost, in buckets split. */
-#define PREPARE_COST 64u
-#define MAP_COST     128u
-#define UNMAP_COST   512u
-#define BITS_MAX     40u
+#define PREPARE_COST      64u
+#define PREPARE_HUGE_COST 1024u /* the first of a page of 2 MiB */
+#define MAP_COST          128u
+#define UNMAP_COST        64u
+#define UNMAP_COST_MIB    64u
+#define BITS_MAX          40u
 
 /* Overflow lines per thousand buckets at 5 * 2^(i/16) keys a bucket: the sum over k of
  * P(more than 7k keys), Poisson. */
@@ -167,11 +171,22 @@ static bool split_some(struct gw_table *table, struct gw_epoch *epoch, struct gw
 
 /* ---- under the lock ---- */
 
-static void unmap_some(struct gwi_grow *grow)
+/* seq_cst: see work_settle. */
+static bool to_unmap(const struct gwi_grow *grow)
 {
-    if (!grow->unmapping)
-        grow->unmapping = atomic_exchange_explicit(&grow->quiet, NULL, memory_order_acquire);
-    struct gwi_growth *growth = grow->unmapping;
+    return atomic_load_explicit(&grow->unmapping, memory_order_relaxed) ||
+           atomic_load_explicit(&grow->quiet, memory_order_seq_cst);
+}
+
+/* Unmaps a piece of the oldest chunk that nobody uses any more; returns its cost. */
+static uint32_t unmap_some(struct gwi_grow *grow)
+{
+    /* Relaxed: written under the lock. */
+    struct gwi_growth *growth = atomic_load_explicit(&grow->unmapping, memory_order_relaxed);
+    if (!growth) {
+        growth = atomic_exchange_explicit(&grow->quiet, NULL, memory_order_acquire);
+        atomic_store_explicit(&grow->unmapping, growth, memory_order_relaxed);
+    }
     uint64_t word = growth->old_word;
     if (growth->unmapped == 0) { /* the arena goes with the first piece that holds it */
         growth->charged_bytes = gwi_chunk_bytes(word);
@@ -182,17 +197,20 @@ static void unmap_some(struct gwi_grow *grow)
         atomic_fetch_sub_explicit(&grow->lines, charged, memory_order_relaxed);
     }
     /* What was never touched goes in one piece. */
-    bool rest = growth->unmapped + UNMAP_BYTES >= growth->charged_bytes;
+    uint64_t left = growth->charged_bytes - growth->unmapped;
+    bool rest = left <= UNMAP_BYTES;
+    uint32_t cost = UNMAP_COST + (uint32_t)((rest ? left : UNMAP_BYTES) >> 20) * UNMAP_COST_MIB;
     if (!gwi_chunk_unmap(word, &growth->unmapped, rest ? UINT64_MAX : UNMAP_BYTES))
-        return;
+        return cost;
     atomic_fetch_sub_explicit(&grow->bytes, growth->charged_bytes, memory_order_relaxed);
-    grow->unmapping = growth->next;
+    atomic_store_explicit(&grow->unmapping, growth->next, memory_order_relaxed);
     free(growth);
+    return cost;
 }
 
 /* Makes the next piece of the new buckets never written; the last one is followed by publication.
  */
-static void prepare_some(struct gw_table *table)
+static uint32_t prepare_some(struct gw_table *table)
 {
     struct gwi_grow *grow = table->grow;
     struct gwi_growth *growth = grow->preparing;
@@ -202,9 +220,11 @@ static void prepare_some(struct gw_table *table)
         bytes = PREPARE_BYTES;
     uint8_t *base = (uint8_t *)gwi_chunk_buckets(growth->new_word);
     memset(base + growth->prepared, 0xff, bytes); /* private so far */
+    bool huge = all >= HUGE_BYTES && growth->prepared % HUGE_BYTES == 0;
+    uint32_t cost = huge ? PREPARE_HUGE_COST : PREPARE_COST;
     growth->prepared += bytes;
     if (growth->prepared < all)
-        return;
+        return cost;
     grow->preparing = NULL;
     uint64_t old_word = growth->old_word;
     /* Release: the new chunk's words and *growth, before the directory leads to them. */
@@ -214,6 +234,7 @@ static void prepare_some(struct gw_table *table)
                                                 memory_order_acq_rel, memory_order_relaxed);
     GW_ASSERT(published);
     atomic_store_explicit(&grow->splitting, growth, memory_order_release);
+    return cost;
 }
 
 /* Starts to prepare a chunk if it may grow. GW_WOULD_BLOCK: the room lacks *lacks bytes. */
@@ -288,9 +309,8 @@ static void work_settle(struct gw_table *table)
 {
     struct gwi_grow *grow = table->grow;
     atomic_store_explicit(&grow->work, 0, memory_order_seq_cst);
-    bool work = grow->preparing || grow->unmapping ||
+    bool work = grow->preparing || to_unmap(grow) ||
                 atomic_load_explicit(&grow->splitting, memory_order_seq_cst) ||
-                atomic_load_explicit(&grow->quiet, memory_order_seq_cst) ||
                 atomic_load_explicit(&grow->grown, memory_order_seq_cst);
     uint32_t words = (((uint32_t)1 << table->directory_bits) + 63) / 64;
     for (uint32_t at = 0; at < words && !work; at++)
@@ -308,12 +328,10 @@ static uint32_t step_locked(struct gw_table *table, struct gw_epoch *epoch, uint
     /* Acquire: what comes before in growth_finish. */
     bool splitting = atomic_load_explicit(&grow->splitting, memory_order_acquire) != NULL;
     retire_grown(grow, epoch);
-    if (grow->unmapping || atomic_load_explicit(&grow->quiet, memory_order_relaxed)) {
-        unmap_some(grow);
-        cost = UNMAP_COST;
+    if (to_unmap(grow)) {
+        cost = unmap_some(grow);
     } else if (grow->preparing) {
-        prepare_some(table);
-        cost = PREPARE_COST;
+        cost = prepare_some(table);
     } else if (!splitting && choose(table, room_bytes, lacks)) {
         cost = MAP_COST;
     }
@@ -329,16 +347,22 @@ uint64_t gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t 
     bytes_max = room_bytes < UINT64_MAX - bytes_max ? bytes_max + room_bytes : UINT64_MAX;
     for (uint32_t used = 0; used <= budget && gw_table_grow_wanted(table);) {
         /* Acquire: *growth. It stays while we are inside, for its trigger was or will be deferred
-         * after this load. */
+         * after this load. Each call begins under the lock: else nothing would be unmapped as long
+         * as one chunk after the other grows. */
         struct gwi_growth *growth = atomic_load_explicit(&grow->splitting, memory_order_acquire);
-        if (growth && split_some(table, epoch, growth)) {
+        bool unmap = used == 0 && to_unmap(grow);
+        if (growth && !unmap && split_some(table, epoch, growth)) {
             used += CLAIM_BUCKETS;
             continue;
         }
         uint32_t unlocked = 0;
         if (!atomic_compare_exchange_strong_explicit(&grow->lock, &unlocked, 1,
-                                                     memory_order_acquire, memory_order_relaxed))
-            break;
+                                                     memory_order_acquire, memory_order_relaxed)) {
+            if (!unmap)
+                break;
+            used++; /* somebody else is about it */
+            continue;
+        }
         uint64_t bytes = gw_table_memory_bytes(table);
         uint32_t cost =
             step_locked(table, epoch, bytes < bytes_max ? bytes_max - bytes : 0, &lacks);
@@ -373,6 +397,6 @@ void gwi_grow_end(struct gw_table *table)
         free(growth);
         growth = next;
     }
-    while (grow->unmapping || atomic_load_explicit(&grow->quiet, memory_order_relaxed))
+    while (to_unmap(grow))
         unmap_some(grow);
 }

@@ -66,7 +66,8 @@ struct gwi_grow {
     _Atomic uint32_t lock; /* 1: one thread does what follows; the others do not wait for it */
     uint32_t choose_next;  /* where the search for a wanted chunk goes on */
     struct gwi_growth *preparing;
-    struct gwi_growth *unmapping;
+    _Atomic(struct gwi_growth *)
+        unmapping; /* old chunks that nobody uses: written under the lock */
 };
 
 /* ---- table_chunk.c ---- */
