@@ -23,15 +23,16 @@
 #include "index/base/clock.h"
 #include "index/device.h"
 
-#define READS_DEFAULT 512u
-#define SMALL_BYTES   8192u /* buffers of the common size, registered with the device */
-#define PLACES        1024u /* a power of two: buckets of both tables */
-#define GHOSTS_MIN    16384u
-#define GHOSTS_MAX    (1u << 22)
-#define UNUSED_NS     5000000ull
-#define UNUSED_TURNS  64u
-#define CHAIN_NS      2000000000ull
-#define GUESS_MAX     65536u
+#define READS_DEFAULT                                                                              \
+    128u /* more than the system queues makes submitting wait (docs/BENCHMARKS.md) */
+#define SMALL_BYTES  8192u /* buffers of the common size, registered with the device */
+#define PLACES       1024u /* a power of two: buckets of both tables */
+#define GHOSTS_MIN   16384u
+#define GHOSTS_MAX   (1u << 22)
+#define UNUSED_NS    5000000ull
+#define UNUSED_TURNS 64u
+#define CHAIN_NS     2000000000ull
+#define GUESS_MAX    65536u
 
 enum state { QUEUED, READING, FOUND, ABSENT, FAILED };
 
@@ -208,13 +209,15 @@ static void walk_free(struct gwi_cold *cold, struct walk *w)
     cold->chains -= whole;
 }
 
-/* Has the one who asked had his chance (rule 1)? */
+/* Has the one who asked had his chance (rule 1)? Not before he was told. */
 static bool walk_is_stale(const struct gwi_cold *cold, const struct walk *w, uint64_t after_ns)
 {
+    if (w->announced)
+        return false;
     /* Acquire: pairs with the raise. What lies below begin is of no use to anybody. */
     if (w->top < atomic_load_explicit(&cold->log->begin, memory_order_acquire))
         return true;
-    return !w->announced && cold->turn - w->ended_turn > UNUSED_TURNS &&
+    return cold->turn - w->ended_turn > UNUSED_TURNS &&
            gw_clock_now_ns(gw_clock_system()) - w->ended_ns > after_ns;
 }
 
@@ -222,6 +225,8 @@ static bool walk_is_stale(const struct gwi_cold *cold, const struct walk *w, uin
 static bool walk_evict(struct gwi_cold *cold)
 {
     struct walk *w = cold->used.first;
+    while (w && w->announced) /* another operation on its key may wait for the name */
+        w = w->after;
     if (!w) {
         w = cold->fresh.first;
         if (!w || !walk_is_stale(cold, w, UNUSED_NS))

@@ -297,3 +297,68 @@ Test(holes, h22_reads_under_way_are_bounded)
     }
     cr_expect_eq(done, 60);
 }
+
+/* Whoever executes again only what is named gets everything answered, however small the store's
+ * buffers are and whatever else happens to the keys. */
+Test(holes, h22_whatever_waits_is_named)
+{
+    teardown();
+    open_with((struct gw_store_options){.cold_reads_max = 2});
+    enum { N = 120 };
+    static char keys[N][16];
+    static struct gw_op ops[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(keys[i], sizeof keys[i], "key-%d", i);
+        op(&f, GW_VERB_UPSERT, keys[i], GW_OP_COUNTER);
+        f.op.number = i;
+        cr_assert_eq(settle(), GW_OK);
+    }
+    push_out(2 * PAGES);
+    struct gw_thread *other;
+    cr_assert_eq(gw_store_thread_open(f.store, &other), GW_OK);
+    bool waits[N] = {false};
+    uint32_t left = 0, turns = 0;
+    for (int i = 0; i < N; i++) {
+        ops[i] = (struct gw_op){.verb = i % 2 ? GW_VERB_READ : GW_VERB_ADD,
+                                .key = (const uint8_t *)keys[i],
+                                .key_bytes = (uint16_t)strlen(keys[i])};
+        gw_store_hash(f.store, &ops[i]);
+    }
+    size_t used;
+    bool named[N];
+    memset(named, 1, sizeof named); /* the first time all are executed */
+    do {
+        gw_store_enter(f.thread);
+        for (int i = 0; i < N; i++) {
+            if (!named[i])
+                continue;
+            gw_store_execute(f.thread, &ops[i], 1, f.room, f.room_bytes, &used);
+            /* What could not even begin to wait is tried again in the next turn. */
+            named[i] = ops[i].status == GW_RETRY;
+            bool waits_now = ops[i].status == GW_RETRY || ops[i].status == GW_PENDING;
+            left += (uint32_t)waits_now - (uint32_t)waits[i];
+            waits[i] = waits_now;
+            if (!waits_now) {
+                cr_assert_eq(ops[i].status, GW_OK);
+                cr_assert_eq(ops[i].number, i);
+            }
+        }
+        gw_store_exit(f.thread);
+        /* Another thread brings some of them back to memory meanwhile: nobody needs those reads. */
+        struct gw_op touch = ops[turns * 7 % N];
+        touch.verb = GW_VERB_ADD;
+        touch.delta = 0;
+        gw_store_enter(other);
+        gw_store_execute(other, &touch, 1, f.room, f.room_bytes, &used);
+        gw_store_exit(other);
+        gw_store_poll(other);
+        gw_store_poll(f.thread);
+        uint64_t hashes[4];
+        for (uint32_t n; (n = gw_store_ready(f.thread, hashes, 4)) != 0;)
+            for (uint32_t h = 0; h < n; h++)
+                for (int i = 0; i < N; i++)
+                    named[i] |= waits[i] && ops[i].hash == hashes[h];
+        cr_assert_lt(turns++, 200000, "%u operations wait for a name that does not come", left);
+    } while (left != 0);
+    gw_store_thread_close(other);
+}
