@@ -70,8 +70,9 @@ void gw_store_exit(struct gw_thread *thread);
  * before sleeping. Returns true when there is more to do at once: do not sleep for long then. */
 bool gw_store_poll(struct gw_thread *thread);
 /* Hashes of keys whose device reads have ended since the last call: execute again what was answered
- * GW_PENDING for them. Returns how many were stored in `hashes`; call until it returns 0. A hash
- * may come more than once, and one that nobody waits for any more may come too. */
+ * GW_PENDING for them. Returns how many were stored in `hashes`; call until it returns 0, in every
+ * turn: results stay until they are named and take up the room of other reads. A hash may come more
+ * than once, and one that nobody waits for any more may come too. */
 uint32_t gw_store_ready(struct gw_thread *thread, uint64_t *hashes, uint32_t max);
 /* Device reads and writes of this thread under way: while there are some, a sleeping thread wakes
  * up by the descriptor of gw_store_wait_fd (-1: none, poll instead). */

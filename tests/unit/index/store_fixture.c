@@ -47,7 +47,9 @@ enum gw_status run(struct fixture *f)
     size_t used = 0;
     if (f->op.key_bytes)
         gw_store_hash(f->store, &f->op);
+    uint64_t hashes[8];
     gw_store_poll(f->thread);
+    while (gw_store_ready(f->thread, hashes, 8) != 0) {}
     gw_store_enter(f->thread);
     gw_store_execute(f->thread, &f->op, 1, f->room, f->room_bytes, &used);
     gw_store_exit(f->thread);
