@@ -3,9 +3,11 @@
  * freezing and filling, growth into its steps. Threads are in torture/index_grow, all orders of a
  * small case in model/test_table_split. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "index/base/rand.h"
 #include "index/table_internal.h"
@@ -320,6 +322,58 @@ Test(holes, h2_nobody_says_absent_of_a_frozen_bucket)
     cr_expect_neq(atomic_load(&new_bucket(&f, g, hash)->word[GW_BUCKET_OVERFLOW]),
                   GWI_NEVER_WRITTEN, "the reader has finished the split");
     close_table(&f);
+}
+
+/* The same for who read the directory before the chunk began to grow. */
+struct late {
+    struct gw_table table;
+    _Atomic uint64_t directory, growing;
+};
+
+static void *publish_late(void *arg)
+{
+    struct late *late = arg;
+    struct timespec pause = {.tv_nsec = 20000000};
+    nanosleep(&pause, NULL);
+    atomic_store(&late->directory, atomic_load(&late->growing));
+    return NULL;
+}
+
+Test(holes, h2_who_was_on_the_way_to_a_bucket_when_it_was_frozen_does_not_say_absent)
+{
+    struct fixture f;
+    uint64_t entry, hash = HASH(9, 40);
+    open_table(&f, ONE_CHUNK);
+    cr_assert_eq(insert(&f, hash, 7, &entry), GW_OK);
+    struct late late = {.table = *f.table};
+    late.directory = gwi_table_word(f.table, hash);
+    struct gwi_growth *g = begin_growth(&f, hash);
+    late.growing = gwi_table_word(f.table, hash);
+    late.table.directory = &late.directory;
+    gwi_split_freeze(f.table, g, old_bucket(&f, g, hash));
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, publish_late, &late), 0);
+    cr_expect(gw_table_find(&late.table, hash, gw_table_tag(f.table, hash, 7), &entry));
+    pthread_join(thread, NULL);
+    close_table(&f);
+}
+
+Test(holes, h2_one_scan_sees_the_tag_and_what_has_moved)
+{
+    for (uint32_t at = 0; at < GW_BUCKET_ENTRIES; at++) {
+        struct gw_bucket bucket;
+        uint64_t entry, tag = 5u << 8 | 63u << 2;
+        memset(&bucket, 0, sizeof bucket);
+        for (uint32_t state = 0; state < 4; state++) {
+            uint64_t word = gw_entry_make(tag, gw_addr_of(4096));
+            word |= (uint64_t)state << GW_ENTRY_STATE_SHIFT;
+            atomic_store(&bucket.word[at], state == 3 ? GWI_NEVER_WRITTEN : word);
+            bool moved = false;
+            _Atomic uint64_t *place = gwi_bucket_find(&bucket, tag, &entry, &moved);
+            cr_expect_eq(place, state == GW_ENTRY_LIVE ? &bucket.word[at] : NULL);
+            cr_expect_eq(moved, state >= GW_ENTRY_FROZEN);
+        }
+    }
 }
 
 Test(holes, h2_an_old_bucket_gets_no_new_line)
