@@ -76,6 +76,28 @@ struct plan {
     enum gwi_urgency urgency;
 };
 
+/* ---- the reserve ---- */
+
+static uint32_t reserve_of(uint32_t frames)
+{
+    uint32_t reserve = frames / 32;
+    return frames < FRAMES_MIN     ? 0
+           : reserve < 2           ? 2
+           : reserve > RESERVE_MAX ? RESERVE_MAX
+                                   : reserve;
+}
+
+/* A log that has given up frames for the index has fewer to spare. What pages under work count on
+ * is not taken from them. */
+static void reserve_follow(struct gwi_compactor *c)
+{
+    /* Relaxed: numbers; this one is written under the lock only. */
+    uint32_t now = atomic_load_explicit(&c->log->reserve, memory_order_relaxed);
+    uint32_t next = reserve_of(atomic_load_explicit(&c->log->frames_target, memory_order_relaxed));
+    if (next > now || (next < now && c->next == c->base))
+        atomic_store_explicit(&c->log->reserve, next, memory_order_relaxed);
+}
+
 /* ---- memory only ---- */
 
 /* So that pages below `page` may be taken; no further than the page before the tail's. */
@@ -152,9 +174,12 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
 
     bool loose = room->used > room->live / 10 * 17 && room->used > log->ring_bytes + 4 * segment &&
                  worth_it(c, room->garbage, (int64_t)(2 * segment));
-    bool tight = (limit && percent >= 85) || refused;
+    /* With few segments the reserve alone is a quarter of the bound: users are refused long before
+     * 85 percent are taken, and whatever is garbage then is worth it. */
+    bool tight = (limit && percent >= 85) || refused || full;
     if (tight) {
-        int64_t least = (int64_t)(room->used / 100 * garbage_wanted(refused ? 100 : percent));
+        int64_t least =
+            (int64_t)(room->used / 100 * garbage_wanted(refused || full ? 100 : percent));
         tight = worth_it(c, room->garbage, least > (int64_t)segment ? least : (int64_t)segment);
     }
     plan->copy = loose || tight;
@@ -213,6 +238,7 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
 {
     struct room room;
     struct plan plan = {.urgency = GWI_CALM};
+    reserve_follow(c);
     room_measure(c, &room);
     if (c->log->device)
         plan_device(c, &room, &plan);
@@ -364,11 +390,7 @@ enum gw_status gwi_compactor_create(struct gw_store *store, struct gwi_compactor
     c->next = c->goal = c->base;
     c->trimmed = c->base;
     c->futile = -1;
-    uint32_t reserve = log->frames_count / 32;
-    reserve = reserve < 2 ? 2 : reserve > RESERVE_MAX ? RESERVE_MAX : reserve;
-    if (log->frames_count < FRAMES_MIN)
-        reserve = 0;
-    atomic_store_explicit(&log->reserve, reserve, memory_order_relaxed);
+    atomic_store_explicit(&log->reserve, reserve_of(log->frames_count), memory_order_relaxed);
     gwi_compact_sweep_init(c);
     *out = c;
     return GW_OK;
