@@ -1,9 +1,10 @@
-/* compact.c - one thread's turn: a page, read from its frame or in pieces from the device, its
- * records decided in batches so that the misses of the index overlap.
+/* compact.c - one thread's turn: a few pages, each read from its frame or in pieces from the device
+ * (while one is read another one is worked on), their records decided in batches so that the misses
+ * of the index overlap.
  *
  * Rules:
  *  1. A turn is bounded by time: compaction gets a fifth of what passes between turns, half when it
- *     has to hurry, all of it while users wait for the room.
+ *     has to hurry, as much again when it is late, and what it wants while users wait for the room.
  *  2. Where a page lies is asked in every turn: head may have passed it meanwhile.
  *  3. Records behind whose entry the chain must be read first are put aside, and asked for again in
  *     later turns; a page is done when none is left.
@@ -313,42 +314,72 @@ static bool work(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
 
 /* ---- turns ---- */
 
-bool gwi_compact_turn(struct gw_thread *t)
+/* Gives the job something to do if it has nothing. */
+static void claim(struct gwi_compactor *c, struct gwi_compact_job *job)
 {
-    static const uint32_t share[] = {[GWI_CALM] = 5, [GWI_BRISK] = 2, [GWI_BLOCKED] = 1};
-    struct gwi_compactor *c = t->store->compactor;
-    struct gwi_compact_job *job = t->compact;
-    uint64_t now = gw_clock_now_ns(gw_clock_system());
-    gwi_compact_look(t, now);
-    bool more = gwi_compact_sweep(t);
     /* Relaxed: a hint. */
-    if (!job->open &&
-        !(atomic_load_explicit(&c->work, memory_order_relaxed) && gwi_compact_claim(c, job)))
-        gwi_compact_sample_claim(c, job);
-    uint64_t passed = now - job->last_ns;
-    job->last_ns = now;
-    if (!job->open)
-        return more;
-    if (job->read == GWI_READ_UNDER_WAY)
-        return more; /* the device's descriptor wakes a sleeper */
+    if (atomic_load_explicit(&c->work, memory_order_relaxed) && gwi_compact_claim(c, job))
+        return;
+    if (gwi_compact_sample_claim(c, job) || !job->buffer)
+        return;
+    free(job->buffer); /* nothing to do for a while */
+    job->buffer = NULL;
+    job->buffer_bytes = 0;
+    atomic_store_explicit(&job->buffer_memory, 0, memory_order_relaxed);
+}
+
+/* Works on one page until `end_ns`; true: there is more to do at once. */
+static bool job_turn(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now,
+                     uint64_t end_ns)
+{
+    struct gwi_compactor *c = t->store->compactor;
+    if (!job->open || job->read == GWI_READ_UNDER_WAY)
+        return false; /* the device's descriptor wakes a sleeper */
     if (job->retry_ns > now)
-        return more || job->retry_ns - now < SOON_NS;
-    uint32_t urgency = atomic_load_explicit(&c->urgency, memory_order_relaxed);
-    job->credit_ns +=
-        (int64_t)(passed < CREDIT_MAX_NS * 5 ? passed : CREDIT_MAX_NS * 5) / share[urgency];
-    if (job->credit_ns > CREDIT_MAX_NS || urgency == GWI_BLOCKED)
-        job->credit_ns = CREDIT_MAX_NS;
-    if (job->credit_ns < CREDIT_MIN_NS)
-        return true;
-    bool done = work(t, job, now, now + (uint64_t)job->credit_ns);
-    uint64_t end = gw_clock_now_ns(gw_clock_system());
-    job->credit_ns -= (int64_t)(end - now);
-    job->last_ns = end;
+        return job->retry_ns - now < SOON_NS;
+    bool done = work(t, job, now, end_ns);
     if (done && job->dry)
         gwi_compact_sample_finish(c, job);
     else if (done)
-        gwi_compact_finish(t, job);
-    return true;
+        gwi_compact_finish(t, job, now);
+    return job->read != GWI_READ_UNDER_WAY;
+}
+
+bool gwi_compact_turn(struct gw_thread *t)
+{
+    static const uint32_t share[] = {5, 2, 1, 1}; /* by enum gwi_urgency */
+    struct gwi_compactor *c = t->store->compactor;
+    struct gwi_compact *compact = t->compact;
+    uint64_t now = gw_clock_now_ns(gw_clock_system());
+    gwi_compact_look(t, now);
+    bool more = gwi_compact_sweep(t);
+    uint32_t urgency = atomic_load_explicit(&c->urgency, memory_order_relaxed);
+    uint64_t passed = now - compact->last_ns;
+    compact->last_ns = now;
+    compact->credit_ns +=
+        (int64_t)(passed < CREDIT_MAX_NS * 5 ? passed : CREDIT_MAX_NS * 5) / share[urgency];
+    if (compact->credit_ns > CREDIT_MAX_NS || urgency == GWI_BLOCKED)
+        compact->credit_ns = CREDIT_MAX_NS;
+    uint32_t jobs = !t->log->device ? 1 : urgency == GWI_CALM ? GWI_JOBS_MAX / 2 : GWI_JOBS_MAX;
+    bool open = false;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_compact_job *job = &compact->job[i];
+        if (!job->open && i < jobs)
+            claim(c, job);
+        open |= job->open;
+    }
+    if (!open)
+        return more;
+    if (compact->credit_ns < CREDIT_MIN_NS)
+        return true;
+    uint64_t end_ns = now + (uint64_t)compact->credit_ns, at = now;
+    for (uint32_t n = 0; n < GWI_JOBS_MAX && at < end_ns; n++) {
+        more |= job_turn(t, &compact->job[compact->next++ % GWI_JOBS_MAX], at, end_ns);
+        at = gw_clock_now_ns(gw_clock_system());
+    }
+    compact->credit_ns -= (int64_t)(at - now);
+    compact->last_ns = at;
+    return more;
 }
 
 enum gw_status gwi_compact_join(struct gw_thread *t)
@@ -359,23 +390,30 @@ enum gw_status gwi_compact_join(struct gw_thread *t)
 
 void gwi_compact_leave(struct gw_thread *t)
 {
-    struct gwi_compact_job *job = t->compact;
-    while (job->read == GWI_READ_UNDER_WAY) /* it calls back once, or the device is no more */
-        t->log->device->poll(t->log->device, t->slot);
-    if (job->open)
-        gwi_compact_give_back(t->store->compactor, job);
-    free(job->buffer);
-    free(job);
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_compact_job *job = &t->compact->job[i];
+        while (job->read == GWI_READ_UNDER_WAY) /* it calls back once */
+            t->log->device->poll(t->log->device, t->slot);
+        if (job->open)
+            gwi_compact_give_back(t->store->compactor, job);
+        free(job->buffer);
+    }
+    free(t->compact);
     t->compact = NULL;
 }
 
 uint32_t gwi_compact_reads(const struct gw_thread *t)
 {
-    return t->compact->read == GWI_READ_UNDER_WAY;
+    uint32_t reads = 0;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        reads += t->compact->job[i].read == GWI_READ_UNDER_WAY;
+    return reads;
 }
 
 uint64_t gwi_compact_bytes(const struct gw_thread *t)
 {
-    return sizeof *t->compact +
-           atomic_load_explicit(&t->compact->buffer_memory, memory_order_relaxed);
+    uint64_t bytes = sizeof *t->compact;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        bytes += atomic_load_explicit(&t->compact->job[i].buffer_memory, memory_order_relaxed);
+    return bytes;
 }

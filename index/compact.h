@@ -13,7 +13,7 @@
 #include "index/store_internal.h"
 
 struct gwi_compactor;
-struct gwi_compact_job;
+struct gwi_compact;
 
 /* Requires: the store's log is there, with its device. GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gwi_compactor_create(struct gw_store *store, struct gwi_compactor **out);

@@ -49,11 +49,11 @@ struct gwi_compactor {
     uint64_t expired_ppm; /* of the log's bytes: expired and not yet counted off */
 };
 
-enum gwi_urgency { GWI_CALM, GWI_BRISK, GWI_BLOCKED };
+enum gwi_urgency { GWI_CALM, GWI_BRISK, GWI_LATE, GWI_BLOCKED };
 
 enum gwi_read { GWI_READ_NONE, GWI_READ_UNDER_WAY, GWI_READ_DONE };
 
-/* One thread's page. */
+/* A page under work. */
 struct gwi_compact_job {
     bool open, drop;
     bool dry; /* a sample: records are counted, nothing is done, and the page may be let go */
@@ -64,8 +64,6 @@ struct gwi_compact_job {
     bool abandoned;        /* not to be read, and nobody minds: the rest of the page is left */
     bool unreadable;       /* a chain behind one put aside cannot be read now */
     uint32_t stalls;       /* turns that ended because there was no room for a copy */
-    uint64_t last_ns;      /* time of the last turn */
-    int64_t credit_ns;     /* time that may be spent; below 0: overspent */
     /* Records behind which the chain has to be read from the device first. */
     uint32_t undecided_count;
     gw_addr undecided[GWI_UNDECIDED_MAX];
@@ -78,6 +76,16 @@ struct gwi_compact_job {
     enum gwi_read read;
     enum gw_status read_status;
     uint64_t retry_ns; /* after a failure: not before */
+};
+
+#define GWI_JOBS_MAX 4u /* pages that a thread works on at the same time */
+
+/* A thread's part. */
+struct gwi_compact {
+    uint64_t last_ns;  /* end of the last turn */
+    int64_t credit_ns; /* time that may be spent; below 0: overspent */
+    uint32_t next;     /* whose turn it is */
+    struct gwi_compact_job job[GWI_JOBS_MAX];
 };
 
 /* ---- compact_record.c ---- */
@@ -105,7 +113,7 @@ enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job 
 /* Looks whether something is to be done, if it is time to. */
 void gwi_compact_look(struct gw_thread *t, uint64_t now_ns);
 bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job);
-void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job);
+void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns);
 void gwi_compact_job_begin(struct gwi_compact_job *job, uint64_t at);
 void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job);
 

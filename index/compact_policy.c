@@ -98,8 +98,6 @@ static void reserve_follow(struct gwi_compactor *c)
         atomic_store_explicit(&c->log->reserve, next, memory_order_relaxed);
 }
 
-/* ---- memory only ---- */
-
 /* So that pages below `page` may be taken; no further than the page before the tail's. */
 static void make_flushable(struct gwi_compactor *c, uint64_t page)
 {
@@ -113,6 +111,8 @@ static void make_flushable(struct gwi_compactor *c, uint64_t page)
     if (gw_log_shift_read_only(log, gw_addr_of(to)) == GW_OK) /* else the next look tries again */
         c->shifted = to;
 }
+
+/* ---- memory only ---- */
 
 static void plan_memory(struct gwi_compactor *c, const struct room *room, struct plan *plan)
 {
@@ -172,8 +172,12 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
     bool full = limit && taken + SEGMENTS_RESERVED * segment > limit;
     bool refused = atomic_load_explicit(&log->device_full, memory_order_relaxed);
 
-    bool loose = room->used > room->live / 10 * 17 && room->used > log->ring_bytes + 4 * segment &&
-                 worth_it(c, room->garbage, (int64_t)(2 * segment));
+    /* In time for the device to stay below twice the live bytes: beside the log it holds a segment
+     * of which a part is done, and one that has been begun. */
+    bool much = room->used > room->live / 10 * 17 ||
+                usage.used_bytes + segment + segment / 2 > 2 * room->live;
+    bool loose = much && room->used > log->ring_bytes + 2 * segment &&
+                 worth_it(c, room->garbage, (int64_t)segment);
     /* With few segments the reserve alone is a quarter of the bound: users are refused long before
      * 85 percent are taken, and whatever is garbage then is worth it. */
     bool tight = (limit && percent >= 85) || refused || full;
@@ -194,9 +198,15 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
     uint64_t written = flushed >> log->page_bits;
     if (end <= written)
         plan->goal = end;
-    plan->urgency = full || refused                                      ? GWI_BLOCKED
-                    : percent >= 92 || room->used > room->live / 10 * 19 ? GWI_BRISK
-                                                                         : GWI_CALM;
+    else /* more memory than device: it would not be written for long */
+        make_flushable(c, end < room->tail_page ? end : room->tail_page);
+    uint64_t tenth = room->live / 10;
+    if (full || refused)
+        plan->urgency = GWI_BLOCKED;
+    else if (room->used > 19 * tenth || usage.used_bytes > 20 * tenth)
+        plan->urgency = GWI_LATE;
+    else if (percent >= 92 || room->used > 18 * tenth || usage.used_bytes > 19 * tenth)
+        plan->urgency = GWI_BRISK;
 }
 
 /* ---- looking ---- */
@@ -331,7 +341,7 @@ void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job)
     pthread_mutex_unlock(&c->lock);
 }
 
-void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job)
+void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
 {
     struct gwi_compactor *c = t->store->compactor;
     struct gw_log *log = c->log;
@@ -359,7 +369,7 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job)
             c->futile = room.garbage;
         lap_begin(c, room.tail);
     }
-    look(c, job->last_ns); /* at once: what the next page is, or that there is none */
+    look(c, now_ns); /* at once: what the next page is, or that there is none */
     pthread_mutex_unlock(&c->lock);
 }
 

@@ -28,7 +28,7 @@ struct gwi_counters {
 
 struct gwi_cold;
 struct gwi_compactor;
-struct gwi_compact_job;
+struct gwi_compact;
 
 /* Adds what a thread counted to a sum. */
 void gwi_counters_add(struct gwi_counters *into, const struct gwi_counters *from);
@@ -58,7 +58,7 @@ struct gw_thread {
     struct gw_log *log;
     struct gw_log_view view; /* loaded by gw_store_enter */
     struct gwi_cold *cold;   /* NULL: no device */
-    struct gwi_compact_job *compact;
+    struct gwi_compact *compact;
     /* Wall time, loaded by gw_store_enter; it never goes back. One thread's is enough: a session
      * lives on one thread, so no session sees a key again that it has seen expired, and every
      * decision is made on one thread under the record's lock, seal or entry. Between threads the
