@@ -10,7 +10,8 @@
  * slow caller nor a quick one loses what he has waited for, for ever. Used ones stay as long as
  * there is room, the one used longest ago goes first. What is read ahead for a walk over the table
  *     never takes the place of what that walk needs now: it has half of the walks at most, and is
- *     kept CHAIN_NS.
+ *     kept CHAIN_NS. What it needs now is a bucket, all of it at once: for that the bounds give
+ * way.
  *  2. Bytes come from the device checked (device.h rule 4), and are checked again for what they
  *     mean: lengths within the page, addresses that go down.
  *  3. The first read of a record takes what records took lately; who finds it longer reads again.
@@ -61,6 +62,7 @@ struct walk {
     enum gw_status status;                  /* FAILED */
     uint8_t state;
     bool whole, one, announced, used; /* whole: of a chain, or with `one` its first */
+    bool needed;                      /* of the bucket at which a walk over the table is now */
     uint16_t key_bytes;
     uint8_t key[];
 };
@@ -78,6 +80,7 @@ struct gwi_cold {
     uint64_t turn;
     uint32_t guess;
     uint64_t heap, heap_max; /* bytes beyond the slab */
+    uint64_t bulk;           /* of them, those of records: buffers and copies */
     _Atomic uint64_t bytes;  /* all that is held; for the statistics */
     uint8_t *slab;
     void *slab_free; /* a list through the buffers */
@@ -126,11 +129,18 @@ static void account(struct gwi_cold *cold, int64_t bytes)
                           memory_order_relaxed);
 }
 
-/* False: over the bound. The first one is always let in, for the largest record must be readable.
- */
+/* The same for bytes of records. */
+static void account_bulk(struct gwi_cold *cold, int64_t bytes)
+{
+    cold->bulk += (uint64_t)bytes;
+    account(cold, bytes);
+}
+
+/* False: over the bound. A record is always let in where there is none, for the largest one must be
+ * readable. */
 static bool may_take(const struct gwi_cold *cold, uint64_t bytes)
 {
-    return cold->heap == 0 || cold->heap + bytes <= cold->heap_max;
+    return cold->bulk == 0 || cold->heap + bytes <= cold->heap_max;
 }
 
 static void buffer_free(struct gwi_cold *cold, uint8_t *data, uint32_t bytes)
@@ -139,7 +149,7 @@ static void buffer_free(struct gwi_cold *cold, uint8_t *data, uint32_t bytes)
         *(void **)(void *)data = cold->slab_free;
         cold->slab_free = data;
     } else {
-        account(cold, -(int64_t)bytes);
+        account_bulk(cold, -(int64_t)bytes);
         free(data);
     }
 }
@@ -199,7 +209,7 @@ static void walk_free(struct gwi_cold *cold, struct walk *w)
     bool whole = w->whole;
     int64_t bytes = (int64_t)(sizeof *w + w->key_bytes + w->chain_room * sizeof *w->chain);
     for (uint32_t i = 0; i < w->chain_count; i++) {
-        bytes += (int64_t)(gw_record_units(w->chain[i]) * GW_ADDR_UNIT);
+        account_bulk(cold, -(int64_t)(gw_record_units(w->chain[i]) * GW_ADDR_UNIT));
         free(w->chain[i]);
     }
     free((void *)w->chain);
@@ -238,7 +248,7 @@ static bool walk_evict(struct gwi_cold *cold)
     return true;
 }
 
-static uint8_t *buffer_take(struct gwi_cold *cold, uint32_t bytes)
+static uint8_t *buffer_take(struct gwi_cold *cold, uint32_t bytes, bool needed)
 {
     if (bytes <= SMALL_BYTES) {
         while (!cold->slab_free)
@@ -248,12 +258,16 @@ static uint8_t *buffer_take(struct gwi_cold *cold, uint32_t bytes)
         cold->slab_free = *(void **)(void *)data;
         return data;
     }
-    while (!may_take(cold, bytes))
-        if (!walk_evict(cold))
+    while (!may_take(cold, bytes)) {
+        if (walk_evict(cold))
+            continue;
+        if (!needed)
             return NULL;
+        break;
+    }
     uint8_t *data = aligned_alloc(GW_DEVICE_BLOCK, bytes);
     if (data)
-        account(cold, bytes);
+        account_bulk(cold, bytes);
     return data;
 }
 
@@ -315,7 +329,7 @@ static enum gw_status block_enter(struct gwi_cold *cold, struct walk *w)
     b->cold = cold;
     b->at = start;
     b->bytes = (uint32_t)(end - start);
-    b->data = buffer_take(cold, b->bytes);
+    b->data = buffer_take(cold, b->bytes, w->needed);
     if (!b->data) {
         free(b);
         return GW_WOULD_BLOCK;
@@ -355,7 +369,7 @@ static bool chain_add(struct gwi_cold *cold, struct walk *w, const struct gw_rec
         return false;
     memcpy(copy, record, bytes);
     w->chain[w->chain_count++] = copy;
-    account(cold, (int64_t)bytes);
+    account_bulk(cold, (int64_t)bytes);
     return true;
 }
 
@@ -481,11 +495,16 @@ struct asked {
 static enum gw_status walk_begin(struct gwi_cold *cold, const struct asked *asked)
 {
     uint64_t bytes = sizeof(struct walk) + asked->key_bytes;
+    bool needed = asked->whole && !asked->ahead;
     if (asked->ahead && cold->chains >= cold->walks_max / 2)
         return GW_NOT_YET;
-    while (cold->walks >= cold->walks_max || !may_take(cold, bytes))
-        if (!walk_evict(cold))
+    while (cold->walks >= cold->walks_max || !may_take(cold, bytes)) {
+        if (walk_evict(cold))
+            continue;
+        if (!needed)
             return GW_NOT_YET;
+        break;
+    }
     struct walk *w = calloc(1, bytes);
     if (!w)
         return GW_NOT_YET;
@@ -497,6 +516,7 @@ static enum gw_status walk_begin(struct gwi_cold *cold, const struct asked *aske
     w->stop = asked->stop;
     w->whole = asked->whole;
     w->one = asked->one;
+    w->needed = needed;
     w->key_bytes = asked->key_bytes;
     memcpy(w->key, asked->key, asked->key_bytes);
     w->next = *walk_place(cold, w->hash);
@@ -583,11 +603,19 @@ enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one, bool a
                                                 .whole = true,
                                                 .one = one,
                                                 .ahead = ahead});
+    w->needed |= !ahead;
     if (w->state <= READING)
         return GW_PENDING;
+    if (!ahead) { /* once more before it is stale */
+        w->ended_turn = cold->turn;
+        list_remove(&cold->whole, w);
+        list_add(&cold->whole, w);
+    }
+    if (!records)
+        return GW_OK;
     if (w->state == FAILED) {
         enum gw_status st = w->status;
-        gwi_count(&t->counters.corrupt, st == GW_E_CORRUPT);
+        gwi_count(&t->counters.corrupt, st != GW_E_NOMEM);
         walk_free(cold, w);
         return st;
     }

@@ -39,8 +39,9 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
 
 /* All records of a chain from `top` down, newest first, of every key, down to begin as it is when
  * they are read; with `one` the first of them only. ahead: not needed now, GW_NOT_YET when much is
- * under way. GW_OK: *records, *count, good until
- * gwi_cold_chain_drop or gw_store_exit; otherwise as *status above. */
+ * under way; else all that is asked for before it is dropped can be had at the same time. GW_OK:
+ * *records, *count, good until gwi_cold_chain_drop or gw_store_exit; otherwise as *status above.
+ * records NULL: only sees to it that the chain is read; a failure stays for who wants it. */
 enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one, bool ahead,
                               struct gw_record *const **records, uint32_t *count);
 void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top, bool one);

@@ -78,11 +78,14 @@ static uint32_t free_wanted(uint32_t frames)
 }
 
 /* Pages that change in place: nine tenths; in cache mode three quarters, the rest is where a record
- * that is read gets its second chance. */
+ * that is read gets its second chance. Not so many that users never get beyond the reserve: as many
+ * as are to be free must be able to leave. */
 static uint32_t mutable_pages(const struct gw_log *log, uint32_t frames)
 {
     uint32_t share = log->evict && !log->device ? frames / 4 * 3 : frames / 10 * 9;
-    uint32_t most = frames - free_wanted(frames) - 2;
+    uint32_t others = free_wanted(frames) + 2 +
+                      atomic_load_explicit(&log->reserve, memory_order_relaxed); /* a number */
+    uint32_t most = frames > others ? frames - others : 1;
     return share == 0 ? 1 : share < most ? share : most;
 }
 

@@ -148,8 +148,8 @@ static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry, bool one
             if (at.v < t->view.begin)
                 return GW_OK;
             enum gw_status st = gwi_cold_chain(t, at, one, false, &records, &count);
-            if (st == GW_PENDING || st == GW_NOT_YET)
-                return st;
+            if (st == GW_PENDING || st == GW_NOT_YET || st == GW_E_NOMEM)
+                return st; /* nothing is wrong with the records: they are not left out */
             for (uint32_t i = 0; st == GW_OK && i < count; i++) {
                 if (gw_addr_widen(narrow, t->view.reference).v < t->view.begin)
                     break; /* begin has risen since it was read */
@@ -245,11 +245,9 @@ static bool chain_request(const struct walk *w, const struct gw_table_chain *buc
                           bool ahead)
 {
     gw_addr top;
-    struct gw_record *const *records;
-    uint32_t count;
     bool one = chain_is_one(w->t, bucket->first, entry);
     return !chain_top(w->t, entry, one, &top) ||
-           gwi_cold_chain(w->t, top, one, ahead, &records, &count) != GW_NOT_YET;
+           gwi_cold_chain(w->t, top, one, ahead, NULL, NULL) != GW_NOT_YET;
 }
 
 static bool request_now(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)

@@ -83,3 +83,37 @@ Test(store_memory, a_growing_index_sends_records_to_the_device, .timeout = 60)
     fixture_close(&f);
     gw_ram_device_destroy(ram);
 }
+
+/* Users must get beyond what is kept in reserve, which was measured out for all frames. */
+static void write_with(uint32_t frames)
+{
+    struct gw_ram_device *ram =
+        gw_ram_device_create(&(struct gw_ram_device_options){.page_bits = PAGE_BITS});
+    fixture_open(&f, &(struct gw_store_options){.log_bytes = 256 * PAGE,
+                                                .page_bits = PAGE_BITS,
+                                                .device = gw_ram_device_face(ram)});
+    gw_log_frames_allow(f.store->log, frames);
+    static uint8_t value[8000];
+    for (uint64_t k = 0; k < 4000; k++) {
+        op_bytes(&f, GW_VERB_UPSERT, &k, 8, 0);
+        f.op.value = value;
+        f.op.value_bytes = sizeof value;
+        enum gw_status st = run(&f);
+        for (int i = 0; i < 10000 && st == GW_RETRY; i++)
+            st = run(&f);
+        cr_assert_eq(st, GW_OK, "%u frames, key %lu: %s", frames, (unsigned long)k,
+                     gw_status_name(st));
+    }
+    cr_expect_leq(gw_log_frames_held(f.store->log), frames);
+    fixture_close(&f);
+    gw_ram_device_destroy(ram);
+}
+
+Test(store_memory, writes_go_on_when_the_log_has_given_up_most_frames, .timeout = 60)
+{
+    write_with(90);
+    write_with(70);
+    write_with(20);
+    write_with(8);
+    write_with(GW_LOG_FRAMES_MIN);
+}
