@@ -136,6 +136,13 @@ fail_cold:
     return st;
 }
 
+/* What the thread has counted since the last time goes to the sums of those that are gone. */
+static void counters_hand_over(struct gw_thread *t)
+{
+    gwi_counters_add(&t->store->closed, &t->counters);
+    memset(&t->counters, 0, sizeof t->counters);
+}
+
 void gw_store_thread_close(struct gw_thread *t)
 {
     if (!t)
@@ -143,14 +150,18 @@ void gw_store_thread_close(struct gw_thread *t)
     GW_ASSERT(!t->inside);
     struct gw_store *store = t->store;
     uint32_t slot = t->slot;
-    gwi_compact_leave(t);
+    /* Out of sight first: the statistics look at what is given back next. */
     pthread_mutex_lock(&store->lock);
-    gwi_counters_add(&store->closed, &t->counters);
+    counters_hand_over(t);
     store->threads[slot] = NULL;
     pthread_mutex_unlock(&store->lock);
+    gwi_compact_leave(t);
     gwi_cold_destroy(t->cold);
     while (gw_log_writes(t->log, slot)) /* they call back on this queue, or never */
         t->log->device->poll(t->log->device, slot);
+    pthread_mutex_lock(&store->lock);
+    counters_hand_over(t);
+    pthread_mutex_unlock(&store->lock);
     free(t->scratch);
     free((void *)t->chain);
     free(t);
