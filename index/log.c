@@ -112,6 +112,10 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
      */
     view->begin = atomic_load_explicit(&log->begin, memory_order_acquire);
     view->head = atomic_load_explicit(&log->head, memory_order_acquire);
+    /* Both may have risen between the two loads. Without a device what has left memory is no more,
+     * and nobody could read it. */
+    if (!log->device && view->begin < view->head)
+        view->begin = view->head;
     view->safe_read_only = atomic_load_explicit(&log->safe_read_only, memory_order_acquire);
     view->read_only = atomic_load_explicit(&log->read_only, memory_order_acquire);
     view->reference = gw_addr_of(gw_log_tail(log).v + GW_ADDR_LEAD);

@@ -109,6 +109,29 @@ Test(log, the_read_only_boundary_rises_in_three_steps)
     cr_expect_eq(gw_epoch_waiting(epoch), 0);
 }
 
+/* A thread may be stopped between its loads for as long as it likes. */
+Test(log, without_a_device_nothing_lies_below_the_head_of_a_view)
+{
+    gw_addr a;
+    struct gw_log_view view;
+    gw_log_view_load(hlog, &view);
+    uint64_t first = view.begin;
+    uint64_t most = gw_log_record_bytes_max(hlog) / GW_ADDR_UNIT;
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(gw_log_allocate(hlog, most, &a), GW_OK);
+    cr_assert_eq(gw_log_shift_read_only(hlog, gw_log_tail(hlog)), GW_OK);
+    while (gw_epoch_poll(epoch)) {}
+    gw_log_raise_begin(hlog, gw_addr_of(7 * PAGE));
+    gw_log_maintain(hlog, 0);
+    cr_assert_eq(atomic_load(&hlog->head), 7 * PAGE);
+    atomic_store(&hlog->begin, first); /* as who loaded it before all this */
+    gw_log_view_load(hlog, &view);
+    cr_expect_eq(view.head, 7 * PAGE);
+    cr_expect_geq(view.begin, view.head,
+                  "a look-up would go on to read a device that is not there");
+    atomic_store(&hlog->begin, 7 * PAGE);
+}
+
 Test(log, layouts_are_those_of_the_design)
 {
     uint64_t control = gw_control_make(0xdeadbeef, 0xabcd, 0x12, GW_RECORD_COUNTER,
