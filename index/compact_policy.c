@@ -125,7 +125,7 @@ static void plan_memory(struct gwi_compactor *c, const struct room *room, struct
     if (free > low || (frames < FRAMES_MIN && !c->evict))
         return;
     plan->full = free <= reserve + 1;
-    int64_t least = (int64_t)((reserve + 1) * room->page_bytes);
+    int64_t least = (int64_t)room->page_bytes;
     if (least < (int64_t)(room->used / (c->evict ? 8 : 32)))
         least = (int64_t)(room->used / (c->evict ? 8 : 32));
     plan->copy = frames >= FRAMES_MIN && worth_it(c, room->garbage, least);
