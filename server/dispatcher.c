@@ -257,6 +257,8 @@ static void *run(void *arg)
         if (d->now_ns >= publish_ns) {
             publish_ns = d->now_ns + PUBLISH_EVERY_NS;
             gwi_explain_publish(d);
+            if (d->control)
+                gwi_memory_ease(&d->server->memory);
         }
         if (d->now_ns >= expire_ns) {
             expire_ns = d->now_ns + EXPIRE_EVERY_NS;

@@ -125,7 +125,7 @@ struct gwi_dispatcher {
 
     _Atomic uint64_t operations; /* written here, read by control */
     /* Likewise, now and then (explain.h). */
-    _Atomic uint64_t memory_transit, memory_net, memory_sessions, memory_parked;
+    _Atomic uint64_t memory_in, memory_out, memory_net, memory_sessions, memory_parked;
     _Atomic uint64_t parked_operations;
     _Atomic uint64_t sessions_open;
 };

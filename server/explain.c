@@ -34,7 +34,8 @@ void gwi_explain_publish(struct gwi_dispatcher *d)
 {
     struct gw_net_stats net;
     gw_net_stats(d->net, &net);
-    store(&d->memory_transit, net.transit_bytes);
+    store(&d->memory_in, net.transit_in + net.transit_spare);
+    store(&d->memory_out, net.transit_out);
     store(&d->memory_net, net.fixed_bytes);
     store(&d->memory_sessions, gwi_sessions_bytes(&d->sessions));
     store(&d->memory_parked, d->park.bytes + d->park.buckets * sizeof *d->park.bucket);
@@ -86,10 +87,11 @@ static json_t *explain_memory(const struct gwi_server *s)
     const struct gwi_memory *m = &s->memory;
     struct gw_store_stats stats;
     gw_store_stats(s->store, &stats);
-    uint64_t transit = 0, net = 0, sessions = 0, parked = 0, rooms = 0;
+    uint64_t in = 0, out = 0, net = 0, sessions = 0, parked = 0, rooms = 0;
     for (uint32_t i = 0; i < s->dispatchers; i++) {
         const struct gwi_dispatcher *d = s->dispatcher[i];
-        transit += load(&d->memory_transit);
+        in += load(&d->memory_in);
+        out += load(&d->memory_out);
         net += load(&d->memory_net);
         sessions += load(&d->memory_sessions);
         parked += load(&d->memory_parked);
@@ -102,11 +104,13 @@ static json_t *explain_memory(const struct gwi_server *s)
     part(&p, "index", index, m->index_max, "buckets and overflow lines");
     part(&p, "reads", stats.memory_cold, m->reads, "records read from the device, and their rooms");
     part(&p, "chains", stats.memory_chains, m->chains, "which chains hold more than one key");
-    part(&p, "threads", stats.memory_threads, 0, "what the store holds for each dispatcher");
+    part(&p, "threads", stats.memory_threads, m->threads,
+         "what the store holds for each dispatcher");
     part(&p, "tier", stats.memory_device, m->tables, "checksums and rings of the SSD tier");
     part(&p, "network", net, 0, "receive buffers, rings, connections");
     part(&p, "rooms", rooms, m->dispatchers, "replies and values in the making (with network)");
-    part(&p, "transit", transit, m->connections / 2, "bytes received or to be sent");
+    part(&p, "received", in, m->connections / 4, "partial frames, and frames that wait");
+    part(&p, "unsent", out, m->connections / 4, "answers that clients have not read");
     part(&p, "sessions", sessions, m->connections / 4, "sessions and their applied serials");
     part(&p, "parked", parked, m->parked, "operations that wait for a record, a lock or a move");
 

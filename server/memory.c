@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "index/address.h"
 #include "index/base/text.h"
@@ -17,6 +18,7 @@
 
 #define PROCESS_BYTES        (5 * MIB) /* text, libraries and heap of an idle server */
 #define PROCESS_THREAD_BYTES (128 * KIB)
+#define HOLES_SHARE          32u         /* what malloc cannot give back at once */
 #define DISPATCHER_BYTES     (640 * KIB) /* rings, tables of connections and sessions */
 #define VALUE_ROOM           (128 * KIB) /* what a frame has beyond the largest record */
 #define LARGE_BUFFER_BYTES   (64 * KIB)
@@ -30,6 +32,8 @@
 #define READS_MAX            512u
 #define TABLE_SHARE          (KIB - 24) /* a checksum of 4 B for 4 KiB, headers */
 #define TIER_QUEUE_BYTES     (320 * KIB)
+#define COMPACT_BYTES        MIB /* pieces of four pages, and one large record */
+#define EASE_PERCENT         95u
 #define PAGES_MIN            2u
 #define PAGES_MIN_TIER       8u /* of a log that is flushed: two over the store's least */
 #define INDEX_MIN            (2 * MIB)
@@ -49,7 +53,7 @@ static uint32_t page_bits_for(uint64_t memory)
 static uint64_t reserve_of(const struct gwi_memory *m)
 {
     return m->process + m->dispatchers + m->connections + m->parked + m->reads + m->tables +
-           m->chains;
+           m->chains + m->threads;
 }
 
 static const char *size_text(uint64_t bytes, char *room)
@@ -64,7 +68,7 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
     m->limit = o->memory_bytes;
     m->page_bits = o->page_bits ? o->page_bits : page_bits_for(m->limit);
     m->frame_bytes = (uint32_t)((UINT64_C(1) << m->page_bits) + VALUE_ROOM);
-    m->process = PROCESS_BYTES + threads * PROCESS_THREAD_BYTES;
+    m->process = PROCESS_BYTES + threads * PROCESS_THREAD_BYTES + m->limit / HOLES_SHARE;
 
     m->receive_buffer_bytes =
         (uint32_t)(m->limit < SMALL_MEMORY ? SMALL_BUFFER_BYTES : LARGE_BUFFER_BYTES);
@@ -85,10 +89,12 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
     m->parked = clamp(m->limit / 64, MIB, 16 * MIB * threads);
     m->park_bytes_max = m->parked / threads;
     m->chains = m->limit / 256;
+    m->threads = threads * 512 * KIB;
     if (o->disk_bytes) {
         m->reads =
             clamp(m->limit / 32, threads * 32 * READ_BYTES, threads * READS_MAX * READ_BYTES);
         m->cold_reads_max = (uint32_t)(m->reads / threads / READ_BYTES);
+        m->threads = threads * (COMPACT_BYTES + (UINT64_C(1) << m->page_bits));
         m->tables = o->disk_bytes / TABLE_SHARE + threads * TIER_QUEUE_BYTES;
     }
 }
@@ -142,4 +148,16 @@ void gwi_memory_tune(const struct gwi_options *o)
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     (void)mallopt(M_TRIM_THRESHOLD, 512 * 1024);
     (void)mallopt(M_TOP_PAD, 64 * 1024);
+}
+
+void gwi_memory_ease(const struct gwi_memory *m)
+{
+    unsigned long pages = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return;
+    if (fscanf(file, "%lu %lu", &pages, &resident) == 2 &&
+        resident * (uint64_t)sysconf(_SC_PAGESIZE) > m->limit / 100 * EASE_PERCENT)
+        (void)malloc_trim(0); /* 1: something was given back */
+    fclose(file);
 }

@@ -13,13 +13,14 @@
 struct gwi_memory {
     uint64_t limit; /* --memory */
     /* The parts, in bytes, of the whole server: */
-    uint64_t process;                     /* program, libraries, stacks, what malloc keeps */
-    uint64_t dispatchers;                 /* receive buffers, rooms, rings, tables */
-    uint64_t connections;                 /* bytes on their way, sessions, applied windows */
-    uint64_t parked;                      /* operations that wait */
-    uint64_t reads;                       /* rooms of device reads */
-    uint64_t tables;                      /* of the SSD tier: checksums, rings */
-    uint64_t chains;                      /* the engine's small tables */
+    uint64_t process;     /* program, libraries, stacks, what malloc keeps */
+    uint64_t dispatchers; /* receive buffers, rooms, rings, tables */
+    uint64_t connections; /* bytes on their way, sessions, applied windows */
+    uint64_t parked;      /* operations that wait */
+    uint64_t reads;       /* rooms of device reads */
+    uint64_t tables;      /* of the SSD tier: checksums, rings */
+    uint64_t chains;      /* the engine's small tables */
+    uint64_t threads;     /* what it holds for each dispatcher: pages in the making of compaction */
     uint64_t log, index_start, index_max; /* log + index_start is all that is left */
     /* What follows: */
     uint32_t page_bits;
@@ -35,6 +36,9 @@ struct gwi_memory {
 /* Divides. GW_E_INVALID: it cannot be done, `why` says which flag, which value, what would do. */
 GW_MUST_USE enum gw_status gwi_memory_plan(const struct gwi_options *options,
                                            struct gwi_memory *out, char *why, size_t why_bytes);
+/* Gives holes in malloc's memory back to the system when the process comes near its limit. Now and
+ * then, by one thread. */
+void gwi_memory_ease(const struct gwi_memory *memory);
 /* Tells malloc to give back what is freed; before the first thread. */
 void gwi_memory_tune(const struct gwi_options *options);
 #endif

@@ -67,8 +67,10 @@ struct gw_net_options {
 
 struct gw_net_stats {
     uint64_t frames_in, bytes_in, bytes_out, sends, waits, connections;
-    uint64_t transit_bytes; /* memory of bytes on their way, kept spare ones included */
-    uint64_t fixed_bytes;   /* memory of the net itself, and of its connections without those */
+    /* Memory of bytes on their way: in, of that in frames that the caller has paused, out, and
+     * spare rooms. */
+    uint64_t transit_in, transit_paused, transit_out, transit_spare;
+    uint64_t fixed_bytes; /* memory of the net itself, and of its connections without those */
 };
 
 void gw_net_options_default(struct gw_net_options *options);

@@ -34,6 +34,8 @@
 #define GWI_URING_COMPLETIONS 8192u
 #define GWI_BUFFERS_MAX       1024u
 #define GWI_BUFFERS_MAP_BYTES ((size_t)2 << 20) /* from here on in pages of their own */
+#define GWI_HINT_MAX          ((size_t)1 << 20)
+#define GWI_HINT_BOUNDED      ((size_t)16 << 10)
 #define GWI_CROWD_STALLED_NS  UINT64_C(5000000000)
 #define GWI_CROWD_STALLED_MS  1000u /* who takes nothing while nobody else can be served */
 #define GWI_LISTENERS_MAX     8u

@@ -96,8 +96,10 @@ void gwi_uring_memory(const struct gw_net *base, struct gw_net_stats *out)
 {
     const struct uring_net *net = (const struct uring_net *)base;
     const struct gw_net_options *o = &net->base.options;
-    out->transit_bytes =
-        net->in.taken_bytes + net->in.cached_bytes + net->out.taken_bytes + net->out.cached_bytes;
+    out->transit_in = net->in.taken_bytes;
+    out->transit_paused = net->in_paused;
+    out->transit_out = net->out.taken_bytes;
+    out->transit_spare = net->in.cached_bytes + net->out.cached_bytes;
     out->fixed_bytes = (uint64_t)o->receive_buffers * o->receive_buffer_bytes + sizeof *net +
                        o->connections_max * (sizeof *net->conns + sizeof *net->generations +
                                              sizeof *net->free_slots) +

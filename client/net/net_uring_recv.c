@@ -17,6 +17,7 @@
 #include "index/base/memory.h"
 
 #define BUFFER_GROUP 0
+#define STASH_SMALL  ((size_t)64 << 10)
 #define HEADER_START 8u /* gw_frame_length needs so many bytes */
 
 static size_t buffers_bytes(const struct uring_net *net)
@@ -157,14 +158,29 @@ static bool stash_append(struct uring_net *net, struct uring_conn *c, const uint
     return true;
 }
 
+/* A frame has left and little is behind it: with a bound the room must not stay as large as it was,
+ * for it may be long until the rest comes. No memory: it stays. */
+static void stash_shrink(struct uring_net *net, struct uring_conn *c)
+{
+    size_t held = stash_bytes(c);
+    if (c->stash.capacity <= STASH_SMALL || held * 4 > c->stash.capacity)
+        return;
+    if (!gwi_chunk_grow(&net->in, &c->stash, c->stash_at, c->stash_end, held))
+        return;
+    c->stash_at = 0;
+    c->stash_end = held;
+}
+
 static void stash_consume(struct uring_net *net, struct uring_conn *c, size_t n)
 {
     c->stash_at += n;
     if (c->stash_at == c->stash_end) {
         c->stash_at = c->stash_end = 0;
         gwi_chunk_give(&net->in, &c->stash);
-        gwi_uring_stash_count(net, c);
+    } else if (n > 0 && gwi_uring_bounded(net)) {
+        stash_shrink(net, c);
     }
+    gwi_uring_stash_count(net, c);
 }
 
 static void garbage(struct uring_net *net, struct uring_conn *c, enum gw_status st)

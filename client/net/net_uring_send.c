@@ -77,7 +77,10 @@ static void send_start(struct uring_net *net, struct uring_conn *c)
         c->sending_end = c->filling_end;
         c->filling = (struct gwi_chunk){NULL, 0};
         c->filling_end = 0;
-        size_t recent = c->sending_end < 1u << 20 ? c->sending_end : 1u << 20;
+        /* With a bound a room is as large as what is in it: a thousand that once held a megabyte
+         * would be a gigabyte. */
+        size_t most = gwi_uring_bounded(net) ? GWI_HINT_BOUNDED : GWI_HINT_MAX;
+        size_t recent = c->sending_end < most ? c->sending_end : most;
         c->filling_hint = recent > c->filling_hint / 2 ? recent : c->filling_hint / 2;
     }
     send_arm(net, c);

@@ -22,7 +22,8 @@ TestSuite(beyond_memory, .timeout = 200);
 #define IN_FLIGHT 4096u
 #define SLACK(n)  ((n) + (n) / 10)
 
-static const char *const with_disk[] = {"--disk", "1GiB", NULL};
+static const char *const with_disk[] = {"--disk", "1GiB", "--threads", "2", NULL};
+static const char *const with_little_disk[] = {"--disk", "192MiB", NULL};
 
 /* ---- what is written, and what must be read ------------------------------------------------- */
 
@@ -334,6 +335,63 @@ Test(beyond_memory, the_memory_number_holds_for_many_clients_and_sizes)
         gw_session_close(s[i]);
     gw_cluster_close(cluster);
     free(value);
+    harness_stop(&spawn);
+}
+
+/* Goal: when disk and memory are used up writes are refused, clearly; reads, deletes and changes in
+ * place go on; and when something was deleted there is room again, by itself. */
+Test(beyond_memory, a_full_disk_refuses_writes_and_recovers_when_keys_go)
+{
+    struct gw_spawn spawn;
+    struct gw_cluster *cluster;
+    struct gw_session *s;
+    struct gw_result r;
+    harness_start_with(&spawn, 1, MEMORY, with_little_disk);
+    cr_assert_eq(gw_cluster_open(spawn.coordinator_address, NULL, &cluster), GW_OK);
+    cr_assert_eq(gw_session_open(cluster, NULL, &s), GW_OK);
+    cr_assert_eq(gw_set_counter_sync(s, "counter", 7, 1, NULL), GW_OK);
+    static uint8_t value[10000];
+    char text[32];
+    uint32_t stored = 0;
+    enum gw_status st = GW_OK;
+    for (; st == GW_OK && stored < 40000; stored += st == GW_OK)
+        st = gw_set_sync(s, text, key_text(text, sizeof text, stored), value, sizeof value, &r);
+    cr_expect_eq(st, GW_E_FULL, "%s after %u", gw_status_text(st), stored);
+    cr_expect_gt(stored * sizeof value, 100 * MIB, "it is full with %zu MiB",
+                 (size_t)(stored * sizeof value / MIB));
+    json_t *stats = ask(&spawn.servers[0], "stats");
+    cr_expect(json_is_true(json_object_get(stats, "full")));
+    const json_t *tier = json_object_get(stats, "tier");
+    cr_expect_leq(number(tier, "used_bytes"), number(tier, "limit_bytes"));
+    json_decref(stats);
+    for (uint32_t i = 0; i < stored; i += 97)
+        cr_assert_eq(gw_get_sync(s, text, key_text(text, sizeof text, i), &r), GW_OK, "%u", i);
+    for (uint32_t i = 0; i < stored; i += 2) {
+        st = gw_delete_sync(s, text, key_text(text, sizeof text, i), &r);
+        cr_assert_eq(st, GW_OK, "%s at %u", gw_status_text(st), i);
+    }
+    uint64_t start = harness_now_ms();
+    do
+        st = gw_set_sync(s, "again", 5, value, sizeof value, &r);
+    while (st == GW_E_FULL && harness_now_ms() - start < 10000);
+    cr_expect_eq(st, GW_OK, "%s, long after half of the keys have gone", gw_status_text(st));
+    uint32_t more = 0;
+    for (; more < stored / 4; more++) {
+        size_t n = (size_t)snprintf(text, sizeof text, "more:%u", more);
+        start = harness_now_ms();
+        do
+            st = gw_set_sync(s, text, n, value, sizeof value, &r);
+        while (st == GW_E_FULL && harness_now_ms() - start < 3000);
+        if (st != GW_OK)
+            break;
+    }
+    cr_expect_eq(more, stored / 4, "%s after %u of %u", gw_status_text(st), more, stored / 4);
+    cr_expect_eq(gw_get_sync(s, text, key_text(text, sizeof text, 1), &r), GW_OK);
+    cr_expect_eq(gw_add_sync(s, "counter", 7, 1, 0, &r), GW_OK);
+    cr_expect_eq(r.number, 2);
+    expect_within(&spawn.servers[0], MEMORY, "full");
+    gw_session_close(s);
+    gw_cluster_close(cluster);
     harness_stop(&spawn);
 }
 
