@@ -72,7 +72,7 @@ struct gw_log {
     _Atomic bool user_full;   /* compaction says: no new page for users */
     _Atomic bool delete_full; /* nor for deletes */
     _Atomic bool room_coming; /* it says: but there will be some soon */
-    _Atomic bool device_full; /* the device refuses the next page */
+    _Atomic bool device_full; /* the device refuses the next page, or fails to write any */
     /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
      * had back. */
     _Atomic int64_t waste;
@@ -93,13 +93,14 @@ struct gw_log {
     uint32_t *writes_of;            /* by queue, each its own thread's: on their way */
     _Atomic uint32_t writes;        /* on their way, all queues */
     _Atomic uint64_t pages_written, writes_failed;
+    _Atomic uint32_t failures; /* writes that have failed since the last one that succeeded */
 };
 
 /* A thread's copy of the boundaries: loaded after entering the epoch, good until it leaves. */
 struct gw_log_view {
     uint64_t begin, head, safe_read_only, read_only;
-    uint64_t aging;  /* records below it that are read get a second chance, when pages leave */
-    uint64_t origin; /* start of the lap of the ring in which head lies */
+    uint64_t aging;    /* records below it that are read get a second chance, when pages leave */
+    uint64_t origin;   /* start of the lap of the ring in which head lies */
     gw_addr reference; /* for widening */
     uint8_t *frames;
     uint64_t ring_bytes;

@@ -10,7 +10,8 @@
  *  3. One thread at a time decides (`busy`); others pass by. The callbacks of writes come on the
  *     thread that submitted them, and only mark their page.
  *  4. A write that failed is offered again, the same page to the same place; until it succeeds
- *     neither flushed nor head pass it.
+ *     neither flushed nor head pass it. When many in a row have failed users are answered as if
+ *     there was no room, until one succeeds: they would wait for ever else.
  *  5. A page has its frame from the raise of page_limit until head_freed: page p lies in frame
  *     (p - first_page) mod frames_count, and page_limit <= freed + frames_count, so no two pages
  *     that are alive share a frame. The log may be told to hold fewer frames than there are; frames
@@ -28,6 +29,7 @@
 #define WRITES_MAX      8u /* pages on their way to the device at the same time */
 #define FREE_FRAMES_MAX 8u /* frames kept free for the tail, where there are many */
 #define QUEUES_MAX      256u
+#define FAILURES_MAX    16u /* writes in a row that failed: now users are told (rule 4) */
 
 enum io_state { IO_NONE = 0, IO_WRITING, IO_WRITTEN, IO_FAILED };
 
@@ -116,8 +118,17 @@ static void written(void *arg, enum gw_status status)
 {
     struct gwi_frame_io *io = arg;
     io->log->writes_of[io->queue]--;
-    if (status != GW_OK) /* relaxed: a statistic */
-        atomic_fetch_add_explicit(&io->log->writes_failed, 1, memory_order_relaxed);
+    struct gw_log *log = io->log;
+    /* Relaxed, all: numbers, and what is seen late is seen in the next turn. */
+    if (status != GW_OK) {
+        atomic_fetch_add_explicit(&log->writes_failed, 1, memory_order_relaxed);
+        if (atomic_fetch_add_explicit(&log->failures, 1, memory_order_relaxed) + 1 >= FAILURES_MAX)
+            atomic_store_explicit(&log->device_full, true, memory_order_relaxed);
+    } else {
+        atomic_store_explicit(&log->failures, 0, memory_order_relaxed);
+        if (atomic_load_explicit(&log->device_full, memory_order_relaxed))
+            atomic_store_explicit(&log->device_full, false, memory_order_relaxed);
+    }
     /* Release: pairs with the maintainer's acquire. */
     atomic_store_explicit(&io->state, status == GW_OK ? IO_WRITTEN : IO_FAILED,
                           memory_order_release);
@@ -143,7 +154,8 @@ static bool page_write(struct gw_log *log, uint64_t page, uint32_t queue)
         log->writes_of[queue]++;
         atomic_fetch_add_explicit(&log->writes, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&log->pages_written, 1, memory_order_relaxed);
-        atomic_store_explicit(&log->device_full, false, memory_order_relaxed);
+        if (atomic_load_explicit(&log->failures, memory_order_relaxed) < FAILURES_MAX)
+            atomic_store_explicit(&log->device_full, false, memory_order_relaxed);
         return true;
     }
     atomic_store_explicit(&io->state, IO_FAILED, memory_order_relaxed);

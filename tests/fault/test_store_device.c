@@ -205,6 +205,32 @@ Test(store_device, without_room_writes_are_refused_and_reads_go_on, .timeout = 6
     close_store();
 }
 
+/* The device takes every page and then fails: nobody is to wait for that for ever. */
+Test(store_device, writes_that_fail_again_and_again_are_told_to_users, .timeout = 60)
+{
+    open_store(0);
+    gw_ram_device_fail(r->ram, GW_RAM_WRITE, 0, UINT64_MAX, GW_E_IO);
+    uint32_t k = 0;
+    enum gw_status st = GW_OK;
+    for (; k < KEYS && (st = put(k)) == GW_OK; k++) {}
+    cr_expect_eq(st, GW_E_FULL, "%s", gw_status_name(st));
+    r->failures = 0;
+    for (uint32_t i = 0; i < k; i++)
+        get(i);
+    cr_expect_eq(r->failures, 0, "memory is served");
+    gw_ram_device_fail(r->ram, GW_RAM_WRITE, 0, 0, GW_OK);
+    uint64_t until = gw_clock_now_ns(gw_clock_system()) + 5000000000u;
+    while (put(k) == GW_E_FULL && gw_clock_now_ns(gw_clock_system()) < until)
+        gw_store_poll(r->thread);
+    r->failures = 0;
+    for (; k < KEYS; k++)
+        cr_assert_eq(put(k), GW_OK, "it goes on by itself, key %u", k);
+    for (uint32_t i = 0; i < KEYS; i++)
+        get(i);
+    cr_expect_eq(r->failures, 0);
+    close_store();
+}
+
 Test(store_device, a_device_that_breaks_takes_only_what_is_on_it, .timeout = 60)
 {
     open_store(0);
