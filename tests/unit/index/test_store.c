@@ -2,6 +2,7 @@
 #include "index/store.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -505,4 +506,32 @@ Test(store, unlinked_slots_are_gone_and_the_others_stay)
     walk_all(&f, &rest, NULL, false, 0, UINT64_MAX, 100);
     cr_expect_eq(rest.live, 3000 - before.live);
     fixture_close(&f);
+}
+
+static _Atomic bool looked_enough;
+
+static void *look_at_numbers(void *store)
+{
+    struct gw_store_stats stats;
+    while (!looked_enough)
+        gw_store_stats(store, &stats);
+    return NULL;
+}
+
+Test(store, numbers_may_be_asked_for_while_threads_come_and_go, .timeout = 30)
+{
+    struct gw_store *store;
+    cr_assert_eq(gw_store_open(&(struct gw_store_options){.log_bytes = 8 << 16, .page_bits = 16},
+                               &store),
+                 GW_OK);
+    pthread_t looker;
+    cr_assert_eq(pthread_create(&looker, NULL, look_at_numbers, store), 0);
+    for (int i = 0; i < 5000; i++) {
+        struct gw_thread *thread;
+        cr_assert_eq(gw_store_thread_open(store, &thread), GW_OK);
+        gw_store_thread_close(thread);
+    }
+    looked_enough = true;
+    pthread_join(looker, NULL);
+    gw_store_close(store);
 }
