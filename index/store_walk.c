@@ -322,8 +322,9 @@ struct unlinked {
     uint64_t cold;
 };
 
-static void count_unlinked(struct gw_thread *t, uint64_t entry, struct unlinked *sum)
+static void count_unlinked(struct gw_thread *t, uint64_t hash, uint64_t entry, struct unlinked *sum)
 {
+    bool one = chain_is_one(t, hash, entry);
     t->chain_count = 0;
     for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
         gw_addr at = gw_addr_widen(narrow, t->view.reference);
@@ -333,7 +334,7 @@ static void count_unlinked(struct gw_thread *t, uint64_t entry, struct unlinked 
             break;
         }
         struct gw_record *record = gw_log_at(&t->view, at);
-        if (!chain_add(t, record))
+        if (!chain_add(t, record) || one)
             break;
         narrow = gw_record_previous(record);
     }
@@ -368,7 +369,7 @@ void gw_store_unlink(struct gw_thread *t, struct gw_cursor *cursor, uint64_t has
                                                                  memory_order_acquire))
                         continue;
                     count++;
-                    count_unlinked(t, e, &sum);
+                    count_unlinked(t, bucket.first, e, &sum);
                     break;
                 }
                 /* Frozen before we could: the entry goes on in the children. */

@@ -479,3 +479,27 @@ Test(holes, h16_one_slot_for_everything_is_correct_and_bounded)
     cr_expect_gt(stats.walk_longest, 1);
     fixture_close(&f);
 }
+
+/* A key that is always replaced by a copy has a chain as long as memory; all but its first record
+ * are older versions. */
+Test(holes, h16_unlinking_does_not_walk_through_old_versions)
+{
+    struct fixture f;
+    fixture_open(&f, &(struct gw_store_options){.index_bytes = 1 << 20});
+    static char value[1000];
+    memset(value, 'v', sizeof value - 1);
+    for (int i = 0; i < 1000; i++)
+        cr_assert_eq(put(&f, "key", value + (i % 2 ? 500 : 0)), GW_OK);
+    struct gw_cursor cursor = {0};
+    uint64_t unlinked = 0;
+    gw_store_enter(f.thread);
+    gw_store_unlink(f.thread, &cursor, UINT64_MAX, NULL, UINT32_MAX, &unlinked);
+    gw_store_exit(f.thread);
+    cr_expect_eq(unlinked, 1);
+    cr_expect_eq(f.thread->chain_count, 1);
+    struct gw_store_stats stats;
+    gw_store_stats(f.store, &stats);
+    cr_expect_eq(stats.keys, 0);
+    cr_expect_eq(stats.live_bytes, 0);
+    fixture_close(&f);
+}
