@@ -82,6 +82,14 @@ static void part(struct parts *p, const char *name, uint64_t bytes, uint64_t bou
                                     (json_int_t)bytes, "bound", (json_int_t)bound, "what", what));
 }
 
+/* Of the frames that the log holds, those from its head to the page behind its tail have memory
+ * under them; the others get it when the tail comes there. */
+static uint64_t log_bytes(const struct gw_store_stats *stats, uint32_t page_bits)
+{
+    uint64_t pages = (stats->log_tail >> page_bits) - (stats->log_head >> page_bits) + 2;
+    return pages << page_bits < stats->memory_log ? pages << page_bits : stats->memory_log;
+}
+
 static json_t *explain_memory(const struct gwi_server *s)
 {
     const struct gwi_memory *m = &s->memory;
@@ -98,10 +106,9 @@ static json_t *explain_memory(const struct gwi_server *s)
         rooms += sizeof *d + resident(d->room, d->room_bytes) + resident(d->reply, d->reply_room);
     }
     struct parts p = {.array = json_array()};
-    uint64_t log = stats.memory_log ? stats.memory_log : stats.log_bytes_total;
-    uint64_t index = stats.memory_index ? stats.memory_index : stats.index_bytes;
-    part(&p, "log", log, m->log, "records in memory: frames of the log");
-    part(&p, "index", index, m->index_max, "buckets and overflow lines");
+    part(&p, "log", log_bytes(&stats, m->page_bits), m->log,
+         "records in memory: frames of the log");
+    part(&p, "index", stats.memory_index, m->index_max, "buckets and overflow lines");
     part(&p, "reads", stats.memory_cold, m->reads, "records read from the device, and their rooms");
     part(&p, "chains", stats.memory_chains, m->chains, "which chains hold more than one key");
     part(&p, "threads", stats.memory_threads, m->threads,

@@ -18,7 +18,8 @@
 
 #define PROCESS_BYTES        (5 * MIB) /* text, libraries and heap of an idle server */
 #define PROCESS_THREAD_BYTES (128 * KIB)
-#define HOLES_SHARE          32u         /* what malloc cannot give back at once */
+#define HOLES_SHARE          32u /* what malloc cannot give back at once */
+#define HOLES_MAX            (8 * MIB)
 #define DISPATCHER_BYTES     (640 * KIB) /* rings, tables of connections and sessions */
 #define VALUE_ROOM           (128 * KIB) /* what a frame has beyond the largest record */
 #define LARGE_BUFFER_BYTES   (64 * KIB)
@@ -33,7 +34,7 @@
 #define TABLE_SHARE          (KIB - 24) /* a checksum of 4 B for 4 KiB, headers */
 #define TIER_QUEUE_BYTES     (320 * KIB)
 #define COMPACT_BYTES        MIB /* pieces of four pages, and one large record */
-#define EASE_PERCENT         95u
+#define EASE_PERCENT         98u
 #define PAGES_MIN            2u
 #define PAGES_MIN_TIER       8u /* of a log that is flushed: two over the store's least */
 #define INDEX_MIN            (2 * MIB)
@@ -68,7 +69,8 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
     m->limit = o->memory_bytes;
     m->page_bits = o->page_bits ? o->page_bits : page_bits_for(m->limit);
     m->frame_bytes = (uint32_t)((UINT64_C(1) << m->page_bits) + VALUE_ROOM);
-    m->process = PROCESS_BYTES + threads * PROCESS_THREAD_BYTES + m->limit / HOLES_SHARE;
+    m->process = PROCESS_BYTES + threads * PROCESS_THREAD_BYTES +
+                 clamp(m->limit / HOLES_SHARE, 0, HOLES_MAX + threads * MIB);
 
     m->receive_buffer_bytes =
         (uint32_t)(m->limit < SMALL_MEMORY ? SMALL_BUFFER_BYTES : LARGE_BUFFER_BYTES);
