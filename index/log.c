@@ -146,8 +146,13 @@ static void page_close(struct gw_log *log, uint64_t page, uint64_t used)
 /* Whose record it is decides how much of the last frames, and of the device, is his. */
 enum whose { USERS, DELETES, COMPACTIONS };
 
-/* May he not go on to the page behind this one? Relaxed but for the limit: numbers. */
-static bool last_page(struct gw_log *log, uint64_t page, enum whose whose)
+/* How far he may go: on to the next page; on this page only; nowhere, for the page is one of those
+ * kept for others. Who fills up the pages that compaction has opened takes from it what it needs to
+ * make room, and then nobody ever gets any. */
+enum reach { NEXT_PAGE, THIS_PAGE, NOWHERE };
+
+/* Relaxed but for the limit: numbers. */
+static enum reach reach_of(struct gw_log *log, uint64_t page, enum whose whose)
 {
     uint64_t keep = 0;
     if (whose != COMPACTIONS) {
@@ -158,10 +163,13 @@ static bool last_page(struct gw_log *log, uint64_t page, enum whose whose)
             refused = &log->delete_full;
         }
         if (atomic_load_explicit(refused, memory_order_relaxed))
-            return true;
+            return NOWHERE;
     }
     /* Acquire: pairs with the release that makes the frame ours. */
-    return page + 1 + keep >= atomic_load_explicit(&log->page_limit, memory_order_acquire);
+    uint64_t limit = atomic_load_explicit(&log->page_limit, memory_order_acquire);
+    if (GW_LIKELY(page + 1 + keep < limit))
+        return NEXT_PAGE;
+    return page + keep < limit || keep == 0 ? THIS_PAGE : NOWHERE;
 }
 
 /* The answer when there is no page to go on to. */
@@ -189,9 +197,11 @@ static enum gw_status allocate(struct gw_log *log, uint64_t units, enum whose wh
     uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
     for (uint32_t tries = 0; tries < ALLOCATE_TRIES; tries++) {
         uint64_t page = word >> GW_LOG_OFFSET_BITS, offset = word & OFFSET_MASK;
-        bool last = last_page(log, page, whose);
+        enum reach reach = reach_of(log, page, whose);
+        if (GW_UNLIKELY(reach == NOWHERE))
+            return no_page(log);
         if (offset + bytes <= log->page_bytes) {
-            if (GW_UNLIKELY(last)) { /* rule 3 */
+            if (GW_UNLIKELY(reach == THIS_PAGE)) { /* rule 3 */
                 if (!atomic_compare_exchange_weak_explicit(&log->tail, &word, word + bytes,
                                                            memory_order_acq_rel,
                                                            memory_order_acquire))
@@ -212,7 +222,7 @@ static enum gw_status allocate(struct gw_log *log, uint64_t units, enum whose wh
             word = atomic_load_explicit(&log->tail, memory_order_acquire);
             continue;
         }
-        if (last)
+        if (reach == THIS_PAGE)
             return no_page(log);
         if (atomic_compare_exchange_weak_explicit(&log->tail, &word,
                                                   tail_word(page + 1, GW_LOG_PAGE_HEADER),

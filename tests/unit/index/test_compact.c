@@ -506,3 +506,45 @@ Test(holes, h14_entries_below_begin_are_swept)
         world_may_be_gone(&w, i);
     world_close(&w);
 }
+
+/* Small live records make a page take many turns, and in each of them users write as much as a
+ * whole page holds. */
+Test(compact, users_do_not_fill_the_pages_that_compaction_has_opened, .timeout = 60)
+{
+    enum { OPS = 256, COUNTERS = 250000 };
+    static struct gw_op ops[OPS];
+    static uint64_t keys[OPS];
+    static uint8_t value[4096], room[64];
+    struct fixture f;
+    fixture_open(&f, &(struct gw_store_options){.log_bytes = 16 << 20,
+                                                .page_bits = 20,
+                                                .index_bytes = 16 << 20});
+    uint64_t counter = OPS, last = gw_clock_now_ns(gw_clock_system());
+    for (uint32_t round = 0; round < 2500;) {
+        for (uint32_t i = 0; i < OPS; i++) {
+            bool big = i % 32 == 0 || counter > COUNTERS;
+            keys[i] = big ? i : counter++;
+            ops[i] = (struct gw_op){.verb = GW_VERB_UPSERT,
+                                    .flags = big ? 0 : GW_OP_COUNTER,
+                                    .key = (const uint8_t *)&keys[i],
+                                    .key_bytes = 8,
+                                    .value = value,
+                                    .value_bytes = round % 2 ? 3000 : 3900};
+            gw_store_hash(f.store, &ops[i]);
+        }
+        size_t used;
+        gw_store_poll(f.thread);
+        gw_store_enter(f.thread);
+        gw_store_execute(f.thread, ops, OPS, room, sizeof room, &used);
+        gw_store_exit(f.thread);
+        uint32_t good = 0;
+        for (uint32_t i = 0; i < OPS; i++)
+            good += ops[i].status == GW_OK;
+        uint64_t now = gw_clock_now_ns(gw_clock_system());
+        if (good)
+            last = now;
+        cr_assert_lt(now - last, 5000000000u, "round %u: nothing goes on any more", round);
+        round += good != 0;
+    }
+    fixture_close(&f);
+}
