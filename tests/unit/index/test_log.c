@@ -109,6 +109,22 @@ Test(log, the_read_only_boundary_rises_in_three_steps)
     cr_expect_eq(gw_epoch_waiting(epoch), 0);
 }
 
+Test(log, users_do_not_fill_the_pages_that_compaction_has_opened)
+{
+    gw_addr a;
+    uint64_t most = gw_log_record_bytes_max(hlog) / GW_ADDR_UNIT;
+    atomic_store(&hlog->reserve, 1);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(gw_log_allocate(hlog, most - 10, &a), GW_OK);
+    cr_expect_eq(gw_log_allocate(hlog, 10, &a), GW_OK, "the rest of their own last page");
+    cr_expect_eq(gw_log_allocate(hlog, 2, &a), GW_E_FULL);
+    cr_assert_eq(gw_log_allocate_reserved(hlog, 10, &a), GW_OK);
+    cr_expect_eq(a.v, 7 * PAGE + GW_LOG_PAGE_HEADER);
+    cr_expect_eq(gw_log_allocate(hlog, 2, &a), GW_E_FULL, "it is not theirs");
+    cr_expect_eq(gw_log_allocate_reserved(hlog, most - 10, &a), GW_OK, "all of it is there");
+    cr_expect_eq(gw_log_allocate_reserved(hlog, 1, &a), GW_E_FULL);
+}
+
 /* A thread may be stopped between its loads for as long as it likes. */
 Test(log, without_a_device_nothing_lies_below_the_head_of_a_view)
 {
