@@ -55,9 +55,9 @@ struct gw_device {
     void (*trim)(struct gw_device *device, gw_addr below);
     /* Sends what was submitted, runs the callbacks that are due; returns how many. Never waits. */
     uint32_t (*poll)(struct gw_device *device, uint32_t queue);
-    /* Read rooms will come from here (rule 5), instead of the region given before; NULL ends it, and
-     * comes before the memory goes. Requires: no read of this queue is on its way. A refusal by the
-     * kernel is not an error. */
+    /* Read rooms will come from here (rule 5), instead of the region given before; NULL ends it,
+     * and comes before the memory goes. Requires: no read of this queue is on its way. A refusal by
+     * the kernel is not an error. */
     void (*adopt)(struct gw_device *device, uint32_t queue, void *memory, size_t bytes);
     void (*usage)(struct gw_device *device, struct gw_device_usage *out);
     /* An event descriptor that becomes readable when callbacks of this queue are due, for threads
