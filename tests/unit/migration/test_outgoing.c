@@ -457,3 +457,75 @@ Test(outgoing, of_an_expired_key_its_version_goes)
     cr_expect_eq(side_verb(&p.t, GW_VERB_FETCH, "short", 0), GW_TOMBSTONE);
     pair_close(&p);
 }
+
+/* ---- pulls that waited for the device ------------------------------------------------------- */
+
+/* Goal: late answers stand where their keys stood, and one without an answer is asked for again.
+ * How: a frame in the making by hand, as an answer with two late keys leaves it. */
+Test(outgoing, late_answers_come_to_their_places)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){0});
+    const char *keys[] = {"a", "b", "c", "d"};
+    side_put(&p.s, "b", "bb");
+    side_put(&p.s, "d", "dd");
+    struct frame pull = pair_pull(&p, keys, 4);
+    struct gw_frame f = frame_header(pull);
+    struct gw_op op = {.key = (const uint8_t *)"a",
+                       .key_bytes = 1,
+                       .version = 7,
+                       .out = (const uint8_t *)"late",
+                       .out_bytes = 4,
+                       .status = GW_OK};
+    size_t bytes = gw_outgoing_pull_late_bytes(&op);
+    uint8_t *late_a = malloc(bytes), partial[512], whole[512];
+    struct gw_pull_late late[4] = {
+        {late_a, gw_outgoing_pull_late(p.out, &op, GW_OK, late_a, bytes)}, {0}, {0}, {0}};
+    cr_assert_eq(late[0].count, bytes);
+
+    /* b from memory, c absent, a and d late. */
+    gw_store_enter(p.s.thread);
+    size_t used;
+    cr_assert_eq(gw_outgoing_answer_pull(p.out, p.s.thread, p.s.store, &f,
+                                         gw_frame_body(pull.bytes, &f), p.s.room, p.s.room_bytes,
+                                         whole, sizeof whole, &used, NULL, NULL),
+                 GW_OK);
+    gw_store_exit(p.s.thread);
+    struct gw_frame head;
+    cr_assert_eq(gw_frame_decode(whole, used, &head), GW_OK);
+    struct gw_reader r = gw_frame_body(whole, &head);
+    struct gw_writer w = gw_writer_of(partial + GW_FRAME_HEADER, sizeof partial - GW_FRAME_HEADER);
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *at = r.at;
+        struct gw_peer_record record;
+        uint8_t found = gw_read8(&r);
+        if (found == 1)
+            cr_assert(gw_peer_record_decode(&r, &record));
+        if (i == 0 || i == 3)
+            gw_write8(&w, 3);
+        else
+            gw_write_bytes(&w, at, (size_t)(r.at - at));
+    }
+    head.bytes = (uint32_t)(GW_FRAME_HEADER + gw_writer_used(&w));
+    gw_frame_encode(&head, partial);
+    struct frame answer = {malloc(512), 0};
+    answer.size = gw_outgoing_pull_merge(partial, head.bytes, late, answer.bytes, 512);
+    cr_assert_gt(answer.size, 0);
+    cr_expect_eq(pair_deliver_answer(&p, answer, 4), GW_OK);
+    cr_expect_eq(p.pulled[0], GW_OK);
+    cr_expect_eq(p.pulled[1], GW_OK);
+    cr_expect_eq(p.pulled[2], GW_NOT_FOUND);
+    cr_expect_eq(p.pulled[3], GW_RETRY);
+    cr_expect_eq(pair_get(&p, "a"), GW_OK);
+    cr_expect_eq(pair_get(&p, "b"), GW_OK);
+
+    /* A job that is over says nothing of a key. */
+    uint8_t one[8];
+    cr_expect_eq(gw_outgoing_pull_late(NULL, &op, GW_NOT_FOUND, one, sizeof one), 1);
+    cr_expect_eq(one[0], 2);
+    cr_expect_eq(gw_outgoing_pull_late(p.out, NULL, GW_MOVED, one, sizeof one), 1);
+    cr_expect_eq(one[0], 2);
+    free(late_a);
+    frame_free(pull);
+    pair_close(&p);
+}
