@@ -14,6 +14,7 @@
 
 #define KEYS      8000u
 #define VALUE     200u
+#define DISK      (4 * ((8u << PAGE_BITS) + 65536u)) /* files of 8 pages with their tables */
 #define PAGE_BITS 16u
 #define BATCH     32u
 #define DEPTH     48u
@@ -134,7 +135,7 @@ Test(session, a_store_that_stays_full_is_an_answer_in_the_end)
 {
     struct fixture f;
     open_fixture(&f);
-    gw_ram_device_limit(f.ram, 1); /* no page ever leaves memory */
+    gw_ram_device_limit(f.ram, DISK); /* four segments, of which two are kept in reserve */
     f.session.options.patience_ms = 5;
     sweep(&f, GW_VERB_UPSERT);
     cr_expect_gt(f.failed, 0, "more than the memory holds, and all of it was taken");
