@@ -23,6 +23,7 @@ enum mode { MEMORY, DEVICE, CACHE, MODES };
 
 static struct gw_store *store;
 static enum mode mode;
+static uint64_t compacted_least; /* set before the threads start */
 static _Atomic uint32_t stop;
 static _Atomic int64_t sums[COUNTERS];
 static _Atomic uint64_t adds, refused;
@@ -171,6 +172,17 @@ static void draw(struct worker *w)
     }
 }
 
+/* The time is up, and compaction has had something to do: on a slow machine that takes longer. */
+static bool over(uint64_t end)
+{
+    uint64_t now = torture_now_ms();
+    if (now <= end)
+        return false;
+    struct gw_store_stats stats;
+    gw_store_stats(store, &stats);
+    return stats.compacted_bytes > compacted_least || now > end + 60000;
+}
+
 static void body(uint32_t number, void *ctx)
 {
     struct worker *w = calloc(1, sizeof *w);
@@ -179,7 +191,7 @@ static void body(uint32_t number, void *ctx)
     w->number = number;
     CHECK(gw_store_thread_open(store, &w->t) == GW_OK, "thread");
     for (uint32_t n = 1; !atomic_load(&stop); n++) {
-        if (number == 0 && torture_now_ms() > end)
+        if (number == 0 && over(end))
             atomic_store(&stop, 1);
         draw(w);
         run(w);
@@ -255,6 +267,7 @@ static void torture(enum mode which_mode)
     if (which_mode == DEVICE)
         options.device = gw_ram_device_face(ram);
     mode = which_mode;
+    compacted_least = (uint64_t)8 << page_bits;
     atomic_store(&stop, 0);
     atomic_store(&adds, 0);
     atomic_store(&refused, 0);
@@ -294,7 +307,7 @@ static void torture(enum mode which_mode)
     if (mode != CACHE)
         CHECK(stats.keys == there, "%lu keys counted, %lu met", (unsigned long)stats.keys,
               (unsigned long)there);
-    CHECK(stats.compacted_bytes > (8u << page_bits), "nothing was compacted");
+    CHECK(stats.compacted_bytes > compacted_least, "nothing was compacted");
     CHECK(atomic_load(&refused) == 0, "there was garbage enough");
     CHECK(stats.corrupt == 0, "corrupt");
     gw_store_thread_close(w->t);
