@@ -1,5 +1,7 @@
 /* server.c - starts and stops a store process: data directory, store, dispatchers; publishes views.
  */
+#define LISTEN_TRIES    30u
+#define LISTEN_PAUSE_US 100000u
 #define _GNU_SOURCE
 #include "server/server.h"
 
@@ -73,7 +75,14 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
         s->dispatchers = i + 1;
     }
     gw_cut_set_waker(gw_store_epoch(s->store), wake_dispatcher, s);
-    enum gw_status st = gw_net_listen(s->dispatcher[0]->net, s->options.listen, s->bound);
+    /* A server that was killed may hold its port for a moment: the kernel takes its rings apart
+     * after the process has gone. */
+    enum gw_status st = GW_E_BUSY;
+    for (uint32_t tries = 0; st == GW_E_BUSY && tries < LISTEN_TRIES; tries++) {
+        if (tries != 0)
+            usleep(LISTEN_PAUSE_US);
+        st = gw_net_listen(s->dispatcher[0]->net, s->options.listen, s->bound);
+    }
     if (st != GW_OK) {
         fprintf(stderr, "godwit-server: --listen %s: %s\n", s->options.listen, gw_status_text(st));
         return st;

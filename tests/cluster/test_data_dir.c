@@ -205,3 +205,18 @@ Test(data_dir, segments_of_an_earlier_run_go_and_other_files_stay)
     HARNESS_CHECK(&spawn, 1, "get", "k1");
     harness_stop(&spawn);
 }
+
+/* The kernel takes a dead process's rings apart behind its end, and its port with them. */
+Test(data_dir, a_killed_server_comes_back_at_once_on_its_port)
+{
+    struct gw_spawn spawn;
+    static const char *const flags[] = {"--disk", "512MiB", NULL};
+    harness_start_with(&spawn, 1, 64 * MIB, flags);
+    for (int i = 0; i < 10; i++) {
+        harness_until_healthy(&spawn);
+        HARNESS_CHECK(&spawn, 0, "set", "key", "1"); /* a connection it dies with */
+        cr_assert_eq(gw_process_stop(&spawn.servers[0].process, SIGKILL, 5000), 128 + SIGKILL);
+        cr_assert(gw_spawn_server(&spawn, "A"), "%s", spawn.error);
+    }
+    harness_stop(&spawn);
+}
