@@ -148,7 +148,8 @@ void gwi_release_moved(struct gwi_dispatcher *d)
     gwi_release_flush(d);
 }
 
-/* A value that its client has no room for now: its backlog is full, or everybody's. */
+/* Is it a read whose client does not take its answers: its own backlog is full, or all together
+ * are? */
 static bool reader_is_behind(struct gwi_dispatcher *d, const struct gwi_parked_op *p)
 {
     if (p->verb != GW_VERB_READ)

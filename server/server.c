@@ -76,7 +76,7 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
     }
     gw_cut_set_waker(gw_store_epoch(s->store), wake_dispatcher, s);
     /* A server that was killed may hold its port for a moment: the kernel takes its rings apart
-     * after the process has gone. */
+     * after the process has gone. Main thread, bounded; no dispatcher runs yet. */
     enum gw_status st = GW_E_BUSY;
     for (uint32_t tries = 0; st == GW_E_BUSY && tries < LISTEN_TRIES; tries++) {
         if (tries != 0)

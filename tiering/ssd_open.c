@@ -210,6 +210,8 @@ void gw_ssd_close(struct gw_device *device)
     for (uint32_t i = 0; i < ssd->queues_count; i++) {
         struct ssd_queue *q = &ssd->queues[i];
         q->closing = true;
+        /* The threads of the queues have ended: only who closes waits, for the kernel writes into
+         * rooms that are about to be given back. */
         while (q->in_flight > 0)
             if (gwi_ssd_poll(q) == 0)
                 usleep(CLOSE_PAUSE_US);

@@ -8,6 +8,7 @@
 #include "index/store.h"
 #include "tests/support/ram_device.h"
 #include "tests/torture/torture.h"
+#include "tests/torture/torture_text.h"
 
 #define THREADS   4u
 #define COUNTERS  3000u
@@ -32,25 +33,6 @@ struct worker {
     uint32_t waiting;
     uint8_t room[BATCH * 1024 * 2 + (WAITING * 1024)];
 };
-
-static void text_make(uint8_t *text, uint32_t n, uint32_t seed)
-{
-    memcpy(text, &n, 4);
-    memcpy(text + 4, &seed, 4);
-    for (uint32_t i = 8; i < n; i++)
-        text[i] = (uint8_t)(seed * 31 + i * 7);
-}
-
-static void text_check(const uint8_t *text, uint32_t bytes)
-{
-    uint32_t n, seed;
-    CHECK(bytes >= 8, "%u bytes", bytes);
-    memcpy(&n, text, 4);
-    memcpy(&seed, text + 4, 4);
-    CHECK(n == bytes, "length %u in a value of %u", n, bytes);
-    for (uint32_t i = 8; i < n; i++)
-        CHECK(text[i] == (uint8_t)(seed * 31 + i * 7), "torn at byte %u of %u", i, n);
-}
 
 static uint32_t which(const struct gw_op *op)
 {

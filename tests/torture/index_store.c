@@ -7,6 +7,7 @@
 #include "index/base/rand.h"
 #include "index/store.h"
 #include "tests/torture/torture.h"
+#include "tests/torture/torture_text.h"
 
 #define THREADS  4u
 #define COUNTERS 64u
@@ -19,26 +20,6 @@ static _Atomic uint32_t stop;
 static _Atomic int64_t sums[COUNTERS];
 static _Atomic uint64_t adds, walks, retries, texts_read;
 static uint64_t counter_keys[COUNTERS], text_keys[TEXTS];
-
-/* A text of n bytes: its length, a seed, and bytes that follow from them. */
-static void text_make(uint8_t *text, uint32_t n, uint32_t seed)
-{
-    memcpy(text, &n, 4);
-    memcpy(text + 4, &seed, 4);
-    for (uint32_t i = 8; i < n; i++)
-        text[i] = (uint8_t)(seed * 31 + i * 7);
-}
-
-static void text_check(const uint8_t *text, uint32_t bytes)
-{
-    uint32_t n, seed;
-    CHECK(bytes >= 8, "%u bytes", bytes);
-    memcpy(&n, text, 4);
-    memcpy(&seed, text + 4, 4);
-    CHECK(n == bytes, "length %u in a value of %u", n, bytes);
-    for (uint32_t i = 8; i < n; i++)
-        CHECK(text[i] == (uint8_t)(seed * 31 + i * 7), "torn at byte %u of %u", i, n);
-}
 
 static void set_key(struct gw_op *op, const uint64_t *key)
 {
