@@ -542,6 +542,10 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
     GW_ASSERT(cold != NULL && top < t->view.head);
     struct walk *w = walk_find(cold, hash, key, key_bytes, stop.v);
     if (w && w->state > READING && w->top != top) {
+        if (w->announced) { /* somebody else may wait for the name: it comes with this turn's end */
+            *status = GW_NOT_YET;
+            return GWI_COLD;
+        }
         walk_free(cold, w); /* what was in memory then has gone cold */
         w = NULL;
     }
@@ -568,7 +572,8 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
     case FAILED:
         *status = w->status;
         gwi_count(&t->counters.corrupt, w->status == GW_E_CORRUPT);
-        walk_free(cold, w); /* the next one who asks reads again */
+        if (!w->announced)
+            walk_free(cold, w); /* the next one who asks reads again */
         return GWI_COLD;
     default:
         *status = GW_PENDING;

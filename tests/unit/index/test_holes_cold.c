@@ -364,3 +364,25 @@ Test(holes, h22_whatever_waits_is_named)
     } while (left != 0);
     gw_store_thread_close(other);
 }
+
+/* Two sessions wait for one key; the second asks before the first was told. The name comes still.
+ */
+Test(holes, h22_who_asks_first_does_not_take_the_name_away)
+{
+    cr_assert_eq(put(&f, "key", "value"), GW_OK);
+    push_out(2 * PAGES);
+    gw_ram_device_fail(ram, GW_RAM_READ, 0, 1, GW_E_CORRUPT);
+    op(&f, GW_VERB_READ, "key", 0);
+    cr_assert_eq(run(&f), GW_PENDING);
+    polls(20); /* it has failed, and nobody was told */
+    size_t used;
+    gw_store_enter(f.thread);
+    gw_store_execute(f.thread, &f.op, 1, f.room, f.room_bytes, &used);
+    gw_store_exit(f.thread);
+    cr_expect_eq(f.op.status, GW_E_CORRUPT);
+    uint64_t hashes[4];
+    cr_assert_eq(gw_store_ready(f.thread, hashes, 4), 1);
+    cr_expect_eq(hashes[0], f.op.hash);
+    cr_expect_eq(settle(), GW_E_CORRUPT, "it was read for both");
+    cr_expect_eq(settle(), GW_OK, "and that time only");
+}
