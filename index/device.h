@@ -59,6 +59,12 @@ struct gw_device {
      * and comes before the memory goes. Requires: no read of this queue is on its way. A refusal by
      * the kernel is not an error. */
     void (*adopt)(struct gw_device *device, uint32_t queue, void *memory, size_t bytes);
+    /* Makes durable what was written before: pages whose write has called back, and the files and
+     * names that hold them. Never waits: GW_PENDING, then exactly one cb from `poll` of this queue;
+     * GW_OK: all of it survives a crash of the machine; anything else: some of it may not, and a
+     * later sync says no more about it (after a failed fsync nobody knows): do not trust pages
+     * written before. GW_WOULD_BLOCK: another sync of this queue is under way. */
+    enum gw_status (*sync)(struct gw_device *device, uint32_t queue, gw_device_cb cb, void *arg);
     void (*usage)(struct gw_device *device, struct gw_device_usage *out);
     /* An event descriptor that becomes readable when callbacks of this queue are due, for threads
      * that sleep while something is on its way; -1: none, poll instead. */

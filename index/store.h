@@ -98,6 +98,10 @@ enum gw_verb {
     GW_VERB_PREPEND,    /* likewise */
     GW_VERB_GETSET, /* as UPSERT, and gives the old value: kind GW_KIND_NONE where there was none */
     GW_VERB_GETDEL, /* as DELETE, and gives the old value */
+    /* Recovery only (store_recover.h): the key is now this value, counter or tombstone (flags
+     * COUNTER, TOMBSTONE, HAS_EXPIRY) with version expected_version, whatever it was: OK. Looks at
+     * nothing older. */
+    GW_VERB_RESTORE,
 };
 
 /* Absent means unknown: where the key has no record and no tombstone the answer is GW_ABSENT and
@@ -151,7 +155,10 @@ struct gw_op {
     uint32_t out_bytes;
     int64_t number;
     const uint8_t *out;
-    uint64_t expiry_ms; /* in with HAS_EXPIRY, out of READ and FETCH */
+    uint64_t expiry_ms; /* in with HAS_EXPIRY, out of READ and FETCH; see gw_store_give_results */
+    const uint8_t *result; /* see gw_store_give_results */
+    uint32_t result_bytes;
+    uint8_t effect; /* GW_EFFECT_... (store_cut.h), of writes */
 };
 
 void gw_store_hash(const struct gw_store *store, struct gw_op *op); /* fills hash and slot */

@@ -11,6 +11,7 @@
 #define GWI_MEMORY_MIN  (32ull << 20)
 #define GWI_DISK_MAX    (16ull << 40)
 
+enum gwi_durability { GWI_DURABILITY_NONE = 0, GWI_DURABILITY_MEMORY, GWI_DURABILITY_COMMIT };
 enum gwi_io { GWI_IO_AUTO = 0, GWI_IO_DIRECT, GWI_IO_BUFFERED };
 
 struct gwi_options {

@@ -17,7 +17,7 @@
  *    with the right bytes.
  *  - adopt and wait_fd of one queue must not run while another thread polls that queue. The first
  *    wait_fd makes the descriptor readable once, so that whoever sleeps on it polls first.
- * Durability is not promised: GW_OK means that the page can be read back by this process.
+ * A write's GW_OK means that the page can be read back by this process; durable it is after `sync`.
  * Thread rule: as device.h; open, forget_earlier and close by one thread. Layer: tiering. */
 #ifndef GW_TIERING_SSD_H
 #define GW_TIERING_SSD_H
@@ -51,6 +51,7 @@ struct gw_ssd_options {
     uint64_t limit_bytes;   /* of all files [0: no bound] */
     uint64_t store_id;      /* whose files these are; other stores' are refused */
     uint8_t server_id[16];
+    bool keep_earlier;    /* files of earlier incarnations stay uncounted until adopt decides */
     uint32_t incarnation; /* above that of every segment of this store in `dir` */
     uint32_t hash_seed_check;
     uint32_t queues; /* [1] */
@@ -93,6 +94,35 @@ uint32_t gw_ssd_earlier(const struct gw_device *device, struct gw_ssd_file *file
 /* Removes them, each after its header was seen to be this store's, and what a crash left unfinished
  * of theirs. GW_E_IO: some are still there, and counted. *removed may be NULL. */
 GW_MUST_USE enum gw_status gw_ssd_forget_earlier(struct gw_device *device, uint32_t *removed);
+
+/* ---- after a restart ----
+ * Segments of earlier incarnations that an image needs are adopted: they are read like those of our
+ * own, and trimmed like them; nothing is written into them. Between open and the first read. */
+
+/* Adopts what holds [begin, end): each segment file's header must be this store's (server id and
+ * hash seed check too), and the table of every page in the range undamaged. Of two files that cover
+ * one address the higher incarnation's counts. Files of earlier incarnations that hold nothing of
+ * the range are removed. On failure nothing is removed, and `error` names the file and what is
+ * wrong with it: GW_NOT_FOUND (a segment is missing: its address), GW_E_CORRUPT, GW_E_REFUSED
+ * (foreign), GW_E_VERSION, GW_E_IO. */
+GW_MUST_USE enum gw_status gw_ssd_adopt(struct gw_device *device, gw_addr begin, gw_addr end,
+                                        char *error, size_t error_bytes);
+/* First address of the segment above everything that any file in the directory has, or could have,
+ * held: where a recovered log resumes (ENGINE H8). At least `least`. */
+gw_addr gw_ssd_resume(const struct gw_device *device, gw_addr least);
+
+/* Offline check of the segment files in `dir` that hold [begin, end): headers, tables, and with
+ * `deep` every block against its checksum. fn is called for each file, with "" if it is good, else
+ * with what is wrong. GW_OK: all good; GW_E_CORRUPT: some are not, or one is missing (fn is told
+ * its name); GW_E_IO. Opens nothing for writing. */
+typedef void (*gw_ssd_verify_cb)(void *ctx, const char *file, uint64_t bytes, const char *wrong);
+struct gw_ssd_expected {
+    uint64_t store_id;
+    uint32_t page_bits, hash_seed_check;
+    gw_addr begin, end;
+};
+GW_MUST_USE enum gw_status gw_ssd_verify(const char *dir, const struct gw_ssd_expected *expected,
+                                         bool deep, gw_ssd_verify_cb fn, void *ctx);
 
 /* Waits for what is under way, without callbacks, and for files to be made and removed. Segments
  * stay on disk, unless everything was trimmed before (trim of UINT64_MAX). NULL is ignored. */

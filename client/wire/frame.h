@@ -32,7 +32,9 @@
     X(GW_KIND_COMPLETION, 0x13, "completion") /* replies to pending ops, each with its serial */   \
     X(GW_KIND_SCAN, 0x14, "scan")             /* scan.h */                                         \
     X(GW_KIND_SCAN_REPLY, 0x15, "scan_reply")                                                      \
-    X(GW_KIND_BYE, 0x16, "bye") /* the session is over: the server may forget it */                \
+    X(GW_KIND_BYE, 0x16, "bye")         /* the session is over: the server may forget it */        \
+    X(GW_KIND_SYNC, 0x17, "sync")       /* empty: make durable what I was answered, soon */        \
+    X(GW_KIND_DURABLE, 0x18, "durable") /* empty; confirmed: the position that is durable */       \
     /* operator and coordinator: JSON documents */                                                 \
     X(GW_KIND_ADMIN, 0x20, "admin")                                                                \
     X(GW_KIND_ADMIN_REPLY, 0x21, "admin_reply")                                                    \
@@ -51,7 +53,8 @@
     X(GW_KIND_CHUNK, 0x45, "chunk")                                                                \
     X(GW_KIND_CHUNK_ACK, 0x46, "chunk_ack")                                                        \
     X(GW_KIND_PULL, 0x47, "pull")                                                                  \
-    X(GW_KIND_PULL_ANSWER, 0x48, "pull_answer")
+    X(GW_KIND_PULL_ANSWER, 0x48, "pull_answer")                                                    \
+    X(GW_KIND_SECURED, 0x49, "secured") /* the target has all chunks durably */
 
 enum gw_frame_kind {
 #define GW_FRAME_KIND_ENUM(name, number, text) name = number,

@@ -29,6 +29,9 @@ struct gw_map {
     struct gw_map_server *server; /* owned, from malloc; index = position, stable for the life of
                                      the cluster */
     uint16_t owner[GW_SLOTS];     /* index of a server, or GW_NO_SERVER */
+    /* Map version at which the owner got the slot: what a server recovers of an earlier tenure is no
+     * more (MIGRATION R23). 0 where there is no owner. */
+    uint64_t since[GW_SLOTS];
 };
 
 struct gw_map *gw_map_create(void);                   /* empty, NULL on lack of memory */

@@ -1,0 +1,81 @@
+/* durable.h - what a server's dispatchers share about durability, and the questions that its other
+ * parts may ask. Parts:
+ *
+ *   checkpoint.c      the checkpoint as a machine on dispatcher 0; a worker thread does the files
+ *   state_file.c      checkpoints/state-<number>.gwc: the image's numbers, sessions
+ *   session_image.c   each dispatcher's sessions as of its crossing
+ *   commit.c          a dispatcher's commit log: what is appended, what is open, when it is flushed
+ *   hold.c            replies that wait until they are durable
+ *   recover.c         from the files to a store that serves; recover_commit.c: from commit logs
+ *
+ * Modes (--durability): none: no --disk, a restart begins empty. memory: checkpoints only. commit:
+ * a reply leaves when what it shows is durable (ENGINE rules 20, 21; model: tests/model/spin/
+ * commit.pml). Layer: server. */
+#ifndef GW_SERVER_DURABLE_H
+#define GW_SERVER_DURABLE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "index/base/assert.h"
+#include "index/base/status.h"
+#include "server/options.h"
+
+struct gwi_server;
+struct gwi_dispatcher;
+struct gwi_session;
+
+#define GWI_NOTHING_OPEN UINT64_MAX
+
+/* A dispatcher's word of the acknowledgement rule, on a line of its own. */
+struct gwi_open_word {
+    /* Round of its first batch of which something is not durable; NOTHING_OPEN. Written by its
+     * dispatcher (seq_cst), read by all. */
+    _Alignas(GW_CACHE_LINE) _Atomic uint64_t open;
+    atomic_bool waits; /* wake it when somebody's open rises */
+};
+
+struct gwi_durable {
+    enum gwi_durability mode;
+    _Alignas(GW_CACHE_LINE) _Atomic uint64_t round;
+    _Alignas(GW_CACHE_LINE) _Atomic uint64_t checkpointed; /* newest finished checkpoint; 0: none */
+    _Atomic uint64_t interval;  /* that dispatchers are in, or on their way to */
+    _Atomic int failed;         /* an enum gw_status: nothing is acknowledged as durable any more */
+    _Atomic uint64_t forgotten; /* sessions forgotten with writes that nobody confirmed */
+    atomic_bool control_waits;  /* wake dispatcher 0 when somebody's open rises */
+    struct gwi_open_word dispatcher[GWI_THREADS_MAX];
+};
+
+/* ---- asked by control (dispatcher 0's thread) ---- */
+
+enum gwi_secure {
+    GWI_SECURE_EXECUTED, /* every operation executed so far: log, or in memory mode a checkpoint */
+    GWI_SECURE_RECORDS,  /* whatever is in the store now, arrivals too: a checkpoint */
+};
+/* A ticket for what is here now; begins what is needed. 0: it is durable already, or the server
+ * makes nothing durable. */
+uint64_t gwi_secure_begin(struct gwi_server *server, enum gwi_secure what);
+/* Has it become durable? Control is called again (its turn) when it may have. */
+bool gwi_secure_done(struct gwi_server *server, uint64_t ticket);
+
+/* ---- positions, as clients are told (docs/PROTOCOL.md) ----
+ * A reply carries a position: what it shows is durable when the server says DURABLE with one at
+ * least as high. In memory mode it is the number of the checkpoint that will hold it, in commit
+ * mode the round behind its batch. 0: it is durable. Positions of one incarnation only rise. */
+
+/* What is durable now. */
+uint64_t gwi_durable_position(const struct gwi_server *server);
+/* A client wants everything it has been answered to be durable soon: flushes, or asks for a
+ * checkpoint. Any dispatcher. */
+void gwi_durable_hurry(struct gwi_server *server);
+
+/* ---- a dispatcher's part ---- */
+
+/* The thread of the store crosses into interval `number`: sessions are as they are now, the commit
+ * log divides. gw_cross_cb; ctx: the dispatcher. */
+void gwi_durable_cross(void *dispatcher, uint64_t number);
+/* Before anything of the session's window changes (once a batch is enough), and before it is
+ * removed: its part of an open checkpoint is copied first. */
+void gwi_session_image_take(struct gwi_dispatcher *d, struct gwi_session *session);
+#endif
