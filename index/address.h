@@ -27,6 +27,11 @@ static inline gw_addr gw_addr_of(uint64_t v)
     return (gw_addr){v};
 }
 
+/* Addresses from `from` on and below `to`. */
+struct gw_addr_range {
+    gw_addr from, to;
+};
+
 /* The 42 bits of an address. 0 never names a record: pages begin with a header, and a page's
  * start is the only place where they could be 0. */
 static inline uint64_t gw_addr_narrow(gw_addr a)

@@ -33,7 +33,14 @@ struct gw_store_image {
     uint64_t expiry_ms;              /* no key was found expired at a later time than this */
     int64_t keys, live_bytes, waste; /* approximate */
     bool expires;                    /* there are records with an expiry */
+    /* Pages of [begin, end) that do not exist, rising: each restart resumes above everything that
+     * was written before (ENGINE H8) and so leaves out what lies between the image that it had and
+     * there. Of gw_store_cut_begin: the store's, constant for its life; those below begin are left
+     * out by whoever writes them down. */
+    const struct gw_addr_range *gaps;
+    uint32_t gaps_count;
 };
+#define GW_STORE_GAPS_MAX 4096u
 
 /* Begins checkpoint `number` (above every earlier one): chooses E and turns the page. From now on
  * threads cross. Outside of the epoch, one thread at a time. GW_RETRY: others turned pages a

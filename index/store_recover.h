@@ -5,6 +5,10 @@
  * image's end: every record that is not void becomes the newest of its chain if its address is
  * higher. So a snapshot may be older than the image that it is used for: one every few checkpoints
  * is enough (ENGINE section 4).
+ * GAPS (added by the lead 10:40, for B): an image has a list of gaps, image.gaps, one for every
+ * earlier restart; recovery adds {image.end, resume}. Pages within a gap are never read, flushed,
+ * walked or compacted; compaction and replay step over each of them. gw_store_recover copies the
+ * list (GW_E_LIMIT: more than GW_STORE_GAPS_MAX, those below begin not counted).
  * After recovery all records are on the device only; addresses go on at `resume`, above everything
  * that was ever written (ENGINE H8). Layer: index. */
 #ifndef GW_INDEX_STORE_RECOVER_H
@@ -12,8 +16,9 @@
 
 #include "index/store_cut.h"
 
-#define GW_SNAPSHOT_BLOCK 65536u /* the stream comes in blocks of this size, each with its CRC32C  \
-                                  */
+#define GW_SNAPSHOT_BLOCK                                                                          \
+    65536u /* the stream comes in blocks of this size, each with its CRC32C                        \
+            */
 
 /* ---- writing ---- */
 

@@ -51,7 +51,7 @@ struct gw_ssd_options {
     uint64_t limit_bytes;   /* of all files [0: no bound] */
     uint64_t store_id;      /* whose files these are; other stores' are refused */
     uint8_t server_id[16];
-    bool keep_earlier;    /* files of earlier incarnations stay uncounted until adopt decides */
+    bool keep_earlier; /* gw_ssd_adopt follows: files of earlier incarnations are not counted yet */
     uint32_t incarnation; /* above that of every segment of this store in `dir` */
     uint32_t hash_seed_check;
     uint32_t queues; /* [1] */
@@ -106,6 +106,7 @@ GW_MUST_USE enum gw_status gw_ssd_forget_earlier(struct gw_device *device, uint3
  * wrong with it: GW_NOT_FOUND (a segment is missing: its address), GW_E_CORRUPT, GW_E_REFUSED
  * (foreign), GW_E_VERSION, GW_E_IO. */
 GW_MUST_USE enum gw_status gw_ssd_adopt(struct gw_device *device, gw_addr begin, gw_addr end,
+                                        const struct gw_addr_range *gaps, uint32_t gaps_count,
                                         char *error, size_t error_bytes);
 /* First address of the segment above everything that any file in the directory has, or could have,
  * held: where a recovered log resumes (ENGINE H8). At least `least`. */
@@ -120,6 +121,8 @@ struct gw_ssd_expected {
     uint64_t store_id;
     uint32_t page_bits, hash_seed_check;
     gw_addr begin, end;
+    const struct gw_addr_range *gaps;
+    uint32_t gaps_count;
 };
 GW_MUST_USE enum gw_status gw_ssd_verify(const char *dir, const struct gw_ssd_expected *expected,
                                          bool deep, gw_ssd_verify_cb fn, void *ctx);
