@@ -62,8 +62,8 @@ enum gw_frame_kind {
 #undef GW_FRAME_KIND_ENUM
 };
 
-/* Flags of every kind; bit 1 is GW_CHUNK_LAST (peer.h) and belongs to CHUNK alone, bit 2 is
- * GW_BATCH_RESUME (ops.h) and belongs to BATCH alone. */
+/* Flags of every kind; bit 1 is GW_CHUNK_LAST (peer.h) and belongs to CHUNK alone, bits 2 and 3 are
+ * GW_BATCH_RESUME and GW_BATCH_EARLY (ops.h) and belong to BATCH alone. */
 #define GW_FRAME_HAS_CRC 1u /* crc covers the whole frame with this field as zero */
 
 /* offset: 0 bytes 4, 4 magic 2, 6 version 1, 7 kind 1, 8 flags 2, 10 zero 2, 12 count 4,
@@ -78,7 +78,9 @@ struct gw_frame {
                            peer frames */
     uint64_t view;      /* the view the sender believes in (the receiver's view number) */
     uint64_t serial;    /* the base to which the ops' serials are added */
-    uint64_t confirmed; /* every serial below it has been answered and need not be remembered */
+    uint64_t confirmed; /* BATCH, HELLO: every serial below it has been answered and need not be
+                           remembered. REPLY, COMPLETION: the position at which what they say is
+                           durable, 0: it is. DURABLE: the position that is durable now */
     uint32_t crc;       /* zero without GW_FRAME_HAS_CRC */
 };
 

@@ -39,9 +39,12 @@ void gw_welcome_encode(const struct gw_welcome *m, struct gw_writer *w)
     gw_write32(w, m->frame_bytes_max);
     gw_write32(w, m->value_bytes_max);
     gw_write8(w, m->flags);
-    gwi_zero_encode(w, 3);
+    gw_write8(w, m->durability);
+    gwi_zero_encode(w, 2);
     gw_write64(w, m->incarnation);
     gw_write64(w, m->cluster);
+    gw_write64(w, m->durable);
+    gw_write64(w, m->forgotten);
     gwi_id_encode(m->id, w);
 }
 
@@ -52,11 +55,15 @@ enum gw_status gw_welcome_decode(struct gw_reader *r, struct gw_welcome *out)
     m.frame_bytes_max = gw_read32(r);
     m.value_bytes_max = gw_read32(r);
     m.flags = gw_read8(r);
-    gwi_zero_decode(r, 3);
+    m.durability = gw_read8(r);
+    gwi_zero_decode(r, 2);
     m.incarnation = gw_read64(r);
     m.cluster = gw_read64(r);
+    m.durable = gw_read64(r);
+    m.forgotten = gw_read64(r);
     gwi_id_decode(r, m.id, GWI_OPTIONAL);
     gwi_expect(r, (m.flags & ~GW_WELCOME_KNOWN) == 0);
+    gwi_expect(r, m.durability <= GW_WIRE_DURABILITY_COMMIT);
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK)
         *out = m;

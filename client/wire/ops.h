@@ -67,6 +67,9 @@ enum gw_wire_verb {
 /* frame.flags of a BATCH: the client has gone back to what was refused (MIGRATION R2). After a
  * refusal the server refuses every batch of the connection that comes without it. */
 #define GW_BATCH_RESUME 4u
+/* Answer when applied, also where the server's mode is to answer when durable; the reply then names
+ * the position. Elsewhere it changes nothing. */
+#define GW_BATCH_EARLY 8u
 
 /* For gw_frame_count_plausible. */
 #define GW_WIRE_OP_BYTES_LEAST    9u
@@ -135,14 +138,24 @@ struct gw_hello {
 void gw_hello_encode(const struct gw_hello *h, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_hello_decode(struct gw_reader *r, struct gw_hello *h);
 
-/* WELCOME body: u32 window granted, u32 frame bytes max, u32 value bytes max, u8 flags, u8[3] zero,
- * u64 incarnation, u64 cluster id, u8 id bytes, id (empty: a coordinator, which has none).
- * frame.view = the server's view, frame.confirmed = 0. */
+/* WELCOME body: u32 window granted, u32 frame bytes max, u32 value bytes max, u8 flags, u8
+ * durability, u8[2] zero, u64 incarnation, u64 cluster id, u64 durable position, u64 forgotten, u8
+ * id bytes, id (empty: a coordinator, which has none). frame.view = the server's view,
+ * frame.confirmed = 0. */
 #define GW_WELCOME_KNOWN 1u /* the session was known: what it had applied is remembered */
+enum gw_wire_durability {
+    GW_WIRE_DURABILITY_NONE = 0,   /* nothing survives the process */
+    GW_WIRE_DURABILITY_MEMORY = 1, /* answered when applied, durable with a checkpoint */
+    GW_WIRE_DURABILITY_COMMIT = 2, /* answered when durable */
+};
 struct gw_welcome {
     uint64_t incarnation, cluster;
+    uint64_t durable; /* the position that is durable now; positions count within an incarnation */
+    uint64_t forgotten; /* sessions whose memory this server has dropped, durably counted: equal
+                           before and after a restart, nothing of a session unknown was applied */
     uint32_t window, frame_bytes_max, value_bytes_max;
     uint8_t flags;
+    uint8_t durability; /* enum gw_wire_durability */
     char id[GW_ID_BYTES_MAX + 1];
 };
 void gw_welcome_encode(const struct gw_welcome *m, struct gw_writer *w);

@@ -82,8 +82,9 @@ Test(bodies, what_does_not_exist_is_refused)
         {"hello", 3, 1},         {"hello", 20, 0},
         {"hello", 20, 64},       {"hello", 21, ' '},
         {"hello", 21, '/'},      {"hello", 21, 0},
-        {"welcome", 12, 2},      {"welcome", 13, 1},
-        {"welcome", 15, 1},      {"welcome", 33, ':'},
+        {"welcome", 12, 2},      {"welcome", 13, 3},
+        {"welcome", 14, 1},      {"welcome", 15, 1},
+        {"welcome", 49, ':'},    {"welcome", 13, 255},
         {"error", 0, 0},         {"error", 0, 2},
         {"error", 0, 0x80},      {"error", 3, '\n'},
         {"error", 3, 0x7f},      {"error", 3, 0},
@@ -162,6 +163,9 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     SAME(welcome, sample_welcome, frame_bytes_max);
     SAME(welcome, sample_welcome, value_bytes_max);
     SAME(welcome, sample_welcome, flags);
+    SAME(welcome, sample_welcome, durability);
+    SAME(welcome, sample_welcome, durable);
+    SAME(welcome, sample_welcome, forgotten);
     SAME(welcome, sample_welcome, incarnation);
     SAME(welcome, sample_welcome, cluster);
     SAME_TEXT(welcome, sample_welcome, id);

@@ -78,7 +78,7 @@ Test(frame, what_this_version_does_not_know_is_refused)
         enum gw_status st;
     } cases[] = {
         {4, 1, GW_E_PROTOCOL},     {5, 0x80, GW_E_PROTOCOL}, {6, 3, GW_E_VERSION},
-        {8, 8, GW_E_PROTOCOL},     {9, 1, GW_E_PROTOCOL},    {10, 1, GW_E_PROTOCOL},
+        {8, 16, GW_E_PROTOCOL},    {9, 1, GW_E_PROTOCOL},    {10, 1, GW_E_PROTOCOL},
         {11, 0x80, GW_E_PROTOCOL}, {56, 1, GW_E_PROTOCOL},   {59, 1, GW_E_PROTOCOL},
         {60, 1, GW_E_PROTOCOL},    {63, 1, GW_E_PROTOCOL},
     };
@@ -119,8 +119,9 @@ Test(frame, each_flag_belongs_to_its_kind)
         gw_frame_encode(&f, room);                                                                 \
         if (bit == 0)                                                                              \
             gw_frame_seal(room);                                                                   \
-        bool exists = bit == 0 || (name == GW_KIND_CHUNK && f.flags == GW_CHUNK_LAST) ||           \
-                      (name == GW_KIND_BATCH && f.flags == GW_BATCH_RESUME);                       \
+        bool exists =                                                                              \
+            bit == 0 || (name == GW_KIND_CHUNK && f.flags == GW_CHUNK_LAST) ||                     \
+            (name == GW_KIND_BATCH && (f.flags == GW_BATCH_RESUME || f.flags == GW_BATCH_EARLY));  \
         cr_expect_eq(decode(room, sizeof room, &f), exists ? GW_OK : GW_E_PROTOCOL,                \
                      text " with bit %u", bit);                                                    \
         cr_expect_eq(f.flags, 1u << bit);                                                          \
