@@ -101,6 +101,7 @@ void gw_log_destroy(struct gw_log *log)
     if (!log)
         return;
     gwi_log_flush_end(log);
+    free(log->gaps);
     gw_memory_unmap(log->frames, log->ring_bytes);
     free(log);
 }

@@ -61,6 +61,11 @@ struct gw_log {
     struct gwi_frame_io *io; /* one a frame */
     uint64_t store_id;       /* for the page headers */
     uint32_t incarnation;
+    /* log_resume.c; never changes once other threads use the log. Pages below `resumed` are of
+     * earlier incarnations: 0, or the first page's start. Those in a gap do not exist. */
+    uint64_t resumed;
+    struct gw_addr_range *gaps; /* owned; rising, whole pages, none below the begin of the start */
+    uint32_t gaps_count;
 
     /* page << 36 | offset; by fetch-add and CAS. Publishes nothing: records are published by index
      * entries. The offset may pass the page's end while the page is being turned. */
@@ -128,6 +133,21 @@ GW_MUST_USE enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, g
 GW_MUST_USE enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units,
                                                     gw_addr *out);
 GW_MUST_USE enum gw_status gw_log_allocate_delete(struct gw_log *log, uint64_t units, gw_addr *out);
+/* Makes a log that nobody uses yet, created at `resume` and attached, the continuation of an image
+ * whose records lie in [begin, end) without its gaps: begin as said, one more gap up to the log's
+ * first page, `waste` bytes as in struct gw_log. Gaps below begin are left out, those given are
+ * copied. GW_E_INVALID: addresses that contradict one another; GW_E_LIMIT: more gaps than
+ * `gaps_max`; GW_E_NOMEM. */
+GW_MUST_USE enum gw_status gwi_log_resume(struct gw_log *log, gw_addr begin, gw_addr end,
+                                          const struct gw_addr_range *gaps, uint32_t gaps_count,
+                                          uint32_t gaps_max, int64_t waste);
+/* The first page at or above this one that exists, or will. */
+uint64_t gwi_log_page_from(const struct gw_log *log, uint64_t page);
+/* Where the pages end that follow `page`, which exists, without a gap; UINT64_MAX: nowhere. */
+uint64_t gwi_log_page_gap(const struct gw_log *log, uint64_t page);
+/* Pages of [from, to) that do not exist. */
+uint64_t gwi_log_pages_missing(const struct gw_log *log, uint64_t from, uint64_t to);
+
 /* Says that an allocated record will never be published; scans step over it. */
 void gw_log_void(struct gw_record *record, uint64_t units);
 
