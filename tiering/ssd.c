@@ -207,6 +207,8 @@ static enum gw_status verify(struct ssd *ssd, const struct ssd_op *op)
 static void count(struct ssd_counters *c, const struct ssd_op *op)
 {
     bool good = op->status == GW_OK;
+    if (op->sync)
+        return;
     if (op->write) {
         gwi_ssd_count(&c->writes, good);
         gwi_ssd_count(&c->write_bytes, good ? op->bytes + op->table_bytes : 0);
@@ -223,6 +225,9 @@ void gwi_ssd_finish(struct ssd_op *op)
     struct ssd_queue *q = op->queue;
     struct ssd *ssd = q->ssd;
     if (op->segment) {
+        if (op->write &&
+            op->status == GW_OK) /* before the callback: a sync behind it must see it */
+            atomic_store_explicit(&op->segment->dirty, true, memory_order_release);
         if (op->write) /* release: rule 3 */
             atomic_store_explicit(page_at(ssd, op->segment, op->at),
                                   op->status == GW_OK ? SSD_PAGE_WRITTEN : SSD_PAGE_NONE,
@@ -235,6 +240,8 @@ void gwi_ssd_finish(struct ssd_op *op)
     gw_device_cb cb = op->cb;
     void *arg = op->arg;
     enum gw_status status = op->status;
+    if (op->sync)
+        q->syncing = false;
     op_free(q, op); /* before the callback: it may submit */
     q->in_flight--;
     q->finished++;
@@ -316,6 +323,24 @@ static enum gw_status ssd_write(struct gw_device *device, uint32_t queue, gw_add
     }
     op_free(q, op);
     return status == GW_RETRY ? GW_WOULD_BLOCK : status;
+}
+
+static enum gw_status ssd_sync(struct gw_device *device, uint32_t queue, gw_device_cb cb, void *arg)
+{
+    struct ssd *ssd = (struct ssd *)device;
+    GW_ASSERT(queue < ssd->queues_count);
+    struct ssd_queue *q = &ssd->queues[queue];
+    struct ssd_op *op = q->syncing ? NULL : op_take(q, false);
+    if (!op)
+        return GW_WOULD_BLOCK;
+    op->sync = true;
+    op->started = true; /* it comes back as it is: run_inbox */
+    op->cb = cb;
+    op->arg = arg;
+    q->syncing = true;
+    q->in_flight++;
+    gwi_ssd_sync_send(op);
+    return GW_PENDING;
 }
 
 static void ssd_trim(struct gw_device *device, gw_addr below)
@@ -432,6 +457,7 @@ void gwi_ssd_face(struct gw_device *face)
     *face = (struct gw_device){.read = ssd_read,
                                .write = ssd_write,
                                .trim = ssd_trim,
+                               .sync = ssd_sync,
                                .poll = ssd_poll,
                                .adopt = ssd_adopt,
                                .usage = ssd_usage,

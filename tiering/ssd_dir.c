@@ -121,9 +121,8 @@ struct scan {
     uint32_t room; /* of ssd->earlier */
 };
 
-/* The header of a file in the directory; GW_E_IO: cannot be read. */
-static enum gw_status header_of(struct ssd *ssd, const char *name, uint8_t *block,
-                                struct gw_ssd_header *header)
+enum gw_status gwi_ssd_header_of(struct ssd *ssd, const char *name, uint8_t *block,
+                                 struct gw_ssd_header *header)
 {
     const struct gw_ssd_calls *calls = &ssd->calls;
     int fd = calls->open(calls->ctx, ssd->dir_fd, name, O_RDONLY | O_NOFOLLOW);
@@ -160,6 +159,8 @@ static enum gw_status earlier_add(struct scan *scan, const struct gw_ssd_header 
     ssd->earlier[ssd->earlier_count++] =
         (struct gw_ssd_file){h->incarnation, h->first_address,
                              gw_ssd_geometry_of(h->page_bits, pages).file_bytes};
+    if (h->first_address + h->segment_bytes > ssd->earlier_end)
+        ssd->earlier_end = h->first_address + h->segment_bytes;
     return GW_OK;
 }
 
@@ -169,7 +170,7 @@ static enum gw_status scan_segment(struct scan *scan, const char *name, uint32_t
     struct ssd *ssd = scan->ssd;
     char *error = scan->report->error;
     struct gw_ssd_header h = {0};
-    enum gw_status status = header_of(ssd, name, scan->block, &h);
+    enum gw_status status = gwi_ssd_header_of(ssd, name, scan->block, &h);
     if (status == GW_E_VERSION) {
         say(error,
             "%s/%s has format %u, this program knows %u: use the program that wrote it, or "
@@ -183,6 +184,9 @@ static enum gw_status scan_segment(struct scan *scan, const char *name, uint32_t
         return GW_E_REFUSED;
     }
     if (status != GW_OK) {
+        /* It may have held something once: no address of it is used again. */
+        if (named_first + ssd->g.segment_bytes > ssd->earlier_end)
+            ssd->earlier_end = named_first + ssd->g.segment_bytes;
         unknown(scan, name, "named like a segment but without a valid header");
         return GW_OK;
     }
@@ -248,7 +252,8 @@ static enum gw_status scan_each(void *arg, const char *name)
     return scan_entry(arg, name);
 }
 
-static enum gw_status scan_dir(struct ssd *ssd, const char *dir, struct gw_ssd_report *report)
+static enum gw_status scan_dir(struct ssd *ssd, const char *dir, bool keep,
+                               struct gw_ssd_report *report)
 {
     struct scan scan = {.ssd = ssd, .report = report, .dir = dir};
     scan.block = ssd->calls.memory(ssd->calls.ctx, GW_SSD_HEADER_BYTES);
@@ -261,7 +266,8 @@ static enum gw_status scan_dir(struct ssd *ssd, const char *dir, struct gw_ssd_r
         bytes += ssd->earlier[i].bytes;
     report->earlier_files = ssd->earlier_count;
     report->earlier_bytes = bytes;
-    atomic_store_explicit(&ssd->used_bytes, bytes, memory_order_relaxed); /* nobody else yet */
+    if (!keep)
+        atomic_store_explicit(&ssd->used_bytes, bytes, memory_order_relaxed); /* nobody else yet */
     return status;
 }
 
@@ -273,7 +279,8 @@ enum gw_status gwi_ssd_dir_open(struct ssd *ssd, const struct gw_ssd_options *op
     ssd->dir_fd = calls->open(calls->ctx, AT_FDCWD, options->dir, O_RDONLY | O_DIRECTORY);
     if (ssd->dir_fd < 0)
         return refuse(report, options->dir, made < 0 && made != -EEXIST ? made : ssd->dir_fd);
-    enum gw_status status = scan_dir(ssd, options->dir, report); /* before anything is written */
+    enum gw_status status =
+        scan_dir(ssd, options->dir, options->keep_earlier, report); /* before anything is written */
     int rc = status == GW_OK ? probe(ssd, options->buffered, report) : 0;
     if (rc < 0)
         status = refuse(report, options->dir, rc);
@@ -308,7 +315,7 @@ static bool forget(struct ssd *ssd, const struct gw_ssd_file *file, uint8_t *blo
     char name[GW_SSD_NAME_BYTES];
     struct gw_ssd_header h = {0};
     gw_ssd_name(file->incarnation, file->first_address, name);
-    if (header_of(ssd, name, block, &h) != GW_OK || h.store_id != ssd->store_id ||
+    if (gwi_ssd_header_of(ssd, name, block, &h) != GW_OK || h.store_id != ssd->store_id ||
         h.incarnation != file->incarnation || h.first_address != file->first_address)
         return false;
     return ssd->calls.unlink(ssd->calls.ctx, ssd->dir_fd, name) == 0;

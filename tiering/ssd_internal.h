@@ -5,6 +5,8 @@
  *   ssd_uring.c     sends to the kernel, one ring a queue
  *   ssd_threads.c   sends to threads, where there is no ring
  *   ssd_open.c      sizes, begin and end
+ *   ssd_sync.c      makes durable what was written
+ *   ssd_adopt.c     takes over what an earlier incarnation wrote
  *   ssd_dir.c       the directory: what may be used, what is in the way, what is earlier
  *
  * An operation belongs to its queue's thread, except while it waits for its segment (then to who
@@ -41,7 +43,7 @@ struct ssd_op {
     uint32_t bytes, table_bytes;
     uint32_t done[SSD_PARTS];
     uint32_t parts, tries;
-    bool write, started, fixed;
+    bool write, started, fixed, sync;
     enum gw_status status;
     gw_device_cb cb;
     void *arg;
@@ -54,6 +56,8 @@ struct ssd_segment {
     uint32_t *checks;
     _Atomic uint8_t *pages; /* enum ssd_page */
     int fd;
+    uint32_t incarnation;   /* that wrote it */
+    _Atomic bool dirty;     /* written since the last sync began */
     uint32_t index;         /* of this slot */
     struct ssd_op *waiting; /* under the lock, while it is being made; newest first */
     struct ssd_segment *next_job;
@@ -71,6 +75,7 @@ struct ssd_counters {
 struct ssd_queue {
     _Alignas(GW_CACHE_LINE) struct ssd *ssd;
     uint32_t number, in_flight, writing;
+    bool syncing;
     uint64_t finished; /* operations, ever */
     struct ssd_op *ops, *free_ops;
     uint8_t *tables; /* GW_SSD_WRITES_MAX x table bytes */
@@ -127,8 +132,16 @@ struct ssd {
     uint32_t workers_count;
     pthread_t workers[GWI_SSD_WORKERS];
 
+    pthread_mutex_t sync_lock;
+    pthread_cond_t sync_wakes;
+    struct ssd_op *syncs, **syncs_end;
+    bool syncer_ends, syncer_runs;
+    enum gw_status sync_failed; /* for good */
+    pthread_t syncer;
+
     struct gw_ssd_file *earlier;
     uint32_t earlier_count;
+    uint64_t earlier_end; /* first address above every file that was found */
 };
 
 static inline void gwi_ssd_count(_Atomic uint64_t *word, uint64_t add)
@@ -167,6 +180,16 @@ void gwi_ssd_segments_fini(struct ssd *ssd); /* ends the keeper after its last j
 /* The open segment with this number, with a reference; NULL: there is none. Any thread. */
 struct ssd_segment *gwi_ssd_acquire(struct ssd *ssd, uint64_t number);
 void gwi_ssd_release(struct ssd *ssd, struct ssd_segment *segment);
+/* Puts a segment of an earlier incarnation into its slot, open: its file, and for each page whether
+ * it is there, with the checks. The arrays are laid out as gwi_ssd_checks_make gives them.
+ * GW_E_LIMIT: another segment has the slot. */
+GW_MUST_USE enum gw_status gwi_ssd_take_over(struct ssd *ssd, uint64_t number, uint32_t incarnation,
+                                             int fd, uint32_t *takes_checks);
+uint32_t *gwi_ssd_checks_make(const struct ssd *ssd); /* zeroed; NULL: no memory */
+static inline _Atomic uint8_t *gwi_ssd_pages_of(const struct ssd *ssd, uint32_t *checks)
+{
+    return (_Atomic uint8_t *)(checks + (size_t)ssd->g.segment_pages * ssd->g.page_blocks);
+}
 /* For a write whose segment is not open: leaves it with the segment that is being made
  * (GW_PENDING), or says why not. GW_RETRY: it is open now. */
 enum gw_status gwi_ssd_wait_for_segment(struct ssd *ssd, struct ssd_op *op);
@@ -193,7 +216,17 @@ void gwi_ssd_threads_send(struct ssd_queue *q); /* what is in to_send */
 /* Writes or reads all of a range; 0 or -errno. -EIO: the file ends before. */
 int gwi_ssd_transfer(const struct gw_ssd_calls *calls, int fd, bool write, struct ssd_range range);
 
+/* ---- ssd_sync.c ---- */
+
+GW_MUST_USE enum gw_status gwi_ssd_sync_init(struct ssd *ssd);
+void gwi_ssd_sync_fini(struct ssd *ssd); /* ends the syncer after its last job */
+void gwi_ssd_sync_send(struct ssd_op *op);
+
 /* ---- ssd_dir.c ---- */
+
+/* The header of a file in the directory. GW_E_IO: cannot be read; else as gw_ssd_header_read. */
+GW_MUST_USE enum gw_status gwi_ssd_header_of(struct ssd *ssd, const char *name, uint8_t *block,
+                                             struct gw_ssd_header *header);
 
 /* Probes the directory and lists what is in it. */
 GW_MUST_USE enum gw_status gwi_ssd_dir_open(struct ssd *ssd, const struct gw_ssd_options *options,

@@ -165,6 +165,8 @@ enum gw_status gw_ssd_open(const struct gw_ssd_options *options, struct gw_devic
     pthread_mutex_init(&ssd->work_lock, NULL);
     pthread_cond_init(&ssd->keeper_wakes, NULL);
     pthread_cond_init(&ssd->work_wakes, NULL);
+    pthread_mutex_init(&ssd->sync_lock, NULL);
+    pthread_cond_init(&ssd->sync_wakes, NULL);
     status = choose_sizes(ssd, options, report);
     if (status != GW_OK)
         goto fail_sizes;
@@ -175,6 +177,8 @@ enum gw_status gw_ssd_open(const struct gw_ssd_options *options, struct gw_devic
     if (status != GW_OK)
         goto fail_dir;
     status = queues_init(ssd, options->threads, report);
+    if (status == GW_OK)
+        status = gwi_ssd_sync_init(ssd);
     if (status != GW_OK)
         goto fail_queues;
     gwi_ssd_face(&ssd->face);
@@ -194,6 +198,8 @@ fail_sizes:
     pthread_mutex_destroy(&ssd->work_lock);
     pthread_cond_destroy(&ssd->keeper_wakes);
     pthread_cond_destroy(&ssd->work_wakes);
+    pthread_mutex_destroy(&ssd->sync_lock);
+    pthread_cond_destroy(&ssd->sync_wakes);
     free(ssd);
 fail_ssd:
     if (report->error[0] == 0)
@@ -216,6 +222,7 @@ void gw_ssd_close(struct gw_device *device)
             if (gwi_ssd_poll(q) == 0)
                 usleep(CLOSE_PAUSE_US);
     }
+    gwi_ssd_sync_fini(ssd);
     gwi_ssd_threads_fini(ssd);
     gwi_ssd_segments_fini(ssd); /* before the rings: the keeper takes files out of them */
     queues_fini(ssd);
@@ -224,5 +231,7 @@ void gw_ssd_close(struct gw_device *device)
     pthread_mutex_destroy(&ssd->work_lock);
     pthread_cond_destroy(&ssd->keeper_wakes);
     pthread_cond_destroy(&ssd->work_wakes);
+    pthread_mutex_destroy(&ssd->sync_lock);
+    pthread_cond_destroy(&ssd->sync_wakes);
     free(ssd);
 }

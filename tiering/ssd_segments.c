@@ -196,6 +196,33 @@ static uint64_t tables_bytes(const struct ssd *ssd)
            ssd->g.segment_pages;
 }
 
+uint32_t *gwi_ssd_checks_make(const struct ssd *ssd)
+{
+    return ssd->calls.memory(ssd->calls.ctx, tables_bytes(ssd));
+}
+
+enum gw_status gwi_ssd_take_over(struct ssd *ssd, uint64_t number, uint32_t incarnation, int fd,
+                                 uint32_t *checks)
+{
+    struct ssd_segment *s = slot_of(ssd, number);
+    pthread_mutex_lock(&ssd->lock);
+    uint64_t word = atomic_load_explicit(&s->word, memory_order_relaxed);
+    bool taken = STATE(word) != SEGMENT_EMPTY;
+    if (!taken) {
+        s->number = number;
+        s->fd = fd;
+        s->incarnation = incarnation;
+        s->checks = checks;
+        s->pages = gwi_ssd_pages_of(ssd, checks);
+        used_change(ssd, ssd->g.file_bytes, 0);
+        atomic_fetch_add_explicit(&ssd->memory_bytes, tables_bytes(ssd), memory_order_relaxed);
+        /* Release: as in keeper_make. */
+        atomic_store_explicit(&s->word, WORD(number, SEGMENT_OPEN, 0), memory_order_release);
+    }
+    pthread_mutex_unlock(&ssd->lock);
+    return taken ? GW_E_LIMIT : GW_OK;
+}
+
 static int segment_fill(struct ssd *ssd, const struct ssd_segment *s, int fd, uint8_t *block)
 {
     int rc = ssd->no_allocate ? -EOPNOTSUPP : 0;
@@ -238,7 +265,7 @@ static enum gw_status segment_make(struct ssd *ssd, struct ssd_segment *s)
 
     enum gw_status status = GW_E_NOMEM;
     uint8_t *block = calls->memory(calls->ctx, GW_SSD_HEADER_BYTES);
-    uint32_t *checks = calls->memory(calls->ctx, tables_bytes(ssd));
+    uint32_t *checks = gwi_ssd_checks_make(ssd);
     if (!block || !checks)
         goto fail_memory;
     int flags = O_RDWR | O_CREAT | O_TRUNC | (ssd->direct ? O_DIRECT : 0);
@@ -252,8 +279,10 @@ static enum gw_status segment_make(struct ssd *ssd, struct ssd_segment *s)
         goto fail_file;
     free(block);
     s->fd = fd;
+    s->incarnation = ssd->incarnation;
     s->checks = checks;
-    s->pages = (_Atomic uint8_t *)(checks + (size_t)ssd->g.segment_pages * ssd->g.page_blocks);
+    s->pages = gwi_ssd_pages_of(ssd, checks);
+    atomic_store_explicit(&s->dirty, true, memory_order_relaxed); /* its name is not durable yet */
     atomic_fetch_add_explicit(&ssd->memory_bytes, tables_bytes(ssd), memory_order_relaxed);
     return GW_OK;
 
@@ -312,7 +341,7 @@ static void keeper_remove(struct ssd *ssd, struct ssd_segment *s)
 {
     const struct gw_ssd_calls *calls = &ssd->calls;
     char name[GW_SSD_NAME_BYTES];
-    gw_ssd_name(ssd->incarnation, s->number * ssd->g.segment_bytes, name);
+    gw_ssd_name(s->incarnation, s->number * ssd->g.segment_bytes, name);
     for (uint32_t i = 0; i < ssd->queues_count; i++)
         gwi_ssd_ring_forget_file(&ssd->queues[i], s);
     int unlinked = calls->unlink(calls->ctx, ssd->dir_fd, name);
@@ -322,6 +351,7 @@ static void keeper_remove(struct ssd *ssd, struct ssd_segment *s)
     free(s->checks);
     s->checks = NULL;
     s->pages = NULL;
+    atomic_store_explicit(&s->dirty, false, memory_order_relaxed);
     atomic_fetch_sub_explicit(&ssd->memory_bytes, tables_bytes(ssd), memory_order_relaxed);
     pthread_mutex_lock(&ssd->lock);
     if (unlinked < 0 && emptied < 0) {

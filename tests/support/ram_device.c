@@ -41,6 +41,7 @@ struct queue {
 struct page {
     uint8_t *bytes; /* NULL: not written */
     uint32_t *crcs; /* of its blocks */
+    uint64_t order; /* of its writing */
 };
 
 struct segment {
@@ -61,6 +62,7 @@ struct gw_ram_device {
     struct segment *segments; /* segments[i] holds addresses from (first_segment + i) x its bytes */
     uint64_t first_segment, segments_count, segments_room;
     uint64_t trimmed;
+    uint64_t written, synced; /* pages so far; those up to `synced` survive a crash */
     struct queue queues[QUEUES_MAX];
     struct failure failures[GW_RAM_KINDS];
     bool held[GW_RAM_KINDS], broken;
@@ -182,6 +184,8 @@ static enum gw_status submit(struct gw_ram_device *ram, uint32_t queue, struct o
         memset(op.room, POISON, op.bytes);
         ram->usage.reads++;
         ram->usage.read_bytes += op.bytes;
+    } else if (op.kind == GW_RAM_SYNC) {
+        op.at = ram->written; /* what it covers */
     } else {
         if (op.at < ram->trimmed)
             return GW_NOT_FOUND;
@@ -274,10 +278,44 @@ static enum gw_status finish_write(struct gw_ram_device *ram, const struct op *o
     uint32_t blocks = op->bytes / GW_DEVICE_BLOCK;
     page->bytes = must(malloc(op->bytes + blocks * sizeof *page->crcs));
     page->crcs = (uint32_t *)(page->bytes + op->bytes);
+    page->order = ++ram->written;
     memcpy(page->bytes, op->from, op->bytes);
     for (uint32_t i = 0; i < blocks; i++)
         page->crcs[i] = gw_crc32c(0, page->bytes + (uint64_t)i * GW_DEVICE_BLOCK, GW_DEVICE_BLOCK);
     return GW_OK;
+}
+
+static enum gw_status ram_sync(struct gw_device *device, uint32_t queue, gw_device_cb cb, void *arg)
+{
+    struct gw_ram_device *ram = lock_of(device);
+    enum gw_status status =
+        submit(ram, queue, (struct op){.kind = GW_RAM_SYNC, .cb = cb, .arg = arg});
+    pthread_mutex_unlock(&ram->lock);
+    return status;
+}
+
+static enum gw_status finish_sync(struct gw_ram_device *ram, const struct op *op)
+{
+    if (op->inject == GW_OK && op->at > ram->synced)
+        ram->synced = op->at;
+    return op->inject;
+}
+
+void gw_ram_device_crash(struct gw_ram_device *ram)
+{
+    pthread_mutex_lock(&ram->lock);
+    for (uint32_t i = 0; i < ram->o.queues; i++)
+        ram->queues[i].count = 0;
+    memset(ram->in_flight, 0, sizeof ram->in_flight);
+    for (uint64_t i = 0; i < ram->segments_count; i++)
+        for (uint64_t k = 0; ram->segments[i].taken && k < ram->segment_pages; k++) {
+            struct page *page = &ram->segments[i].pages[k];
+            if (page->bytes && page->order > ram->synced && gw_rand_below(&ram->rand, 2)) {
+                free(page->bytes);
+                *page = (struct page){0};
+            }
+        }
+    pthread_mutex_unlock(&ram->lock);
 }
 
 /* Takes out any one of the operations that are due; false: none. */
@@ -312,8 +350,9 @@ static uint32_t ram_poll(struct gw_device *device, uint32_t queue)
     uint32_t done = 0;
     for (struct op op; take_due(ram, q, &op); done++) {
         ram->in_flight[op.kind]--;
-        enum gw_status status =
-            op.kind == GW_RAM_READ ? finish_read(ram, &op) : finish_write(ram, &op);
+        enum gw_status status = op.kind == GW_RAM_READ    ? finish_read(ram, &op)
+                                : op.kind == GW_RAM_WRITE ? finish_write(ram, &op)
+                                                          : finish_sync(ram, &op);
         pthread_mutex_unlock(&ram->lock);
         op.cb(op.arg, status);
         pthread_mutex_lock(&ram->lock);
@@ -375,6 +414,7 @@ struct gw_ram_device *gw_ram_device_create(const struct gw_ram_device_options *o
     ram->face = (struct gw_device){.read = ram_read,
                                    .write = ram_write,
                                    .trim = ram_trim,
+                                   .sync = ram_sync,
                                    .poll = ram_poll,
                                    .adopt = ram_adopt,
                                    .usage = ram_usage,

@@ -19,7 +19,7 @@
 
 struct gw_ram_device;
 
-enum gw_ram_kind { GW_RAM_READ, GW_RAM_WRITE, GW_RAM_KINDS };
+enum gw_ram_kind { GW_RAM_READ, GW_RAM_WRITE, GW_RAM_SYNC, GW_RAM_KINDS };
 
 /* Zero: the default in brackets. */
 struct gw_ram_device_options {
@@ -45,6 +45,9 @@ void gw_ram_device_fail(struct gw_ram_device *ram, enum gw_ram_kind kind, uint64
                         uint64_t count, enum gw_status status);
 /* From now on every submission is answered GW_E_IO: the device has failed for good. */
 void gw_ram_device_break(struct gw_ram_device *ram);
+/* The machine has crashed: what was in flight gets no callback, and of the pages that no sync has
+ * covered some are gone, by chance. Requires: nobody uses the device meanwhile. */
+void gw_ram_device_crash(struct gw_ram_device *ram);
 /* While held, calls of this kind are taken but do not come out. */
 void gw_ram_device_hold(struct gw_ram_device *ram, enum gw_ram_kind kind, bool held);
 /* Flips a bit of what was written; false: nothing is written there. */
