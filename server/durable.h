@@ -64,7 +64,8 @@ bool gwi_secure_done(struct gwi_server *server, uint64_t ticket);
  * least as high. In memory mode it is the number of the checkpoint that will hold it, in commit
  * mode the round behind its batch. 0: it is durable. Positions of one incarnation only rise. */
 
-/* What is durable now. */
+/* What is durable now: memory: `checkpointed`; commit: gwi_commit_durable, but never above `round`.
+ */
 uint64_t gwi_durable_position(const struct gwi_server *server);
 /* A client wants everything it has been answered to be durable soon: flushes, or asks for a
  * checkpoint. Any dispatcher. */
@@ -72,10 +73,20 @@ void gwi_durable_hurry(struct gwi_server *server);
 
 /* ---- a dispatcher's part ---- */
 
-/* The thread of the store crosses into interval `number`: sessions are as they are now, the commit
- * log divides. gw_cross_cb; ctx: the dispatcher. */
+/* The thread of the store crosses into interval `number`: the sessions are frozen as they are now
+ * for checkpoint `number` - 1 (session_image.h), the commit log divides (gwi_commit_cross). Is the
+ * gw_cross_cb of every dispatcher's gw_thread; ctx: the dispatcher. May come again with the same
+ * number: the last call counts. */
 void gwi_durable_cross(void *dispatcher, uint64_t number);
-/* Before anything of the session's window changes (once a batch is enough), and before it is
- * removed: its part of an open checkpoint is copied first. */
-void gwi_session_image_take(struct gwi_dispatcher *d, struct gwi_session *session);
+
+/* ---- of commit mode: commit.c (and only there; called in commit mode only) ---- */
+
+/* The highest position that is durable: the least of all open words; NOTHING_OPEN if there is none.
+ */
+uint64_t gwi_commit_durable(const struct gwi_server *server);
+/* What was executed so far belongs to intervals before `number`: the log's block ends here. On the
+ * dispatcher's thread, inside the epoch. */
+void gwi_commit_cross(struct gwi_dispatcher *d, uint64_t number);
+/* Bytes of the commit logs' files, of all dispatchers. Any thread. */
+uint64_t gwi_commit_log_bytes(const struct gwi_server *server);
 #endif

@@ -7,9 +7,14 @@
 
 #include "client/wire/frame.h"
 
-#define GWI_THREADS_MAX 128u
-#define GWI_MEMORY_MIN  (32ull << 20)
-#define GWI_DISK_MAX    (16ull << 40)
+#define GWI_THREADS_MAX             128u
+#define GWI_MEMORY_MIN              (32ull << 20)
+#define GWI_DISK_MAX                (16ull << 40)
+
+#define GWI_COMMIT_LOG_MIN          (64ull << 20)
+#define GWI_COMMIT_LOG_DEFAULT_MAX  (1ull << 30)
+#define GWI_CHECKPOINT_INTERVAL     60u
+#define GWI_CHECKPOINT_INTERVAL_MAX 86400u
 
 enum gwi_durability { GWI_DURABILITY_NONE = 0, GWI_DURABILITY_MEMORY, GWI_DURABILITY_COMMIT };
 enum gwi_io { GWI_IO_AUTO = 0, GWI_IO_DIRECT, GWI_IO_BUFFERED };
@@ -27,6 +32,10 @@ struct gwi_options {
     uint64_t segment_bytes; /* 0: the tier chooses */
     uint32_t page_bits;     /* 0: memory.h chooses */
     enum gwi_io io;
+    enum gwi_durability durability;
+    uint32_t checkpoint_interval_s; /* 0: only when something asks for one */
+    uint64_t commit_log_bytes;      /* of all commit logs; a checkpoint is taken above it */
+    bool salvage;                   /* --recover=salvage */
     bool evict;
     bool pin; /* --pin: dispatcher i on the i-th allowed CPU; default when there are as many as CPUs
                */

@@ -6,23 +6,34 @@
 
 #include "server/data.h"
 #include "server/dispatcher.h"
+#include "server/durable.h"
 #include "server/haul.h"
 #include "server/memory.h"
 #include "server/options.h"
+#include "server/recover.h"
 
 /* Threads of the store beside the dispatchers: tools that look at it. */
 #define GWI_STORE_THREADS_MORE 2u
 #define GWI_CONNECTIONS_KEPT   32u /* beyond the bound: for servers and tools */
 
-struct gwi_server {
+struct gwi_server { /* aligned to a cache line */
     struct gwi_options options;
     uint64_t incarnation; /* of this process: rises with time */
     struct gw_store *store;
     struct gwi_memory memory; /* how --memory is divided */
     struct gwi_data data;
-    struct gw_device *device;               /* the SSD tier; NULL: none */
-    _Atomic uint32_t connections;           /* of all dispatchers, those that we opened included */
-    char address[GW_ADDRESS_BYTES_MAX + 1]; /* advertised */
+    struct gw_device *device; /* the SSD tier; NULL: none */
+    uint64_t segment_bytes;   /* of the tier */
+    struct gwi_durable durable;
+    struct gwi_checkpoints *checkpoints; /* NULL: nothing is made durable */
+    struct gwi_recover_report report;    /* of this start */
+    /* There was something to recover: until control knows of our jobs, records of any slot may lie
+     * here, and tombstones of all are kept. */
+    bool recovered;
+    struct gwi_sessions *recovered_sessions; /* [options.threads]; NULL once the dispatchers have
+                                                them */
+    _Atomic uint32_t connections;            /* of all dispatchers, those that we opened included */
+    char address[GW_ADDRESS_BYTES_MAX + 1];  /* advertised */
     char bound[GW_ADDRESS_BYTES_MAX + 1];
     uint32_t frame_bytes_max, value_bytes_max;
     /* Written by control, read by every dispatcher after it entered the epoch; never NULL. */
@@ -41,18 +52,31 @@ struct gwi_server {
 
 /* Locks the data directory, asks the coordinator for the map (until it answers or *stop is set:
  * GW_E_CANCELLED), opens the store and starts the dispatchers; serves nothing before the
- * coordinator has let it join. An error has been written to stderr. */
+ * coordinator has let it join. An error has been written to stderr; *exit_code is then what the
+ * process should end with: 3 if what lies in the data directory cannot be recovered, else 1. */
 GW_MUST_USE enum gw_status gwi_server_start(const struct gwi_options *options,
-                                            const atomic_bool *stop, struct gwi_server **out);
+                                            const atomic_bool *stop, struct gwi_server **out,
+                                            int *exit_code);
 /* Asks all dispatchers to stop, joins them and frees everything. */
 void gwi_server_stop(struct gwi_server *server);
 
-/* open.c: device and store, by options, memory and data. An error has been said. */
-GW_MUST_USE enum gw_status gwi_server_open_store(struct gwi_server *server, uint64_t hash_seed);
+/* Takes a last checkpoint, as far as it is ready within `wait_ms` or until *hurry is set. For an
+ * orderly stop; the dispatchers run on. */
+void gwi_server_settle(struct gwi_server *server, uint32_t wait_ms, const atomic_bool *hurry);
+
+/* open.c: device and store, by options, memory and data. An error has been said. `recovery`: what
+ * the store begins with, NULL: empty; `why`: what is wrong with it. */
+struct gw_ssd_report;
+struct gw_recovery;
+GW_MUST_USE enum gw_status gwi_server_open_device(struct gwi_server *server, uint64_t hash_seed,
+                                                  struct gw_ssd_report *report);
+GW_MUST_USE enum gw_status gwi_server_open_store(struct gwi_server *server, uint64_t hash_seed,
+                                                 const struct gw_recovery *recovery, char *why,
+                                                 size_t why_bytes);
 
 /* Publishes a view and a cut with it; when every dispatcher has passed, control gets the mail
  * CUT_PASSED with the view's generation. Takes the view; the old one is the caller's to free behind
  * that. Control's thread only. GW_E_BUSY: too many cuts are open, GW_E_NOMEM: nothing happened, the
- * view is still the caller's. */
+ * view is still the caller's. BUSY too: a checkpoint's cut is open, see checkpoint.h. */
 GW_MUST_USE enum gw_status gwi_server_publish(struct gwi_server *server, struct gwi_view *takes);
 #endif

@@ -7,6 +7,7 @@
 #ifndef GW_SERVER_SESSIONS_H
 #define GW_SERVER_SESSIONS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,6 +26,17 @@ struct gwi_session {
     uint32_t parked;                   /* operations of it that wait */
     uint32_t granted;                  /* operations in flight that its client was told */
     struct gw_applied_window *applied; /* owned */
+    uint64_t imaged;                   /* generation of the image that has it (session_image.h) */
+};
+
+/* An image of the sessions in the making; session_image.h. */
+struct gwi_session_image {
+    uint64_t generation; /* raised by every opening; sessions of another one are not copied yet */
+    uint64_t number;     /* of the checkpoint */
+    uint8_t *bytes;      /* owned, malloc */
+    size_t used, room;
+    uint32_t bucket, sessions; /* copied so far: all below this bucket; sessions in `bytes` */
+    bool open, failed;
 };
 
 struct gwi_sessions {
@@ -32,6 +44,9 @@ struct gwi_sessions {
     uint32_t buckets, count;
     uint32_t count_max;            /* 0: GWI_SESSIONS_MAX */
     uint64_t granted, granted_max; /* entries of applied windows, promised; 0: no bound */
+    struct gwi_session_image image;
+    _Atomic uint64_t *forgotten; /* raised for each session that goes with entries that its client
+                                    has not confirmed; NULL: nobody asks */
 };
 
 bool gwi_sessions_init(struct gwi_sessions *s);
@@ -40,6 +55,7 @@ struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id)
 /* NULL: out of memory, or there are too many and all of them have a connection or operations that
  * wait. */
 struct gwi_session *gwi_sessions_create(struct gwi_sessions *s, uint64_t id, uint32_t window);
+/* The client is gone for good (BYE): nothing is lost with it. */
 void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session);
 /* How many operations in flight the session's client is told: a power of two, at most `asked`, less
  * when many windows have been promised. */
