@@ -1,7 +1,7 @@
-/* Goal: the models of migration and of the hash table's growth still hold, and still find what they
- * were written to find. How: tests/model/spin/run with the configurations that take seconds; the
- * larger ones are listed in the models' heads. A hole that is not found any more would mean that
- * the model checks nothing. */
+/* Goal: the models of migration, of the hash table's growth and of the commit log still hold, and
+ * still find what they were written to find. How: tests/model/spin/run with the configurations that
+ * take seconds; the larger ones are listed in the models' heads. A hole that is not found any more
+ * would mean that the model checks nothing. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,4 +80,38 @@ Test(spin, h2_a_reader_that_answers_from_a_frozen_bucket_calls_a_present_key_abs
 Test(spin, h2_helpers_that_decide_each_for_themselves_lose_an_entry)
 {
     cr_expect_eq(run(SPLIT "-DINSERTERS=0 -DREADERS=0 -DBEGIN -DHOLE_SETTLE"), VIOLATED);
+}
+
+#define COMMIT "commit -DOPS=1 "
+
+Test(spin, nothing_that_a_reply_has_shown_is_lost_by_a_crash)
+{
+    cr_expect_eq(run(COMMIT), HOLDS);
+    cr_expect_eq(run(COMMIT "-DNOTHING -DBATCHES0=1"), HOLDS);
+    cr_expect_eq(run("commit -DBATCHES0=1 -DKEYS=2"), HOLDS);
+}
+
+Test(spin, h3_a_reply_that_waits_for_too_little_is_lost)
+{
+    static const char *const holes[] = {"OWN",   "READS", "BOUNDARY", "LATE",
+                                        "CLOSE", "RETAG", "ORDER"};
+    for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, COMMIT "-DHOLE_%s", holes[i]);
+        cr_expect_eq(run(arguments), VIOLATED, "%s", holes[i]);
+    }
+}
+
+Test(spin, h3_recovery_behind_a_gap_applies_twice)
+{
+    cr_expect_eq(run(COMMIT "-DHOLE_GAP"), VIOLATED);
+    cr_expect_eq(run(COMMIT "-DHOLE_SERIAL"), VIOLATED);
+    cr_expect_eq(run(COMMIT "-DNOTHING -DHOLE_NOTHING"), VIOLATED);
+}
+
+Test(spin, a_reply_whose_release_is_missed_is_held_for_ever)
+{
+    cr_expect_eq(run(COMMIT "-DHOLE_BUMP"), VIOLATED);
+    cr_expect_eq(run(COMMIT "-DHOLE_FIRST"), VIOLATED);
+    cr_expect_eq(run(COMMIT "-DHOLE_SLEEP"), VIOLATED);
 }
