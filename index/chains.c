@@ -175,6 +175,45 @@ bool gwi_chains_mixed(struct gwi_chains *chains, uint64_t name, uint64_t begin)
     return mixed;
 }
 
+static uint64_t names_of(const struct generation *g, uint64_t *names, uint64_t count, uint64_t max)
+{
+    for (uint32_t i = 0; i < g->places; i++)
+        if (g->names[i] != 0) {
+            if (count < max)
+                names[count] = g->names[i] - 1;
+            count++;
+        }
+    return count;
+}
+
+uint64_t gwi_chains_names(struct gwi_chains *chains, uint64_t *names, uint64_t max,
+                          uint64_t *all_until)
+{
+    uint64_t count = 0, until = 0;
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &chains->shards[i];
+        pthread_mutex_lock(&shard->lock);
+        count = names_of(&shard->young, names, count, max);
+        count = names_of(&shard->old, names, count, max);
+        until = shard->all_until > until ? shard->all_until : until;
+        pthread_mutex_unlock(&shard->lock);
+    }
+    *all_until = until;
+    return count;
+}
+
+void gwi_chains_mark_all(struct gwi_chains *chains, uint64_t until)
+{
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &chains->shards[i];
+        pthread_mutex_lock(&shard->lock);
+        if (shard->all_until < until)
+            shard->all_until = until;
+        pthread_mutex_unlock(&shard->lock);
+    }
+    atomic_fetch_add_explicit(&chains->marks, 1, memory_order_relaxed);
+}
+
 uint64_t gwi_chains_bytes(const struct gwi_chains *chains)
 {
     return sizeof *chains + atomic_load_explicit(&chains->bytes, memory_order_relaxed);

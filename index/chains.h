@@ -52,6 +52,14 @@ void gwi_chains_mark(struct gwi_chains *chains, uint64_t name, gw_addr address, 
 /* May the chain hold more than one key? Ask after loading the entry with acquire. */
 bool gwi_chains_mixed(struct gwi_chains *chains, uint64_t name, uint64_t begin);
 
+/* The names in the set, of two generations twice; *all_until: everything is mixed until begin has
+ * passed this (rule 4), 0: no. Returns how many there are, stores at most `max`. What it gives is
+ * complete for every record whose publication happened before the call. */
+uint64_t gwi_chains_names(struct gwi_chains *chains, uint64_t *names, uint64_t max,
+                          uint64_t *all_until);
+/* Everything counts as mixed until begin has passed `until`. */
+void gwi_chains_mark_all(struct gwi_chains *chains, uint64_t until);
+
 uint64_t gwi_chains_bytes(const struct gwi_chains *chains);
 uint64_t gwi_chains_count(struct gwi_chains *chains); /* names, those of two generations twice */
 #endif

@@ -8,12 +8,15 @@
 #include "index/cold.h"
 #include "index/compact.h"
 #include "index/device.h"
+#include "index/store_cut.h"
 #include "index/store_internal.h"
+#include "index/table_snapshot.h"
 
 #define THREADS_DEFAULT 64u
 #define CHAINS_SHARE    64u /* of the log's memory: names of mixed chains */
 
-enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_store **out)
+enum gw_status gwi_store_open_from(const struct gw_store_options *options,
+                                   const struct gwi_store_origin *origin, struct gw_store **out)
 {
     uint32_t page_bits = options->page_bits ? options->page_bits : GW_STORE_PAGE_BITS;
     uint32_t threads_max = options->threads_max ? options->threads_max : THREADS_DEFAULT;
@@ -40,7 +43,8 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     };
     store->index_bytes_max =
         index_bytes > options->index_bytes_max ? index_bytes : options->index_bytes_max;
-    st = gw_table_create(&table, &store->table);
+    st = origin ? gwi_table_create_shaped(&table, origin->shape, &store->table)
+                : gw_table_create(&table, &store->table);
     if (st != GW_OK)
         goto fail_table;
     st = gw_log_create(store->epoch, options->log_bytes, page_bits, start, &store->log);
@@ -49,6 +53,11 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     store->index_bytes = index_bytes;
     store->memory_bytes = index_bytes + store->log->ring_bytes;
     st = gw_log_attach(store->log, options->device, options->evict);
+    if (st == GW_OK && origin) {
+        store->expiry_ms = origin->expiry_ms;
+        st = gwi_log_resume(store->log, origin->begin, origin->end, origin->gaps,
+                            origin->gaps_count, GW_STORE_GAPS_MAX, origin->waste);
+    }
     if (st != GW_OK)
         goto fail_lock;
     if (pthread_mutex_init(&store->lock, NULL) != 0) {
@@ -58,6 +67,9 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     st = gwi_chains_create(options->log_bytes / CHAINS_SHARE, &store->chains);
     if (st != GW_OK)
         goto fail_chains;
+    st = gwi_floors_create(&store->floors);
+    if (st != GW_OK)
+        goto fail_floors;
     st = gwi_compactor_create(store, &store->compactor);
     if (st != GW_OK)
         goto fail_compactor;
@@ -70,6 +82,8 @@ enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_s
     return GW_OK;
 
 fail_compactor:
+    gwi_floors_destroy(store->floors);
+fail_floors:
     gwi_chains_destroy(store->chains);
 fail_chains:
     pthread_mutex_destroy(&store->lock);
@@ -84,6 +98,11 @@ fail_epoch:
     return st;
 }
 
+enum gw_status gw_store_open(const struct gw_store_options *options, struct gw_store **out)
+{
+    return gwi_store_open_from(options, NULL, out);
+}
+
 void gw_store_close(struct gw_store *store)
 {
     if (!store)
@@ -94,6 +113,7 @@ void gw_store_close(struct gw_store *store)
     gwi_compactor_destroy(store->compactor);
     gw_log_destroy(store->log);
     gw_table_destroy(store->table);
+    gwi_floors_destroy(store->floors);
     gwi_chains_destroy(store->chains);
     pthread_mutex_destroy(&store->lock);
     free(store);
@@ -108,6 +128,7 @@ enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **o
     t->store = store;
     t->table = store->table;
     t->log = store->log;
+    t->now_ms = store->expiry_ms;
     enum gw_status st = gw_epoch_join(store->epoch, true, &t->slot);
     if (st != GW_OK) {
         free(t);

@@ -8,6 +8,7 @@
 #include "index/base/clock.h"
 #include "index/chains.h"
 #include "index/epoch.h"
+#include "index/floors.h"
 #include "index/log.h"
 #include "index/record_inline.h"
 #include "index/store.h"
@@ -38,7 +39,9 @@ struct gw_store {
     struct gw_log *log;
     struct gw_epoch *epoch;
     struct gwi_chains *chains; /* which chains hold more than one key */
+    struct gwi_floors *floors; /* below which records of a slot are no more */
     struct gwi_compactor *compactor;
+    uint64_t expiry_ms; /* no thread's clock begins below it; constant */
     const struct gw_clock *clock;
     uint64_t hash_seed;
     uint64_t memory_bytes; /* index and log together */
@@ -112,6 +115,21 @@ static inline void gwi_record_met(struct gw_thread *t, const struct gw_record *r
     t->record_beyond =
         now == 0 ? t->record_beyond / 2 : t->record_beyond - t->record_beyond / 8 + now / 8;
 }
+
+/* What an image says of a store that is to go on from it; the log begins at options.log_start. */
+struct gwi_table_shape;
+struct gwi_store_origin {
+    const struct gwi_table_shape *shape;
+    gw_addr begin, end;
+    const struct gw_addr_range *gaps;
+    uint32_t gaps_count;
+    int64_t waste;
+    uint64_t expiry_ms;
+};
+/* gw_store_open; origin NULL: of an empty store. GW_E_LIMIT: too many gaps. */
+GW_MUST_USE enum gw_status gwi_store_open_from(const struct gw_store_options *options,
+                                               const struct gwi_store_origin *origin,
+                                               struct gw_store **out);
 
 /* ---- look-up ------------------------------------------------------------------------------------
  */

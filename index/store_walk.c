@@ -384,5 +384,9 @@ void gw_store_unlink(struct gw_thread *t, struct gw_cursor *cursor, uint64_t has
     }
     gwi_count_keys(t, -sum.keys);
     gwi_count_live(t, -sum.bytes);
+    /* Copies that compaction was about to put there found the entries gone: all that these slots
+     * had lies below the tail. */
+    if (cursor->done)
+        gwi_floors_raise(t->store->floors, slots, gw_log_tail(t->log));
     *unlinked += count;
 }

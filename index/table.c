@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "index/table_internal.h"
+#include "index/table_snapshot.h"
 
 #define CHUNK_BITS_DEFAULT 15u /* 2^15 buckets of 64 bytes: one huge page */
 #define CHUNK_BITS_SMALL   8u  /* below, what is charged for lines is most of a chunk */
@@ -52,20 +53,16 @@ static uint32_t chunk_bits_for(uint32_t total_bits, uint32_t wanted)
     return bits;
 }
 
-enum gw_status gw_table_create(const struct gw_table_options *options, struct gw_table **out)
+static enum gw_status create(const struct gw_table_options *options,
+                             const struct gwi_table_shape *shape, struct gw_table **out)
 {
-    if (options->bytes < GW_TABLE_BYTES_MIN || options->bytes > (uint64_t)1 << 46)
-        return GW_E_INVALID;
-    uint32_t total_bits = floor_log2(options->bytes / 3 * 2 / sizeof(struct gw_bucket));
-    uint32_t chunk_bits = chunk_bits_for(total_bits, options->chunk_bits);
-    uint64_t chunks = (uint64_t)1 << (total_bits - chunk_bits);
-
+    uint64_t chunks = (uint64_t)1 << shape->directory_bits;
     struct gw_table *table = calloc(1, sizeof *table);
     if (!table)
         return GW_E_NOMEM;
-    table->directory_bits = total_bits - chunk_bits;
-    table->bucket_bits = chunk_bits;
-    table->split_shift = 64 - total_bits - GWI_ENTRY_BITS;
+    table->directory_bits = shape->directory_bits;
+    table->bucket_bits = shape->bucket_bits;
+    table->split_shift = 64 - shape->directory_bits - shape->bucket_bits - GWI_ENTRY_BITS;
     table->directory = calloc(chunks, sizeof *table->directory);
     if (!table->directory)
         goto fail_directory;
@@ -76,15 +73,17 @@ enum gw_status gw_table_create(const struct gw_table_options *options, struct gw
     table->grow = grow;
     grow->records = options->records;
 
-    uint64_t made = 0;
+    uint64_t made = 0, bytes = 0, buckets = 0;
     for (; made < chunks; made++) {
         uint64_t word;
-        if (gwi_chunk_create(table, made, chunk_bits, &word, &table->pages) != GW_OK)
+        uint32_t bits = shape->chunk_bits[made];
+        if (gwi_chunk_create(table, made, bits, &word, &table->pages) != GW_OK)
             goto fail_chunks;
         atomic_init(&table->directory[made], word);
+        atomic_init(&grow->chunk_bits[made], (uint8_t)bits);
+        bytes += gwi_chunk_bytes_at_start(bits);
+        buckets += (uint64_t)1 << bits;
     }
-    uint64_t bytes = chunks * gwi_chunk_bytes_at_start(chunk_bits);
-    uint64_t buckets = chunks << chunk_bits;
     atomic_init(&grow->bytes, bytes);
     atomic_init(&grow->buckets, buckets);
     atomic_init(&grow->lines, bytes / sizeof(struct gw_bucket) - buckets - chunks);
@@ -105,6 +104,25 @@ fail_grow:
 fail_directory:
     free(table);
     return GW_E_NOMEM;
+}
+
+enum gw_status gw_table_create(const struct gw_table_options *options, struct gw_table **out)
+{
+    if (options->bytes < GW_TABLE_BYTES_MIN || options->bytes > (uint64_t)1 << 46)
+        return GW_E_INVALID;
+    uint32_t total_bits = floor_log2(options->bytes / 3 * 2 / sizeof(struct gw_bucket));
+    uint32_t chunk_bits = chunk_bits_for(total_bits, options->chunk_bits);
+    struct gwi_table_shape shape = {.directory_bits = total_bits - chunk_bits,
+                                    .bucket_bits = chunk_bits};
+    memset(shape.chunk_bits, (int)chunk_bits, (size_t)1 << shape.directory_bits);
+    return create(options, &shape, out);
+}
+
+enum gw_status gwi_table_create_shaped(const struct gw_table_options *options,
+                                       const struct gwi_table_shape *shape, struct gw_table **out)
+{
+    GW_ASSERT(gwi_table_shape_is_valid(shape));
+    return create(options, shape, out);
 }
 
 void gw_table_destroy(struct gw_table *table)

@@ -38,7 +38,6 @@
 #define MAP_COST          128u
 #define UNMAP_COST        64u
 #define UNMAP_COST_MIB    64u
-#define BITS_MAX          40u
 
 /* Overflow lines per thousand buckets at 5 * 2^(i/16) keys a bucket: the sum over k of
  * P(more than 7k keys), Poisson. */
@@ -227,6 +226,9 @@ static uint32_t prepare_some(struct gw_table *table)
         return cost;
     grow->preparing = NULL;
     uint64_t old_word = growth->old_word;
+    /* Relaxed: who has used the new chunk has acquired the word that is published next. */
+    atomic_store_explicit(&grow->chunk_bits[growth->number],
+                          (uint8_t)gwi_chunk_bits(growth->new_word), memory_order_relaxed);
     /* Release: the new chunk's words and *growth, before the directory leads to them. */
     bool published =
         atomic_compare_exchange_strong_explicit(&table->directory[growth->number], &old_word,
@@ -243,7 +245,7 @@ static enum gw_status growth_start(struct gw_table *table, struct gwi_arena *are
 {
     struct gwi_grow *grow = table->grow;
     uint32_t bits = gwi_chunk_bits(word) + 1;
-    if (bits + table->directory_bits > BITS_MAX || !gwi_chunk_fits_doubled(word))
+    if (bits + table->directory_bits > GWI_TABLE_BITS_MAX || !gwi_chunk_fits_doubled(word))
         return GW_E_LIMIT;
     uint64_t bytes = gwi_chunk_bytes_at_start(bits);
     if (gw_table_memory_bytes(table) + bytes > grow->bytes_max)

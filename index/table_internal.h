@@ -5,6 +5,7 @@
  *   table_chunk.c  a chunk's memory and its overflow lines
  *   table_split.c  freezing and splitting one bucket; look-up beside it
  *   table_grow.c   which chunk grows when, and in which steps
+ *   table_snapshot.c  the table as a stream of words, and back
  * Layer: index. */
 #ifndef GW_INDEX_TABLE_INTERNAL_H
 #define GW_INDEX_TABLE_INTERNAL_H
@@ -20,6 +21,7 @@
 #define GWI_ENTRY_FROZEN     ((uint64_t)GW_ENTRY_FROZEN << GW_ENTRY_STATE_SHIFT)
 #define GWI_ENTRY_BITS       6u  /* doublings after which records must be read */
 #define GWI_PAGE_LINES       64u /* lines are charged by pages of 4 KiB */
+#define GWI_TABLE_BITS_MAX   40u /* log2 of all buckets */
 
 /* Line 0 of a chunk: its free overflow lines. */
 struct gwi_arena {
@@ -66,6 +68,9 @@ struct gwi_grow {
     _Atomic uint32_t lock; /* 1: one thread does what follows; the others do not wait for it */
     uint32_t choose_next;  /* where the search for a wanted chunk goes on */
     struct gwi_growth *preparing;
+    /* Log2 of each chunk's buckets, of a growing one as it will be: for who is outside of the epoch.
+     * Written before the directory leads to the chunk. */
+    _Atomic uint8_t chunk_bits[1u << GW_DIRECTORY_BITS_MAX];
     _Atomic(struct gwi_growth *)
         unmapping; /* old chunks that nobody uses: written under the lock */
 };
