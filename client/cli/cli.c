@@ -118,6 +118,13 @@ static const struct gw_cli_verb verbs[] = {
     {"explain store", "[--server ID | --address HOST:PORT]",
      "Shows what a server's store holds and has done: log, index, disk, cold reads, compaction.\n",
      gwi_cli_explain_store},
+    {"verify", "DIR [--quick]",
+     "Checks a server's data directory, or a backup, offline: every file that recovery would "
+     "read.\n"
+     "Checkpoints, index files, each block of the segments, commit logs, a backup's manifest.\n"
+     "Nothing is written. Exit code 1 when anything is damaged or missing: it is named.\n"
+     "  --quick  without reading the segments whole\n",
+     gwi_cli_verify},
     {"demo", "[--seconds S]",
      "Counts made-up events while slots move between two servers, and checks every count.\n"
      "It counts for S seconds (default 10), in this cluster, while half of the slots of one "

@@ -1,0 +1,313 @@
+/* verify.c - the offline check of a data directory; see verify.h. */
+#include "server/verify.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "index/base/checksum.h"
+#include "index/base/text.h"
+#include "index/store_recover.h"
+#include "server/manifest.h"
+#include "server/state_file.h"
+#include "tiering/commit_read.h"
+#include "tiering/ssd.h"
+
+#define PATH_BYTES      1400
+#define STATE_BYTES_MAX ((off_t)16 << 30)
+
+struct verify {
+    const char *dir;
+    bool json, quick;
+    json_t *files; /* owned */
+    uint64_t good, bad, bytes;
+    uint64_t store_id;
+    char server[80];
+};
+
+static void note(struct verify *v, const char *file, uint64_t bytes, const char *wrong)
+{
+    if (wrong[0])
+        v->bad++;
+    else
+        v->good++;
+    v->bytes += bytes;
+    if (v->json)
+        json_array_append_new(v->files,
+                              json_pack("{s:s, s:I, s:b, s:s}", "file", file, "bytes",
+                                        (json_int_t)bytes, "good", wrong[0] == 0, "wrong", wrong));
+    else if (wrong[0])
+        printf("DAMAGED  %s: %s\n", file, wrong);
+    else
+        printf("good     %s  %" PRIu64 " bytes\n", file, bytes);
+}
+
+static void note_manifest(void *ctx, const char *file, uint64_t bytes, const char *wrong)
+{
+    struct verify *v = ctx;
+    /* A file's own check says that it is good; here only what the manifest finds wrong counts. */
+    if (wrong[0] || strcmp(file, "manifest.json") == 0)
+        note(v, file, bytes, wrong);
+}
+
+static bool read_identity(struct verify *v)
+{
+    char path[PATH_BYTES];
+    json_error_t error;
+    snprintf(path, sizeof path, "%s/store.json", v->dir);
+    json_t *root = json_load_file(path, 0, &error);
+    const char *store = json_string_value(json_object_get(root, "store"));
+    const char *server = json_string_value(json_object_get(root, "server"));
+    char *end = NULL;
+    if (store && server && strlen(store) == 16)
+        v->store_id = strtoull(store, &end, 16);
+    bool good = end && *end == 0 && v->store_id != 0;
+    if (good)
+        snprintf(v->server, sizeof v->server, "%s", server);
+    struct stat about;
+    uint64_t bytes = stat(path, &about) == 0 ? (uint64_t)about.st_size : 0;
+    note(v, "store.json", bytes,
+         good                  ? ""
+         : bytes == 0 && !root ? "missing, or no file that can be read"
+                               : "damaged: server or store is missing in it");
+    json_decref(root);
+    return good;
+}
+
+/* The whole file, malloc'ed; NULL: `wrong` says why. */
+static uint8_t *read_file(const char *path, size_t *bytes, const char **wrong)
+{
+    struct stat about;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    *wrong = "cannot be opened";
+    if (fd < 0)
+        return NULL;
+    uint8_t *all = NULL;
+    if (fstat(fd, &about) == 0 && about.st_size <= STATE_BYTES_MAX) {
+        *wrong = "out of memory";
+        all = malloc((size_t)about.st_size + 1);
+        size_t at = 0;
+        while (all && at < (size_t)about.st_size) {
+            ssize_t n = read(fd, all + at, (size_t)about.st_size - at);
+            if (n < 0 && errno == EINTR)
+                continue;
+            if (n <= 0) {
+                *wrong = "cannot be read to its end";
+                free(all);
+                all = NULL;
+                break;
+            }
+            at += (size_t)n;
+        }
+        *bytes = at;
+    }
+    close(fd);
+    return all;
+}
+
+static void check_index(struct verify *v, const struct gwi_state *state)
+{
+    char name[64], file[100], path[PATH_BYTES];
+    const char *wrong = "";
+    size_t bytes = 0;
+    if (state->index.number == 0)
+        return;
+    snprintf(file, sizeof file, "checkpoints/%s", gwi_index_name(state->index.number, name));
+    snprintf(path, sizeof path, "%s/%s", v->dir, file);
+    uint8_t *all = read_file(path, &bytes, &wrong);
+    if (all)
+        wrong = bytes != state->index.blocks * GW_SNAPSHOT_BLOCK
+                    ? "shorter or longer than the checkpoint says"
+                : gw_crc32c(0, all, bytes) != state->index.crc ? "its checksum differs"
+                                                               : "";
+    free(all);
+    note(v, file, bytes, wrong);
+}
+
+struct segments {
+    struct verify *v;
+};
+
+static void segment_noted(void *ctx, const char *file, uint64_t bytes, const char *wrong)
+{
+    struct segments *s = ctx;
+    char name[200];
+    snprintf(name, sizeof name, "log/%s", file);
+    /* The reason names the file once more: it is written for who sees only the reason. */
+    const char *text = wrong;
+    size_t n = strlen(file);
+    if (strncmp(wrong, file, n) == 0 && wrong[n] == ':')
+        text = wrong + n + 1 + strspn(wrong + n + 1, " ");
+    note(s->v, name, bytes, text);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+#define STATES_MAX 64u
+
+/* Numbers of the state files, the newest first. */
+static uint32_t list_states(const struct verify *v, uint64_t *numbers)
+{
+    char path[PATH_BYTES];
+    uint32_t count = 0;
+    snprintf(path, sizeof path, "%s/checkpoints", v->dir);
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && count < STATES_MAX && (e = readdir(dir));)
+        if (gwi_state_number(e->d_name))
+            numbers[count++] = gwi_state_number(e->d_name);
+    if (dir)
+        closedir(dir);
+    qsort(numbers, count, sizeof *numbers, by_number);
+    return count;
+}
+
+static void check_commit_logs(struct verify *v, uint64_t interval)
+{
+    char path[PATH_BYTES], error[GW_COMMIT_TEXT_BYTES] = "";
+    struct gw_commit_logs *logs = NULL;
+    struct stat about;
+    snprintf(path, sizeof path, "%s/commit", v->dir);
+    if (stat(path, &about) != 0)
+        return;
+    if (gw_commit_logs_open(path, v->store_id, interval, false, &logs, error) != GW_OK) {
+        note(v, "commit/", 0, error);
+        return;
+    }
+    for (uint32_t i = 0; i < gw_commit_logs_count(logs); i++) {
+        struct gw_commit_log_info info;
+        char name[100];
+        gw_commit_logs_info(logs, i, &info);
+        snprintf(name, sizeof name, "commit/c%u-%08x-*.gwl", info.dispatcher, info.incarnation);
+        note(v, name, info.bytes, "");
+    }
+    gw_commit_logs_close(logs);
+}
+
+/* One data directory. False: it is none. */
+static bool check_directory(struct verify *v)
+{
+    uint64_t numbers[STATES_MAX];
+    if (!read_identity(v))
+        return false;
+    uint32_t count = list_states(v, numbers);
+    for (uint32_t i = 0; i < count; i++) {
+        char name[64], file[100], path[PATH_BYTES], why[GWI_STATE_WHY] = "";
+        const char *wrong = "";
+        size_t bytes = 0;
+        struct gwi_state state;
+        snprintf(file, sizeof file, "checkpoints/%s", gwi_state_name(numbers[i], name));
+        snprintf(path, sizeof path, "%s/%s", v->dir, file);
+        uint8_t *all = read_file(path, &bytes, &wrong);
+        enum gw_status st = all ? gwi_state_decode(all, bytes, &state, why) : GW_E_IO;
+        if (st == GW_OK && state.store_id != v->store_id) {
+            wrong = "it is another store's";
+        } else if (st == GW_OK && state.image.number != numbers[i]) {
+            wrong = "its number is not that of its name";
+        } else {
+            wrong = all ? why : wrong;
+        }
+        note(v, file, bytes, wrong);
+        if (st == GW_OK && wrong[0] == 0) {
+            check_index(v, &state);
+            struct gw_ssd_expected expected = {.store_id = v->store_id,
+                                               .page_bits = state.page_bits,
+                                               .hash_seed_check = state.hash_seed_check,
+                                               .begin = state.image.begin,
+                                               .end = state.image.end,
+                                               .gaps = state.image.gaps,
+                                               .gaps_count = state.image.gaps_count};
+            struct segments segments = {v};
+            snprintf(path, sizeof path, "%s/log", v->dir);
+            if (i == 0) { /* what the older one needs besides has most likely been trimmed */
+                st = gw_ssd_verify(path, &expected, !v->quick, segment_noted, &segments);
+                if (st != GW_OK && st != GW_E_CORRUPT)
+                    note(v, "log/", 0, gw_status_text(st));
+            }
+        }
+        if (st == GW_OK || st == GW_E_CORRUPT)
+            gwi_state_fini(&state);
+        free(all);
+    }
+    check_commit_logs(v, count ? numbers[0] : 0);
+    return true;
+}
+
+static int usage(const char *what)
+{
+    fprintf(stderr,
+            "godwit-server verify: %s\n"
+            "usage: godwit-server verify DIR [--json] [--quick]\n"
+            "  DIR      a data directory, a backup, or one server's part of a backup\n"
+            "  --quick  checkpoints, tables and logs only: segments are not read whole\n",
+            what);
+    return 2;
+}
+
+int gwi_verify_main(int argc, char **argv)
+{
+    struct verify v = {0};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            v.json = true;
+        else if (strcmp(argv[i], "--quick") == 0)
+            v.quick = true;
+        else if (argv[i][0] == '-')
+            return usage("unknown flag");
+        else if (v.dir)
+            return usage("one directory only");
+        else
+            v.dir = argv[i];
+    }
+    if (!v.dir)
+        return usage("the directory is missing");
+    struct stat about;
+    if (stat(v.dir, &about) != 0 || !S_ISDIR(about.st_mode)) {
+        fprintf(stderr, "godwit-server verify: %s is no directory that can be read\n", v.dir);
+        return 3;
+    }
+    v.files = json_array();
+    const char *top = v.dir;
+    static struct gwi_manifest_list parts;
+    if (gwi_manifest_parts(top, &parts)) { /* a backup of several servers */
+        for (uint32_t i = 0; i < parts.count; i++) {
+            char path[PATH_BYTES];
+            snprintf(path, sizeof path, "%s/%s", top, parts.name[i]);
+            v.dir = path;
+            if (!v.json)
+                printf("%s\n", path);
+            gwi_manifest_check(path, note_manifest, &v);
+            check_directory(&v);
+        }
+        v.dir = top;
+    } else {
+        gwi_manifest_check(top, note_manifest, &v);
+        check_directory(&v);
+    }
+    char size[32];
+    gw_format_size(v.bytes, size, sizeof size);
+    if (v.json) {
+        json_t *all =
+            json_pack("{s:s, s:I, s:I, s:I, s:O}", "directory", top, "good", (json_int_t)v.good,
+                      "damaged", (json_int_t)v.bad, "bytes", (json_int_t)v.bytes, "files", v.files);
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(all);
+    } else if (v.bad) {
+        printf("%" PRIu64 " of %" PRIu64 " damaged or missing\n", v.bad, v.good + v.bad);
+    } else {
+        printf("all good: %" PRIu64 " files, %s\n", v.good, size);
+    }
+    json_decref(v.files);
+    return v.bad ? 1 : 0;
+}
