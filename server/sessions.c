@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "server/session_image.h"
+
 #define BUCKETS 4096u
 
 bool gwi_sessions_init(struct gwi_sessions *s)
@@ -28,6 +30,7 @@ void gwi_sessions_fini(struct gwi_sessions *s)
         }
     free(s->bucket);
     s->bucket = NULL;
+    gwi_session_image_close(s);
 }
 
 /* Ids are random in their high bits and count up in their low ones. */
@@ -46,6 +49,7 @@ struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id)
 
 void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session)
 {
+    gwi_session_image_take_of(s, session);
     struct gwi_session **b = bucket_of(s, session->id);
     while (*b != session)
         b = &(*b)->chain;
@@ -53,6 +57,15 @@ void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session)
     s->count--;
     s->granted -= session->granted;
     session_free(session);
+}
+
+/* Removes a session whose client may come back. What it has applied and not confirmed is not known
+ * here any more: who finds the counter raised cannot take "unknown" for "not applied". */
+static void forget(struct gwi_sessions *s, struct gwi_session *session)
+{
+    if (s->forgotten && gw_applied_collect(session->applied, session->id, NULL, NULL, 0) > 0)
+        atomic_fetch_add_explicit(s->forgotten, 1, memory_order_release);
+    gwi_sessions_remove(s, session);
 }
 
 static bool forget_longest_idle(struct gwi_sessions *s)
@@ -63,7 +76,7 @@ static bool forget_longest_idle(struct gwi_sessions *s)
             if (!x->link && x->parked == 0 && (!oldest || x->idle_since_ns < oldest->idle_since_ns))
                 oldest = x;
     if (oldest)
-        gwi_sessions_remove(s, oldest);
+        forget(s, oldest);
     return oldest != NULL;
 }
 
@@ -75,6 +88,7 @@ struct gwi_session *gwi_sessions_create(struct gwi_sessions *s, uint64_t id, uin
     if (!x)
         return NULL;
     x->id = id;
+    x->imaged = s->image.generation; /* not of the image in the making: it was not there */
     x->applied = gw_applied_create(window);
     if (!x->applied) {
         free(x);
@@ -117,6 +131,6 @@ void gwi_sessions_expire(struct gwi_sessions *s, uint64_t now_ns)
         for (struct gwi_session *x = s->bucket[i], *next; x; x = next) {
             next = x->chain;
             if (!x->link && x->parked == 0 && now_ns - x->idle_since_ns > GWI_SESSION_IDLE_NS)
-                gwi_sessions_remove(s, x);
+                forget(s, x);
         }
 }
