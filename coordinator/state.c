@@ -90,19 +90,21 @@ static enum gw_status apply_server(struct gw_coordinator *c, const struct gw_fac
     return GW_OK;
 }
 
-static void own(struct gw_map *map, const struct gw_slots *slots, uint32_t server)
+static void own(struct gw_map *map, const struct gw_slots *slots, uint32_t server, uint64_t since)
 {
     uint16_t first, last;
     for (uint32_t at = 0; gw_slots_next_run(slots, &at, &first, &last);)
-        for (uint32_t slot = first; slot <= last; slot++)
+        for (uint32_t slot = first; slot <= last; slot++) {
             map->owner[slot] = (uint16_t)server;
+            map->since[slot] = since;
+        }
 }
 
 static enum gw_status apply_owner(struct gw_coordinator *c, const struct gw_fact *fact)
 {
-    if (fact->owner.server >= c->map->servers)
+    if (fact->owner.server >= c->map->servers || !fact->owner.since)
         return GW_E_CORRUPT;
-    own(c->map, &fact->owner.slots, fact->owner.server);
+    own(c->map, &fact->owner.slots, fact->owner.server, fact->owner.since);
     return GW_OK;
 }
 
@@ -226,6 +228,14 @@ bool gw_coordinator_check(const struct gw_coordinator *c, char *text, size_t tex
     for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
         if (map->servers ? map->owner[slot] >= map->servers : map->owner[slot] != GW_NO_SERVER)
             return wrong(text, text_bytes, "slot %" PRIu32 " has no owner", slot);
+    /* A tenure begins at a view of its owner's: the latest of them is the view. */
+    for (uint32_t slot = 0; map->servers && slot < GW_SLOTS; slot++)
+        if (!map->since[slot] || map->since[slot] > map->server[map->owner[slot]].view)
+            return wrong(text, text_bytes,
+                         "slot %" PRIu32 " is of server %s since map version %" PRIu64
+                         ", whose view is %" PRIu64,
+                         slot, map->server[map->owner[slot]].id, map->since[slot],
+                         map->server[map->owner[slot]].view);
     for (uint32_t i = 0; i < map->servers; i++)
         if (map->server[i].view > map->version || !map->server[i].view)
             return wrong(text, text_bytes,
@@ -346,6 +356,15 @@ void gwi_coordinator_fact_server(struct gw_coordinator *c, uint32_t server)
     struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_SERVER);
     fact->server.index = server;
     fact->server.is = c->map->server[server];
+}
+
+void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server)
+{
+    struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_OWNER);
+    fact->owner.server = server;
+    fact->owner.since = c->map->version;
+    fact->owner.slots = *slots;
+    own(c->map, slots, server, c->map->version);
 }
 
 void gwi_coordinator_send_map(struct gw_coordinator *c, uint64_t except_link)

@@ -58,7 +58,7 @@ static inline bool gw_job_is_open(enum gw_job_state state)
 enum gw_fact_kind {
     GW_FACT_CLUSTER, /* the one of its kind */
     GW_FACT_SERVER,  /* a server as it is now; index = number of servers: a new one */
-    GW_FACT_OWNER,   /* these slots belong to that server from now on */
+    GW_FACT_OWNER,   /* these slots belong to that server, since that map version */
     GW_FACT_JOB,     /* a job as it is now; was = 0: a new one */
     GW_FACT_JOB_GONE /* a finished job is forgotten */
 };
@@ -76,6 +76,7 @@ struct gw_fact {
         } server;
         struct {
             uint32_t server;
+            uint64_t since;
             struct gw_slots slots;
         } owner;
         struct {

@@ -54,6 +54,8 @@ struct gw_action *gwi_coordinator_action(struct gw_coordinator *c, enum gw_actio
 /* The next map version, or only a changed next_job, as a fact. */
 void gwi_coordinator_fact_cluster(struct gw_coordinator *c, uint64_t version);
 void gwi_coordinator_fact_server(struct gw_coordinator *c, uint32_t server);
+/* These slots are that server's since the map's present version, as a fact, too. */
+void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server);
 void gwi_coordinator_send_map(struct gw_coordinator *c, uint64_t except_link);
 int gwi_coordinator_find_job(const struct gw_coordinator *c, uint64_t id); /* position or -1 */
 

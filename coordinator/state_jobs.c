@@ -87,17 +87,13 @@ static void job_commit(struct gw_coordinator *c, struct coordinator_job *job)
     gwi_coordinator_fact_cluster(c, map->version + 1);
     uint16_t first, last;
     for (uint32_t at = 0; gw_slots_next_run(&record->slots, &at, &first, &last);)
-        for (uint32_t slot = first; slot <= last; slot++) {
+        for (uint32_t slot = first; slot <= last; slot++)
             GW_ASSERT(map->owner[slot] == record->from);
-            map->owner[slot] = (uint16_t)record->to;
-        }
     map->server[record->from].view = map->version;
     map->server[record->to].view = map->version;
     gwi_coordinator_fact_server(c, record->from);
     gwi_coordinator_fact_server(c, record->to);
-    struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_OWNER);
-    fact->owner.server = record->to;
-    fact->owner.slots = record->slots;
+    gwi_coordinator_own(c, &record->slots, record->to);
     record->commit_version = map->version;
     record->transferred_ms = c->wall_ms;
     gwi_coordinator_send_map(c, 0); /* rule 3 */

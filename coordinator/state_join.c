@@ -94,10 +94,10 @@ static uint32_t add_server(struct gw_coordinator *c, const struct gw_join *join)
     memcpy(server->id, join->id, sizeof server->id);
     server->view = map->version; /* the caller has raised it */
     if (at == 0) {               /* the first of all gets everything */
-        struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_OWNER);
-        gw_slots_add_range(&fact->owner.slots, 0, GW_SLOTS - 1);
-        for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
-            map->owner[slot] = 0;
+        struct gw_slots all;
+        gw_slots_clear(&all);
+        gw_slots_add_range(&all, 0, GW_SLOTS - 1);
+        gwi_coordinator_own(c, &all, 0);
     }
     return at;
 }

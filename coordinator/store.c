@@ -42,7 +42,7 @@ static const char *const statement_text[STATEMENTS] = {
                     "VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(position) DO UPDATE SET "
                     "address=excluded.address, view=excluded.view, "
                     "incarnation=excluded.incarnation WHERE id=excluded.id",
-    [SAVE_OWNER] = "UPDATE slots SET server=?3 WHERE slot BETWEEN ?1 AND ?2",
+    [SAVE_OWNER] = "UPDATE slots SET server=?3, since=?4 WHERE slot BETWEEN ?1 AND ?2",
     [INSERT_JOB] = "INSERT INTO jobs(" JOB_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
                    "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     [UPDATE_JOB] = "UPDATE jobs SET state=?2, source=?3, target=?4, slots=?5, commit_version=?6, "
@@ -54,15 +54,16 @@ static const char *const statement_text[STATEMENTS] = {
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
-    "INSERT INTO meta VALUES('schema', 1);"
+    "INSERT INTO meta VALUES('schema', 2);"
     "CREATE TABLE cluster(one INTEGER PRIMARY KEY CHECK(one = 1), cluster INTEGER NOT NULL,"
     " hash_seed INTEGER NOT NULL, map_version INTEGER NOT NULL, next_job INTEGER NOT NULL);"
     "INSERT INTO cluster VALUES(1, 0, 0, 0, 0);"
     "CREATE TABLE servers(position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
     " address TEXT NOT NULL, view INTEGER NOT NULL, incarnation INTEGER NOT NULL);"
-    "CREATE TABLE slots(slot INTEGER PRIMARY KEY, server INTEGER REFERENCES servers(position));"
+    "CREATE TABLE slots(slot INTEGER PRIMARY KEY, server INTEGER REFERENCES servers(position),"
+    " since INTEGER NOT NULL DEFAULT 0);"
     "WITH RECURSIVE every(slot) AS (VALUES(0) UNION ALL SELECT slot + 1 FROM every"
-    " WHERE slot < 16383) INSERT INTO slots SELECT slot, NULL FROM every;"
+    " WHERE slot < 16383) INSERT INTO slots SELECT slot, NULL, 0 FROM every;"
     "CREATE TABLE jobs(id INTEGER PRIMARY KEY, state INTEGER NOT NULL, source INTEGER NOT NULL"
     " REFERENCES servers(position), target INTEGER NOT NULL REFERENCES servers(position),"
     " slots TEXT NOT NULL, commit_version INTEGER NOT NULL, bytes_moved INTEGER NOT NULL,"
@@ -70,7 +71,17 @@ static const char schema[] =
     " pulls INTEGER NOT NULL, pause_ns INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
     " updated_ms INTEGER NOT NULL, transferred_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
     " phase TEXT NOT NULL, error TEXT NOT NULL);";
-static_assert(GW_FACT_STORE_SCHEMA == 1, "the schema's text says 1");
+
+/* From the schema of the index to the next one. A tenure whose beginning nobody has noted begins at
+ * the owner's view, which is the latest that it can be: servers of that time kept nothing that they
+ * could recover and that a later beginning would drop. */
+static const char *const upgrade[GW_FACT_STORE_SCHEMA] = {
+    [1] = "ALTER TABLE slots ADD COLUMN since INTEGER NOT NULL DEFAULT 0;"
+          "UPDATE slots SET since = (SELECT view FROM servers WHERE position = server)"
+          " WHERE server IS NOT NULL;"
+          "UPDATE meta SET value = 2 WHERE key = 'schema';",
+};
+static_assert(GW_FACT_STORE_SCHEMA == 2, "the schema's text says 2");
 static_assert(GW_SLOTS == 16384, "the schema's text says 16383");
 
 struct gw_fact_store {
@@ -152,12 +163,15 @@ static enum gw_status adopt(struct gw_fact_store *store, char *error, size_t err
         return GW_E_CORRUPT;
     }
     int64_t version = ask(store, "SELECT value FROM meta WHERE key='schema'");
-    if (version != GW_FACT_STORE_SCHEMA) {
+    if (version < 1 || version > GW_FACT_STORE_SCHEMA) {
         snprintf(error, error_bytes,
                  "store %s has schema version %" PRId64 ", this coordinator knows only %d",
                  store->path, version, GW_FACT_STORE_SCHEMA);
         return GW_E_VERSION;
     }
+    for (; version < GW_FACT_STORE_SCHEMA; version++)
+        if (!run(store, upgrade[version]))
+            return failure(store, "bring its tables up to date", error, error_bytes);
     if (!run(store, "COMMIT"))
         return failure(store, "take it", error, error_bytes);
     return GW_OK;
@@ -277,6 +291,7 @@ static bool save_owner(struct gw_fact_store *store, const struct gw_fact *fact)
         bind(s, 1, first);
         bind(s, 2, last);
         bind(s, 3, fact->owner.server);
+        bind(s, 4, fact->owner.since);
         if (!step(store, SAVE_OWNER))
             return false;
     }
@@ -404,6 +419,7 @@ static bool row_owner(sqlite3_stmt *s, struct gw_fact *fact)
 {
     fact->kind = GW_FACT_OWNER;
     fact->owner.server = (uint32_t)word(s, 2);
+    fact->owner.since = word(s, 3);
     if (word(s, 0) > word(s, 1) || word(s, 1) >= GW_SLOTS)
         return false;
     gw_slots_add_range(&fact->owner.slots, (uint16_t)word(s, 0), (uint16_t)word(s, 1));
@@ -436,8 +452,8 @@ static bool row_job(sqlite3_stmt *s, struct gw_fact *fact)
            text_into(s, 17, job->error, sizeof job->error);
 }
 
-/* Runs of equal owners: consecutive slots differ from their rank among that owner's by a constant.
- */
+/* Runs of equal owners and tenures: consecutive slots differ from their rank among those of that
+ * owner and tenure by a constant. */
 static const struct {
     const char *table, *query;
     row_cb row;
@@ -447,9 +463,9 @@ static const struct {
     {"servers", "SELECT position, id, address, view, incarnation FROM servers ORDER BY position",
      row_server},
     {"slots",
-     "SELECT min(slot), max(slot), server FROM (SELECT slot, server, slot - row_number() "
-     "OVER (PARTITION BY server ORDER BY slot) AS run FROM slots WHERE server IS NOT NULL) "
-     "GROUP BY server, run ORDER BY 1",
+     "SELECT min(slot), max(slot), server, since FROM (SELECT slot, server, since, slot - "
+     "row_number() OVER (PARTITION BY server, since ORDER BY slot) AS run FROM slots WHERE server "
+     "IS NOT NULL) GROUP BY server, since, run ORDER BY 1",
      row_owner},
     {"jobs", "SELECT " JOB_COLUMNS " FROM jobs ORDER BY id", row_job},
 };

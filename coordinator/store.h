@@ -7,11 +7,12 @@
 
 #include "coordinator/state.h"
 
-#define GW_FACT_STORE_SCHEMA 1
+#define GW_FACT_STORE_SCHEMA 2
 
 struct gw_fact_store;
 
-/* Opens or makes the file. GW_E_INVALID: not "sqlite:PATH"; GW_E_BUSY: another coordinator holds
+/* Opens or makes the file; one of an older schema is brought up to this one in the same transaction
+ * that takes the lock. GW_E_INVALID: not "sqlite:PATH"; GW_E_BUSY: another coordinator holds
  * it; GW_E_VERSION: another schema version; GW_E_CORRUPT: no database, damaged, or another
  * program's; GW_E_IO: cannot be opened or written; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gw_fact_store_open(const char *url, struct gw_fact_store **out,

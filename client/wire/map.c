@@ -1,7 +1,7 @@
 /* map.c - the cluster map as a value and on the wire.
  * Rules: (1) one map has one wire form: runs of owners ascend, and neighbours with the same owner
- * are one run; (2) no memory is taken on the word of a count alone; (3) ids are distinct, or a
- * look-up by id would mean two servers. */
+ * since the same version are one run; (2) no memory is taken on the word of a count alone; (3) ids
+ * are distinct, or a look-up by id would mean two servers. */
 #include "client/wire/map.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #define HEAD_BYTES         (8 + 8 + 8 + 2 + 2)
 #define SERVER_BYTES_LEAST (8 + 8 + 1 + 1 + 1) /* an id has at least one byte, an address none */
 #define SERVER_BYTES_MOST  (8 + 8 + 1 + GW_ID_BYTES_MAX + 1 + GW_ADDRESS_BYTES_MAX)
-#define RUN_BYTES          6
+#define RUN_BYTES          (2 + 2 + 2 + 8)
 
 struct gw_map *gw_map_create(void)
 {
@@ -67,7 +67,8 @@ void gw_map_slots_of(const struct gw_map *map, uint32_t server, struct gw_slots 
             gw_slots_add(out, (uint16_t)slot);
 }
 
-/* The next run of slots of one owner at or above *at; moves *at behind it, false at the end. */
+/* The next run of slots of one owner and tenure at or above *at; moves *at behind it, false at the
+ * end. */
 static bool next_run(const struct gw_map *map, uint32_t *at, uint16_t *first, uint16_t *last)
 {
     uint32_t slot = *at;
@@ -76,7 +77,8 @@ static bool next_run(const struct gw_map *map, uint32_t *at, uint16_t *first, ui
     if (slot == GW_SLOTS)
         return false;
     *first = (uint16_t)slot;
-    while (slot + 1 < GW_SLOTS && map->owner[slot + 1] == map->owner[slot])
+    while (slot + 1 < GW_SLOTS && map->owner[slot + 1] == map->owner[slot] &&
+           map->since[slot + 1] == map->since[slot])
         slot++;
     *last = (uint16_t)slot;
     *at = slot + 1;
@@ -117,6 +119,7 @@ void gw_map_encode(const struct gw_map *map, struct gw_writer *w)
         gw_write16(w, first);
         gw_write16(w, last);
         gw_write16(w, map->owner[first]);
+        gw_write64(w, map->since[first]);
         runs++;
     }
     if (count)
@@ -161,13 +164,17 @@ static void decode_owners(struct gw_reader *r, struct gw_map *map)
         uint16_t first = gw_read16(r);
         uint16_t last = gw_read16(r);
         uint16_t server = gw_read16(r);
+        uint64_t since = gw_read64(r);
         if (r->bad || first < least || last < first || last >= GW_SLOTS || server >= map->servers ||
-            (first > 0 && map->owner[first - 1] == server)) {
+            since > map->version || /* a tenure that has not begun */
+            (first > 0 && map->owner[first - 1] == server && map->since[first - 1] == since)) {
             r->bad = true;
             return;
         }
-        for (uint32_t slot = first; slot <= last; slot++)
+        for (uint32_t slot = first; slot <= last; slot++) {
             map->owner[slot] = server;
+            map->since[slot] = since;
+        }
         least = (uint32_t)last + 1;
     }
 }

@@ -43,8 +43,8 @@ void gw_map_slots_of(const struct gw_map *map, uint32_t server, struct gw_slots 
 
 /* Wire: u64 version, u64 cluster, u64 hash seed, u16 servers, u16 zero; per server: u64 view, u64
  * incarnation, u8 id bytes, id, u8 address bytes, address; then owners as runs: u16 runs, per run
- * u16 first, u16 last, u16 server; slots in no run have no owner. Runs ascend, and runs of one
- * server that touch are one run. A map is always the last thing of its body. */
+ * u16 first, u16 last, u16 server, u64 since (at most the version); slots in no run have no owner.
+ * Runs ascend, and runs of one server and tenure that touch are one run. A map is always the last thing of its body. */
 size_t gw_map_wire_bytes(const struct gw_map *map); /* an upper bound */
 void gw_map_encode(const struct gw_map *map, struct gw_writer *w);
 /* GW_E_PROTOCOL (also for bytes behind the map), GW_E_NOMEM; on GW_OK *out is the caller's. */

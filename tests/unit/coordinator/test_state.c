@@ -173,6 +173,36 @@ Test(state, a_job_goes_from_created_to_done)
     cr_expect_neq(gw_coordinator_job(w.c, job)->finished_ms, 0);
 }
 
+/* MIGRATION R23: what a server recovers of an earlier tenure is no more; so a tenure's beginning is
+ * durable, and a slot that comes back has a new one. */
+Test(state, rule23_a_tenure_begins_at_the_commit_and_survives_the_coordinator)
+{
+    uint64_t job, a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    uint64_t first = gw_coordinator_map(w.c)->since[0];
+    cr_expect_eq(first, gw_coordinator_map(w.c)->server[0].view);
+    cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
+    cr_expect_eq(gw_coordinator_map(w.c)->since[5], first, "it has not begun");
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    uint64_t second = gw_coordinator_job(w.c, job)->commit_version;
+    world_event(&w, a, job, GW_JOB_ARRIVED);
+    world_event(&w, a, job, GW_JOB_CLOSED);
+    world_stop(&w);
+    world_start(&w);
+    world_join(&w, "a", 1);
+    uint64_t b = world_join(&w, "b", 1);
+    const struct gw_map *map = gw_coordinator_map(w.c);
+    for (uint32_t slot = 4; slot <= 10; slot++)
+        cr_expect_eq(map->since[slot], slot >= 5 && slot <= 9 ? second : first, "slot %u", slot);
+
+    cr_assert_eq(world_migrate(&w, "5-6", "b", "a", &job), GW_OK);
+    world_event(&w, b, job, GW_JOB_ASK_COMMIT);
+    uint64_t third = gw_coordinator_job(w.c, job)->commit_version;
+    cr_expect_gt(third, second);
+    cr_expect_eq(map->since[5], third, "back at a, but not the tenure of before");
+    cr_expect_eq(map->since[7], second);
+}
+
 /* MIGRATION R3: commit and cancel are compare-and-set on the job's state: one wins, whichever comes
  * first, and the other learns it. */
 Test(state, rule3_commit_and_cancel_are_compare_and_set)

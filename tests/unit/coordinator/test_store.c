@@ -88,9 +88,35 @@ Test(store, one_coordinator_at_a_time_holds_the_file)
 
 Test(store, another_schema_version_is_refused_by_number)
 {
-    cr_expect_eq(started_after("UPDATE meta SET value = 2 WHERE key = 'schema'"), GW_E_VERSION);
-    cr_expect_not_null(strstr(why, "schema version 2"), "%s", why);
+    cr_expect_eq(started_after("UPDATE meta SET value = 77 WHERE key = 'schema'"), GW_E_VERSION);
+    cr_expect_not_null(strstr(why, "schema version 77"), "%s", why);
     cr_expect_not_null(strstr(why, w.path));
+}
+
+/* Goal: a file of the first schema goes on: its tenures begin at their owners' views. */
+Test(store, a_file_of_schema_1_is_brought_up_to_date)
+{
+    world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    uint64_t view = gw_coordinator_map(w.c)->server[0].view;
+    cr_assert_eq(started_after("ALTER TABLE slots DROP COLUMN since;"
+                               "UPDATE meta SET value = 1 WHERE key = 'schema'"),
+                 GW_OK, "%s", why);
+    cr_expect_eq(gw_coordinator_map(w.c)->since[0], view);
+    cr_expect_eq(gw_coordinator_map(w.c)->since[GW_SLOTS - 1], view);
+    world_stop(&w);
+    world_start(&w);
+    cr_expect_eq(gw_coordinator_map(w.c)->since[0], view);
+    char text[256];
+    cr_expect(gw_coordinator_check(w.c, text, sizeof text), "%s", text);
+}
+
+Test(store, a_tenure_that_begins_behind_its_owners_view_is_refused)
+{
+    world_join(&w, "a", 1);
+    cr_expect_eq(started_after("UPDATE slots SET since = 99 WHERE slot = 3"), GW_E_CORRUPT);
+    cr_expect_not_null(strstr(why, "slot 3"), "%s", why);
+    cr_expect_eq(started_after("UPDATE slots SET since = 0 WHERE slot = 3"), GW_E_CORRUPT);
 }
 
 Test(store, another_programs_file_is_refused)

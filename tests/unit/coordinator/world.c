@@ -175,6 +175,7 @@ bool world_same(const struct gw_coordinator *a, const struct gw_coordinator *b)
     const struct gw_map *x = gw_coordinator_map(a), *y = gw_coordinator_map(b);
     if (x->version != y->version || x->cluster != y->cluster || x->hash_seed != y->hash_seed ||
         x->servers != y->servers || memcmp(x->owner, y->owner, sizeof x->owner) != 0 ||
+        memcmp(x->since, y->since, sizeof x->since) != 0 ||
         gw_coordinator_jobs(a) != gw_coordinator_jobs(b))
         return false;
     for (uint32_t i = 0; i < x->servers; i++)

@@ -40,6 +40,7 @@ Test(map, arrives_as_it_left)
         cr_expect_eq(got->server[i].incarnation, map->server[i].incarnation);
     }
     cr_expect_arr_eq(got->owner, map->owner, sizeof map->owner);
+    cr_expect_arr_eq(got->since, map->since, sizeof map->since);
     gw_map_destroy(got);
     gw_map_destroy(map);
     free(room);
@@ -116,7 +117,7 @@ Test(map, as_many_servers_as_there_may_be_with_a_slot_each_in_turn)
     free(room);
 }
 
-/* Builds a map of two servers with the given runs. */
+/* Builds a map of two servers with the given runs: first, last, server, since. */
 static size_t with_runs(uint8_t *room, size_t room_bytes, uint16_t runs, const uint16_t *run)
 {
     struct gw_writer w = gw_writer_of(room, room_bytes);
@@ -132,8 +133,11 @@ static size_t with_runs(uint8_t *room, size_t room_bytes, uint16_t runs, const u
         gw_write8(&w, 0);
     }
     gw_write16(&w, runs);
-    for (uint32_t i = 0; i < 3u * runs; i++)
-        gw_write16(&w, run[i]);
+    for (uint32_t i = 0; i < runs; i++) {
+        for (uint32_t j = 0; j < 3; j++)
+            gw_write16(&w, run[4 * i + j]);
+        gw_write64(&w, run[4 * i + 3]);
+    }
     cr_assert_not(w.bad);
     return gw_writer_used(&w);
 }
@@ -141,20 +145,22 @@ static size_t with_runs(uint8_t *room, size_t room_bytes, uint16_t runs, const u
 Test(map, runs_have_one_form)
 {
     static const struct {
-        uint16_t runs, run[6];
+        uint16_t runs, run[8];
         enum gw_status st;
     } cases[] = {
-        {1, {0, 16383, 1}, GW_OK},
-        {2, {0, 5, 0, 6, 9, 1}, GW_OK},
-        {2, {0, 5, 0, 7, 9, 0}, GW_OK},
-        {2, {0, 5, 0, 6, 9, 0}, GW_E_PROTOCOL}, /* should be one run */
-        {2, {0, 5, 0, 5, 9, 1}, GW_E_PROTOCOL}, /* overlap */
-        {2, {6, 9, 0, 0, 5, 1}, GW_E_PROTOCOL}, /* descend */
-        {1, {5, 4, 0}, GW_E_PROTOCOL},
-        {1, {0, 16384, 0}, GW_E_PROTOCOL},
-        {1, {0, 65535, 0}, GW_E_PROTOCOL},
-        {1, {0, 5, 2}, GW_E_PROTOCOL},
-        {1, {0, 5, GW_NO_SERVER}, GW_E_PROTOCOL},
+        {1, {0, 16383, 1, 1}, GW_OK},
+        {2, {0, 5, 0, 1, 6, 9, 1, 1}, GW_OK},
+        {2, {0, 5, 0, 1, 7, 9, 0, 1}, GW_OK},
+        {2, {0, 5, 0, 1, 6, 9, 0, 0}, GW_OK},         /* one server, two tenures */
+        {2, {0, 5, 0, 1, 6, 9, 0, 1}, GW_E_PROTOCOL}, /* should be one run */
+        {1, {0, 5, 0, 2}, GW_E_PROTOCOL},             /* since a version that is not yet */
+        {2, {0, 5, 0, 1, 5, 9, 1, 1}, GW_E_PROTOCOL}, /* overlap */
+        {2, {6, 9, 0, 1, 0, 5, 1, 1}, GW_E_PROTOCOL}, /* descend */
+        {1, {5, 4, 0, 1}, GW_E_PROTOCOL},
+        {1, {0, 16384, 0, 1}, GW_E_PROTOCOL},
+        {1, {0, 65535, 0, 1}, GW_E_PROTOCOL},
+        {1, {0, 5, 2, 1}, GW_E_PROTOCOL},
+        {1, {0, 5, GW_NO_SERVER, 1}, GW_E_PROTOCOL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint8_t room[256];
@@ -171,7 +177,7 @@ Test(map, counts_beyond_the_bytes_or_the_limit_are_refused)
 {
     uint8_t room[256];
     struct gw_map *got;
-    size_t n = with_runs(room, sizeof room, 1, (const uint16_t[]){0, 5, 0});
+    size_t n = with_runs(room, sizeof room, 1, (const uint16_t[]){0, 5, 0, 1});
     gw_store16(room + 24, GW_SERVERS_MAX);
     cr_expect_eq(decode(room, n, &got), GW_E_PROTOCOL);
     gw_store16(room + 24, GW_SERVERS_MAX + 1);
@@ -179,7 +185,7 @@ Test(map, counts_beyond_the_bytes_or_the_limit_are_refused)
     gw_store16(room + 24, 0xffff);
     cr_expect_eq(decode(room, n, &got), GW_E_PROTOCOL);
     gw_store16(room + 24, 2);
-    gw_store16(room + n - 8, 0xffff); /* runs */
+    gw_store16(room + n - 16, 0xffff); /* runs */
     cr_expect_eq(decode(room, n, &got), GW_E_PROTOCOL);
 }
 

@@ -165,10 +165,13 @@ struct gw_map *sample_map(void)
     map->servers = 3;
     map->server = malloc(sizeof server);
     memcpy(map->server, server, sizeof server);
-    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++) {
         map->owner[slot] = slot < 8000 || slot == 16383   ? 0
                            : slot >= 9000 && slot < 10000 ? GW_NO_SERVER
                                                           : 2;
+        /* Two tenures of one server that touch, and slots of nobody. */
+        map->since[slot] = map->owner[slot] == GW_NO_SERVER ? 0 : slot < 4000 ? 1 : 4;
+    }
     return map;
 }
 
