@@ -297,6 +297,8 @@ static enum gw_status ssd_write(struct gw_device *device, uint32_t queue, gw_add
     if (at.v & (ssd->g.page_bytes - 1) || bytes != ssd->g.page_bytes ||
         (uintptr_t)from & (GW_DEVICE_BLOCK - 1))
         return GW_E_INVALID;
+    if (ssd->read_only)
+        return GW_E_FULL;
     if (q->ring_dead)
         return GW_E_IO;
     if (at.v < atomic_load_explicit(&ssd->trimmed, memory_order_relaxed))
@@ -345,6 +347,8 @@ static enum gw_status ssd_sync(struct gw_device *device, uint32_t queue, gw_devi
 
 static void ssd_trim(struct gw_device *device, gw_addr below)
 {
+    if (((struct ssd *)device)->read_only)
+        return;
     gwi_ssd_trim((struct ssd *)device, below.v);
 }
 

@@ -52,6 +52,8 @@ struct gw_ssd_options {
     uint64_t store_id;      /* whose files these are; other stores' are refused */
     uint8_t server_id[16];
     bool keep_earlier; /* gw_ssd_adopt follows: files of earlier incarnations are not counted yet */
+    bool read_only;    /* of a copy or a backup: nothing is written, made or removed; writes are
+                          GW_E_FULL */
     uint32_t incarnation; /* above that of every segment of this store in `dir` */
     uint32_t hash_seed_check;
     uint32_t queues; /* [1] */

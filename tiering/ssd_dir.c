@@ -275,13 +275,13 @@ enum gw_status gwi_ssd_dir_open(struct ssd *ssd, const struct gw_ssd_options *op
                                 struct gw_ssd_report *report)
 {
     const struct gw_ssd_calls *calls = &ssd->calls;
-    int made = calls->make_dir(calls->ctx, options->dir);
+    int made = ssd->read_only ? 0 : calls->make_dir(calls->ctx, options->dir);
     ssd->dir_fd = calls->open(calls->ctx, AT_FDCWD, options->dir, O_RDONLY | O_DIRECTORY);
     if (ssd->dir_fd < 0)
         return refuse(report, options->dir, made < 0 && made != -EEXIST ? made : ssd->dir_fd);
     enum gw_status status =
         scan_dir(ssd, options->dir, options->keep_earlier, report); /* before anything is written */
-    int rc = status == GW_OK ? probe(ssd, options->buffered, report) : 0;
+    int rc = status == GW_OK && !ssd->read_only ? probe(ssd, options->buffered, report) : 0;
     if (rc < 0)
         status = refuse(report, options->dir, rc);
     if (status != GW_OK)

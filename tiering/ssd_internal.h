@@ -106,7 +106,7 @@ struct ssd {
     uint64_t store_id, limit_bytes;
     uint8_t server_id[16];
     uint32_t incarnation, hash_seed_check;
-    bool direct, uring, no_allocate;
+    bool direct, uring, no_allocate, read_only;
     int dir_fd;
     uint32_t queues_count, depth;
     struct ssd_queue *queues;

@@ -72,6 +72,7 @@ static enum gw_status choose_sizes(struct ssd *ssd, const struct gw_ssd_options 
     ssd->queues_count = o->queues ? o->queues : 1;
     ssd->depth = o->depth ? o->depth : GW_SSD_DEPTH_DEFAULT;
     ssd->store_id = o->store_id;
+    ssd->read_only = o->read_only;
     memcpy(ssd->server_id, o->server_id, sizeof ssd->server_id);
     ssd->incarnation = o->incarnation;
     ssd->hash_seed_check = o->hash_seed_check;
