@@ -1,42 +1,52 @@
 /* store_recover.h - the index on paper, and opening a store from an image.
  *
- * An index snapshot says, for each chain, the newest address below its `start`, as it was at some
- * time after `start` was the tail. Recovery loads it and replays the log from `start` to the
- * image's end: every record that is not void becomes the newest of its chain if its address is
- * higher. So a snapshot may be older than the image that it is used for: one every few checkpoints
- * is enough (ENGINE section 4).
- * GAPS (added by the lead 10:40, for B): an image has a list of gaps, image.gaps, one for every
- * earlier restart; recovery adds {image.end, resume}. Pages within a gap are never read, flushed,
- * walked or compacted; compaction and replay step over each of them. gw_store_recover copies the
- * list (GW_E_LIMIT: more than GW_STORE_GAPS_MAX, those below begin not counted).
+ * An index snapshot holds, for each chain, an address that was its newest at some time after
+ * `start` was the tail. Recovery loads it and replays the log from `start` to the image's end:
+ * every record that is not void becomes the newest of its chain if its address is higher. So a
+ * snapshot may be older than the image that it is used for: one every few checkpoints is enough
+ * (ENGINE section 4). It must not be newer: use it for images whose cut began when its last block
+ * had been made. Why that is right: an address in the snapshot is that of a published record, below
+ * the cut's end, and chains only get higher addresses; every record at or above `start` is seen by
+ * the replay. An entry that was taken out after the snapshot came by comes back, which is harmless
+ * for tombstones and expired records (nobody sees those), and is undone by the floor of its slot
+ * for those of slots that were given away (floors.h). What the records alone do not say is in the
+ * words of gw_store_mixed_chains: the shape of the index for which they were written
+ * (table_snapshot.h), the floors, and which chains are mixed.
+ *
  * After recovery all records are on the device only; addresses go on at `resume`, above everything
- * that was ever written (ENGINE H8). Layer: index. */
+ * that was ever written (ENGINE H8). What lies between the image and there is a gap in the log, as
+ * is that of every earlier restart: pages in gaps are never read, flushed, walked or compacted.
+ * Layer: index. */
 #ifndef GW_INDEX_STORE_RECOVER_H
 #define GW_INDEX_STORE_RECOVER_H
 
 #include "index/store_cut.h"
 
-#define GW_SNAPSHOT_BLOCK                                                                          \
-    65536u /* the stream comes in blocks of this size, each with its CRC32C                        \
-            */
+/* The stream comes in blocks of this size, each with its number and its CRC32C. */
+#define GW_SNAPSHOT_BLOCK 65536u
 
 /* ---- writing ---- */
 
 struct gw_snapshot;
 /* A snapshot that begins now; start: the tail of this moment. Its reader needs no gw_thread and
- * takes part in no cut. One at a time. GW_E_LIMIT: no slot in the epoch is free; GW_E_NOMEM. */
+ * takes part in no cut. Waits until the threads have left that are inside the epoch now, for less
+ * than a batch takes: a thread of its own, not a dispatcher. GW_E_LIMIT: no slot in the epoch is
+ * free; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gw_snapshot_begin(struct gw_store *store, struct gw_snapshot **out,
                                              gw_addr *start);
 /* The next block (GW_SNAPSHOT_BLOCK bytes) of the stream. GW_OK; GW_END: the block before was the
- * last. Enters and leaves the epoch: bounded, a few hundred buckets a call. A thread of its own,
- * not a dispatcher. */
+ * last; GW_E_NOMEM: try again. Enters and leaves the epoch, for a few hundred buckets each
+ * time. The thread that began it. */
 GW_MUST_USE enum gw_status gw_snapshot_next(struct gw_snapshot *snapshot, uint8_t *block);
-/* GW_E_CORRUPT: a chain could not be followed down below `start` (its record was not readable). */
 void gw_snapshot_end(struct gw_snapshot *snapshot); /* at any time; NULL is ignored */
 
-/* Names of the mixed chains (chains.h), complete for everything below the end of an image that has
- * been flushed. Returns how many there are, fills at most `max`; UINT64_MAX: not known ("all"). */
-uint64_t gw_store_mixed_chains(const struct gw_store *store, uint64_t *names, uint64_t max);
+/* What recovery must know of the index besides, as words that only gw_store_recover reads: its
+ * shape, the floors of slots, the names of the mixed chains (chains.h). Complete for everything
+ * below the end of an image once that has been flushed: a record's chain is marked before it is
+ * published, and two epochs after the cut nobody is left who publishes below its end. Returns how
+ * many there are (a few hundred, seldom more), fills at most `max`: if that was less, what was
+ * filled is of no use, ask again. Without them an image cannot be recovered. Any thread. */
+uint64_t gw_store_mixed_chains(const struct gw_store *store, uint64_t *words, uint64_t max);
 
 /* ---- reading ---- */
 
@@ -52,14 +62,15 @@ struct gw_recovery {
     /* Slots whose records in the image are no more (MIGRATION R23): no entry is made. NULL: none.
      */
     const struct gw_slots *drop;
-    const uint64_t *mixed;            /* names of mixed chains */
-    uint64_t mixed_count;             /* UINT64_MAX: not known */
+    const uint64_t *mixed; /* the words of gw_store_mixed_chains */
+    uint64_t mixed_count;
     _Atomic uint64_t *progress_bytes; /* of index and log done so far; may be NULL */
 };
 
 /* As gw_store_open, with the image. The device must be able to read [begin, end). GW_E_CORRUPT:
  * a page or block is damaged, `why` says which address or block; GW_E_IO; GW_E_NOMEM; GW_E_INVALID:
- * page_bits, hash seed or memory do not fit the image, `why` says how. */
+ * page_bits, hash seed or memory do not fit the image, or they contradict one another, `why` says
+ * how; GW_E_LIMIT: more gaps than GW_STORE_GAPS_MAX; or what next_block gave. */
 GW_MUST_USE enum gw_status gw_store_recover(const struct gw_store_options *options,
                                             const struct gw_recovery *recovery,
                                             struct gw_store **out, char *why, size_t why_bytes);
