@@ -41,7 +41,7 @@ static enum gw_status settle_options(const struct gw_session_options *given,
         o->batch_bytes = defaults.batch_bytes;
     if (o->batches_in_flight == 0)
         o->batches_in_flight = defaults.batches_in_flight;
-    if (o->operations_max > GWI_WINDOW_MAX)
+    if (o->operations_max > GWI_WINDOW_MAX || (unsigned)o->acknowledge > GW_ACKNOWLEDGE_DURABLE)
         return GW_E_INVALID;
     if (o->batches_in_flight > GWI_BATCHES_MAX)
         o->batches_in_flight = GWI_BATCHES_MAX;
@@ -70,13 +70,14 @@ enum gw_status gwi_session_create(struct gw_cluster *cluster,
 
     size_t ops = rounded((size_t)s->options.operations_max * sizeof(struct gwi_op));
     size_t slots = rounded(GW_SLOTS * sizeof(struct gwi_slot));
-    s->memory_bytes = ops + slots + GW_SLOTS * sizeof(uint64_t);
+    s->memory_bytes = ops + slots + GW_SLOTS * (sizeof(uint64_t) + sizeof(uint32_t));
     st = gw_memory_map(s->memory_bytes, &s->memory, NULL);
     if (st != GW_OK)
         goto fail_session;
     s->op = s->memory;
     s->slot = (void *)((uint8_t *)s->memory + ops);
     s->slot_wait_ns = (void *)((uint8_t *)s->memory + ops + slots);
+    s->slot_kept = (void *)(s->slot_wait_ns + GW_SLOTS);
     for (uint32_t i = 0; i < GW_SLOTS; i++)
         s->slot[i].owner = GWI_NO_LANE;
 
@@ -87,6 +88,8 @@ enum gw_status gwi_session_create(struct gw_cluster *cluster,
     s->window = s->options.operations_max;
     s->oldest = s->next = 1;
     s->deadline_low_ns = s->wait_low_ns = UINT64_MAX;
+    s->lost_from = s->volatile_from = UINT64_MAX;
+    s->mode = (uint8_t)s->options.acknowledge;
     s->epoll_fd = s->timer_fd = -1;
     gw_rand_init(&s->rand, env->seed);
     gwi_session_clock(s);
@@ -135,17 +138,22 @@ static void end_operations(struct gw_session *s)
         struct gwi_op *op = gwi_op_at(s, serial);
         if (op->state == GWI_OP_FREE || op->serial != serial)
             continue;
-        bool sent = op->unsure || op->state == GWI_OP_SENT || op->state == GWI_OP_PENDING;
+        bool sent = op->unsure || op->state == GWI_OP_SENT || op->state == GWI_OP_PENDING ||
+                    op->state == GWI_OP_APPLIED;
         struct gw_result result = {.status = sent ? GW_IN_DOUBT : GW_E_CANCELLED};
         if (op->state == GWI_OP_FAILED)
             result.status = (enum gw_status)op->status;
+        if (op->state == GWI_OP_APPLIED && !op->told)
+            gwi_keep_drop(s, op);
         free(op->heap);
         op->heap = NULL;
         op->state = GWI_OP_FREE;
-        if (op->callback && !op->abandoned)
+        if (op->callback && !op->abandoned && !op->told)
             op->callback(op->ctx, &result);
     }
-    s->in_flight = s->queued = s->failed = 0;
+    for (uint32_t i = 0; i < s->lane_count; i++)
+        s->lane[i]->kept = s->lane[i]->marks = 0;
+    s->in_flight = s->queued = s->failed = s->kept = 0;
     s->oldest = s->next;
 }
 
@@ -227,6 +235,8 @@ void gw_session_stats(const struct gw_session *s, struct gw_session_stats *out)
 {
     *out = s->stats;
     out->operations = s->next - 1;
+    out->durable = gw_session_durable(s);
+    out->kept = s->kept;
 }
 
 void gw_session_stats_reset_wait(struct gw_session *s)

@@ -25,6 +25,24 @@ static void list_pop(struct gwi_lane *lane, struct gwi_op *op)
     lane->bytes -= op->bytes;
 }
 
+static bool is_early(const struct gwi_op *op)
+{
+    return op->mode == GW_ACKNOWLEDGE_APPLIED;
+}
+
+/* Where nothing becomes durable, who waits for that waits for ever: it is not even sent. */
+static bool refuses(const struct gwi_lane *lane, const struct gwi_op *op)
+{
+    return lane->durability == GW_WIRE_DURABILITY_NONE && op->mode == GW_ACKNOWLEDGE_DURABLE;
+}
+
+/* May the operation go in the batch that `first` has begun? */
+static inline bool same_way(const struct gwi_lane *lane, const struct gwi_op *first,
+                            const struct gwi_op *op)
+{
+    return first->mode == op->mode || (is_early(first) == is_early(op) && !refuses(lane, op));
+}
+
 /* Takes operations from the lane's list into the frame's body at `room`; returns its bytes. */
 static size_t fill(struct gwi_lane *lane, uint8_t *room, size_t limit, size_t room_bytes,
                    struct gwi_batch *batch)
@@ -34,11 +52,12 @@ static size_t fill(struct gwi_lane *lane, uint8_t *room, size_t limit, size_t ro
     uint32_t most = s->options.batch_operations;
     uint64_t resent = 0;
     size_t used = 0;
+    const struct gwi_op *first = &s->op[lane->first];
     batch->first = lane->first;
     batch->left = 0;
     while (lane->count > 0 && batch->left < most) {
         struct gwi_op *op = &s->op[lane->first];
-        if (used + op->bytes > limit && batch->left > 0)
+        if (batch->left > 0 && (used + op->bytes > limit || !same_way(lane, first, op)))
             break;
         uint8_t *bytes = gwi_op_bytes(op);
         if (GW_LIKELY(op->bytes <= COPY_BYTES && room_bytes - used >= COPY_BYTES))
@@ -70,6 +89,12 @@ static bool send_one(struct gwi_lane *lane)
         gwi_op_fail(s, first, GW_E_TOO_LARGE);
         return true;
     }
+    if (GW_UNLIKELY(refuses(lane, first))) {
+        list_pop(lane, first);
+        gwi_op_fail(s, first, GW_E_UNSUPPORTED);
+        return true;
+    }
+    uint16_t flags = is_early(first) ? GW_BATCH_EARLY : 0;
     size_t limit = s->options.batch_bytes < body_max ? s->options.batch_bytes : body_max;
     size_t room_bytes = lane->bytes < limit ? lane->bytes : limit;
     if (room_bytes < first->bytes)
@@ -90,7 +115,7 @@ static bool send_one(struct gwi_lane *lane)
     struct gw_frame head = {
         .bytes = (uint32_t)bytes,
         .kind = GW_KIND_BATCH,
-        .flags = lane->resuming ? GW_BATCH_RESUME : 0,
+        .flags = lane->resuming ? flags | GW_BATCH_RESUME : flags,
         .count = batch->left,
         .session = s->id,
         .sequence = batch->sequence,
@@ -123,16 +148,17 @@ static void batch_pop(struct gwi_lane *lane)
 }
 
 /* One reply to an operation under way. What is common comes first. */
-static void take_reply(struct gw_session *s, struct gwi_op *op, const struct gw_wire_reply *reply)
+static void take_reply(struct gwi_lane *lane, struct gwi_op *op, const struct gw_wire_reply *reply)
 {
+    struct gw_session *s = lane->session;
     switch (reply->status) {
     default:
-        gwi_op_answer(s, op, reply);
+        gwi_op_answer(lane, op, reply);
         break;
     case GW_PENDING:
         if (op->state == GWI_OP_SENT) {
             op->state = GWI_OP_PENDING;
-            s->lane[op->lane]->pending++;
+            lane->pending++;
             s->stats.pending++;
         }
         break;
@@ -146,6 +172,18 @@ static void take_reply(struct gw_session *s, struct gwi_op *op, const struct gw_
     }
 }
 
+/* All answers of a frame are durable at one position. */
+static void begin_answers(struct gwi_lane *lane, const struct gw_frame *head)
+{
+    struct gw_session *s = lane->session;
+    lane->position = head->confirmed;
+    if (lane->durability != GW_WIRE_DURABILITY_NONE)
+        return;
+    lane->position = 0;
+    if (s->oldest < s->volatile_from)
+        s->volatile_from = s->oldest;
+}
+
 enum gw_status gwi_batch_reply(struct gwi_lane *lane, const struct gw_frame *head,
                                const uint8_t *frame)
 {
@@ -157,13 +195,14 @@ enum gw_status gwi_batch_reply(struct gwi_lane *lane, const struct gw_frame *hea
         return GW_E_PROTOCOL;
     struct gw_reader r = gw_frame_body(frame, head);
     uint32_t at = batch->first;
+    begin_answers(lane, head);
     for (uint32_t i = 0; i < head->count; i++) {
         struct gw_wire_reply reply;
         if (!gw_wire_reply_decode(&r, &reply) || (reply.flags & GW_WIRE_HAS_SERIAL))
             return GW_E_PROTOCOL; /* closes: what is not answered yet is sent again */
         struct gwi_op *op = &s->op[at];
         at = op->next;
-        take_reply(s, op, &reply);
+        take_reply(lane, op, &reply);
     }
     if (gw_reader_left(&r) != 0)
         return GW_E_PROTOCOL;
@@ -181,6 +220,7 @@ enum gw_status gwi_batch_completion(struct gwi_lane *lane, const struct gw_frame
 {
     struct gw_session *s = lane->session;
     struct gw_reader r = gw_frame_body(frame, head);
+    begin_answers(lane, head);
     for (uint32_t i = 0; i < head->count; i++) {
         struct gw_wire_reply reply;
         if (!gw_wire_reply_decode(&r, &reply) || !(reply.flags & GW_WIRE_HAS_SERIAL))
@@ -190,7 +230,7 @@ enum gw_status gwi_batch_completion(struct gwi_lane *lane, const struct gw_frame
             continue; /* of an operation that was answered by other means */
         struct gwi_op *op = gwi_op_at(s, serial);
         if (op->state == GWI_OP_PENDING && op->lane == lane->index)
-            take_reply(s, op, &reply);
+            take_reply(lane, op, &reply);
     }
     return gw_reader_left(&r) == 0 ? GW_OK : GW_E_PROTOCOL;
 }

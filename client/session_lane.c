@@ -14,7 +14,9 @@ void gwi_lane_init(struct gwi_lane *lane, struct gw_session *s, uint16_t index)
 
 bool gwi_lane_wanted(const struct gwi_lane *lane)
 {
-    return lane->count > 0;
+    const struct gw_session *s = lane->session;
+    return lane->count > 0 || lane->kept > 0 ||
+           (lane->marks > 0 && (s->sync_to != 0 || s->on_durable));
 }
 
 static void send_empty(struct gw_session *s, struct gw_conn *conn, uint8_t kind)
@@ -74,14 +76,18 @@ void gwi_lane_lost(struct gwi_lane *lane, enum gw_status st)
     lane->pending = lane->abandoned = 0;
     lane->draining = lane->resuming = lane->returned = lane->choked = lane->map_asked = false;
     lane->resume_ns = 0;
+    lane->synced = 0; /* the question may have been lost as well */
     lane->not_yet = 0;
     lane->retry_ns = s->now_ns + backoff_ns(s, lane->failures);
     if (lane->failures < UINT32_MAX)
         lane->failures++;
     if (st == GW_E_VERSION || st == GW_E_PROTOCOL || st == GW_E_REFUSED)
         lane->fatal++;
-    if (!was_up)
+    if (!was_up) {
         s->map_wanted = true; /* it may be elsewhere now, or its slots may */
+        if (lane->kept > 0)
+            gwi_keep_give_over(lane);
+    }
     s->dispatch_due = true;
 }
 
@@ -151,24 +157,6 @@ void gwi_lane_tick(struct gwi_lane *lane)
     }
 }
 
-/* The server has lost what it knew of this session: whether our writes were applied, nobody knows.
- */
-static void forgotten(struct gwi_lane *lane)
-{
-    struct gw_session *s = lane->session;
-    gwi_route_pull_back(s, lane);
-    for (uint64_t serial = s->oldest; serial < s->next; serial++) {
-        struct gwi_op *op = gwi_op_at(s, serial);
-        if (op->state != GWI_OP_QUEUED || !op->unsure || op->lane != lane->index)
-            continue;
-        if (gwi_op_writes(op))
-            gwi_op_fail(s, op, GW_IN_DOUBT);
-        else
-            op->unsure = false;
-    }
-    s->dispatch_due = true;
-}
-
 static enum gw_status welcome(struct gwi_lane *lane, const struct gw_frame *head,
                               const uint8_t *frame)
 {
@@ -185,15 +173,17 @@ static enum gw_status welcome(struct gwi_lane *lane, const struct gw_frame *head
     if (w.window == 0 || w.frame_bytes_max <= GW_FRAME_HEADER)
         return GW_E_PROTOCOL;
 
-    if (lane->incarnation != 0 &&
-        (w.incarnation != lane->incarnation || !(w.flags & GW_WELCOME_KNOWN)))
-        forgotten(lane);
+    if (lane->incarnation != 0)
+        gwi_keep_welcome(lane, &w);
     lane->incarnation = w.incarnation;
+    lane->durability = w.durability;
+    lane->forgotten = w.forgotten;
     lane->frame_bytes_max = w.frame_bytes_max;
     if (w.window < s->window)
         s->window = w.window;
     lane->state = GWI_LANE_UP;
     lane->failures = 0;
+    gwi_keep_durable(lane, w.durable);
     return GW_OK;
 }
 
@@ -214,6 +204,11 @@ static enum gw_status lane_frame(struct gwi_lane *lane, const struct gw_frame *h
         return gwi_batch_refusal(lane, head, frame);
     case GW_KIND_WELCOME:
         return welcome(lane, head, frame);
+    case GW_KIND_DURABLE:
+        if (lane->state != GWI_LANE_UP || gw_reader_left(&body) != 0)
+            return GW_E_PROTOCOL;
+        gwi_keep_durable(lane, head->confirmed);
+        return GW_OK;
     case GW_KIND_MAP: {
         lane->map_asked = false;
         enum gw_status st = gwi_cluster_offer_wire(s->cluster, &body);

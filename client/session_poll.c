@@ -24,6 +24,8 @@ void gwi_session_turn(struct gw_session *s, bool force)
         gwi_route_dispatch(s);
     if (s->map_wanted || s->fetch)
         gwi_fetch_tick(s);
+    if (s->hurry || s->sync_to != 0)
+        gwi_keep_tick(s);
     for (uint32_t i = 0; i < s->lane_count; i++) {
         struct gwi_lane *lane = s->lane[i];
         if (lane->count == 0)
@@ -105,11 +107,23 @@ void gw_flush(struct gw_session *s)
     leave(s);
 }
 
+static bool has_marks(const struct gw_session *s)
+{
+    for (uint32_t i = 0; i < s->lane_count; i++)
+        if (s->lane[i]->marks > 0)
+            return true;
+    return false;
+}
+
 /* Is there anything to wait for? Abandoned operations owe no callback, but whoever waits for a
- * place in the window waits for them. */
+ * place in the window waits for them, and for what is kept. */
 static bool is_busy(const struct gw_session *s, int timeout_ms)
 {
-    return s->in_flight > 0 || (timeout_ms > 0 && s->oldest != s->next);
+    if (s->syncing)
+        return !gwi_keep_secured(s, s->sync_to);
+    if (s->in_flight > 0)
+        return true;
+    return timeout_ms > 0 && (s->oldest != s->next || (s->on_durable && has_marks(s)));
 }
 
 int gw_poll(struct gw_session *s, int timeout_ms)
@@ -121,6 +135,7 @@ int gw_poll(struct gw_session *s, int timeout_ms)
     uint64_t end_ns = timeout_ms < 0 ? UINT64_MAX : s->now_ns + (uint64_t)timeout_ms * GWI_MS;
     gwi_session_own(s);
     s->running = true;
+    s->room_made = false; /* who was refused for lack of it may try again */
     for (;;) {
         gwi_session_turn(s, false);
         uint64_t wait_ns = 0;
@@ -134,7 +149,10 @@ int gw_poll(struct gw_session *s, int timeout_ms)
         }
         gw_net_poll(s->net, wait_ns);
         gwi_session_clock(s);
-        if (s->callbacks != before || !is_busy(s, timeout_ms) || s->now_ns >= end_ns)
+        if (s->on_durable)
+            gwi_keep_tell(s);
+        if (s->callbacks != before || s->room_made || !is_busy(s, timeout_ms) ||
+            s->now_ns >= end_ns)
             break;
     }
     gwi_session_turn(s, false); /* what the callbacks have issued leaves now */
@@ -150,13 +168,15 @@ enum gw_status gw_drain(struct gw_session *s, int timeout_ms)
         return GW_E_INVALID; /* would wait for the very callback that calls it */
     gw_flush(s);
     uint64_t end_ns = timeout_ms < 0 ? UINT64_MAX : s->now_ns + (uint64_t)timeout_ms * GWI_MS;
-    while (s->in_flight > 0) {
-        if (s->now_ns >= end_ns)
-            return GW_E_TIMEOUT;
+    s->waits = true;
+    if (s->held > 0)
+        gwi_keep_hurry(s, NULL);
+    while (s->in_flight > 0 && s->now_ns < end_ns) {
         uint64_t left_ms = (end_ns - s->now_ns + GWI_MS - 1) / GWI_MS;
         gw_poll(s, end_ns == UINT64_MAX || left_ms > 1000 ? 1000 : (int)left_ms);
     }
-    return GW_OK;
+    s->waits = false;
+    return s->in_flight > 0 ? GW_E_TIMEOUT : GW_OK;
 }
 
 int gw_session_eventfd(struct gw_session *s)

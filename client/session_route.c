@@ -82,8 +82,13 @@ void gwi_route_returned(struct gw_session *s, struct gwi_op *op, bool moved)
 
 static bool slot_may_go(struct gw_session *s, const struct gwi_op *op, struct gwi_slot *slot)
 {
-    if (slot->under_way != 0 && (slot->returning || slot->lane != slot->owner))
-        return false; /* rules 1 and 2; the last answer makes a dispatch due */
+    if (slot->under_way != 0 && slot->returning)
+        return false; /* rule 2; the last answer makes a dispatch due */
+    if (slot->lane != slot->owner && gwi_slot_bound(s, op->slot)) {
+        if (s->slot_kept[op->slot] != 0)
+            gwi_keep_hurry(s, s->lane[slot->lane]);
+        return false; /* rules 1 and 6; so does the last that becomes durable */
+    }
     if (slot->owner == GWI_NO_LANE) {
         s->map_wanted = true;
         return false;
@@ -131,7 +136,7 @@ void gwi_route_dispatch(struct gw_session *s)
         }
         slot->returning = false;
         struct gwi_lane *lane = s->lane[slot->owner];
-        if (GW_UNLIKELY(lane->fatal >= GWI_REFUSALS_MAX)) {
+        if (GW_UNLIKELY(lane->fatal >= GWI_REFUSALS_MAX && !op->told)) {
             gwi_op_fail(s, op, GW_E_UNREACHABLE);
             continue;
         }

@@ -30,8 +30,10 @@ void gwi_waiter_done(void *ctx, const struct gw_result *result); /* ctx: struct 
         if (st_ != GW_OK)                                                                          \
             return st_;                                                                            \
         gw_flush(s);                                                                               \
+        s->waits = true;                                                                           \
         while (!waiter.done)                                                                       \
             gw_poll(s, -1);                                                                        \
+        s->waits = false;                                                                          \
         if (result)                                                                                \
             *result = waiter.result;                                                               \
         return waiter.result.status;                                                               \

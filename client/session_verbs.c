@@ -14,16 +14,23 @@ static inline bool key_fits(size_t key_bytes)
     return key_bytes - 1 < GW_KEY_BYTES_MAX;
 }
 
+static enum gw_status full(struct gw_session *s)
+{
+    if (s->kept > 0)
+        gwi_keep_hurry(s, NULL); /* what is kept holds the places */
+    return GW_WOULD_BLOCK;
+}
+
 static inline enum gw_status issue(struct gw_session *s, const struct gw_wire_op *wire,
                                    gw_callback callback, void *ctx)
 {
     if (GW_UNLIKELY(s->next - s->oldest >= s->window))
-        return GW_WOULD_BLOCK;
+        return full(s);
     size_t bytes = gw_wire_op_bytes(wire);
     if (GW_UNLIKELY(bytes > frame_bytes_max - GW_FRAME_HEADER))
         return GW_E_TOO_LARGE;
     if (GW_UNLIKELY(s->bytes + bytes > s->options.bytes_max && s->bytes > 0))
-        return GW_WOULD_BLOCK;
+        return full(s);
     if (GW_UNLIKELY(s->clock_stale || s->issues++ >= GWI_ISSUES_PER_CLOCK))
         gwi_session_clock(s);
 
@@ -49,7 +56,8 @@ static inline enum gw_status issue(struct gw_session *s, const struct gw_wire_op
         if (op->deadline_ns < s->deadline_low_ns)
             s->deadline_low_ns = op->deadline_ns;
     }
-    op->abandoned = op->unsure = false;
+    op->mode = s->mode;
+    op->abandoned = op->unsure = op->told = op->orphan = false;
     op->slot = gw_key_slot(wire->key, wire->key_bytes);
     s->bytes += bytes;
     s->in_flight++;
@@ -57,8 +65,9 @@ static inline enum gw_status issue(struct gw_session *s, const struct gw_wire_op
     struct gwi_slot *slot = &s->slot[op->slot];
     uint16_t owner = slot->owner;
     if (GW_UNLIKELY(slot->queued != 0 || owner == GWI_NO_LANE ||
-                    (slot->under_way != 0 && (slot->lane != owner || slot->returning)))) {
-        gwi_route_queue(s, op); /* rules 1 and 2 */
+                    (slot->under_way != 0 && slot->returning) ||
+                    (slot->lane != owner && gwi_slot_bound(s, op->slot)))) {
+        gwi_route_queue(s, op); /* rules 1, 2 and 6 */
         return GW_OK;
     }
     struct gwi_lane *lane = s->lane[owner];

@@ -22,6 +22,11 @@ static inline void op_release(struct gw_session *s, struct gwi_op *op)
         window_advance(s);
 }
 
+void gwi_op_release(struct gw_session *s, struct gwi_op *op)
+{
+    op_release(s, op);
+}
+
 void gwi_op_free(struct gw_session *s, struct gwi_op *op)
 {
     GW_ASSERT(op->abandoned && op->state == GWI_OP_QUEUED);
@@ -30,36 +35,18 @@ void gwi_op_free(struct gw_session *s, struct gwi_op *op)
     op_release(s, op);
 }
 
-static void note_wait(struct gw_session *s, const struct gwi_op *op)
+void gwi_op_tell(struct gw_session *s, uint64_t issued_ns, enum gw_status st)
 {
-    if (s->now_ns > op->issued_ns && s->now_ns - op->issued_ns > s->stats.wait_longest_ns)
-        s->stats.wait_longest_ns = s->now_ns - op->issued_ns;
-}
-
-void gwi_op_answer(struct gw_session *s, struct gwi_op *op, const struct gw_wire_reply *reply)
-{
-    struct gwi_slot *slot = &s->slot[op->slot];
-    slot->tries = 0;
-    if (--slot->under_way == 0 && GW_UNLIKELY(slot->queued != 0))
-        s->dispatch_due = true;
-    if (GW_UNLIKELY(op->state == GWI_OP_PENDING))
-        s->lane[op->lane]->pending--;
-    if (GW_UNLIKELY(op->abandoned)) {
-        s->lane[op->lane]->abandoned--;
-        op_release(s, op);
-        return;
-    }
-
-    /* The slot in the window may be given to another operation by the callback: everything that is
-     * needed of this one is taken before. */
-    gw_callback callback = op->callback;
-    void *ctx = op->ctx;
-    note_wait(s, op);
+    if (s->now_ns > issued_ns && s->now_ns - issued_ns > s->stats.wait_longest_ns)
+        s->stats.wait_longest_ns = s->now_ns - issued_ns;
     s->in_flight--;
     s->callbacks++;
-    op_release(s, op);
-    if (GW_UNLIKELY(reply->status == GW_IN_DOUBT))
+    if (GW_UNLIKELY(st == GW_IN_DOUBT))
         s->stats.in_doubt++;
+}
+
+void gwi_op_call_back(gw_callback callback, void *ctx, const struct gw_wire_reply *reply)
+{
     if (!callback)
         return;
     struct gw_result result = {
@@ -80,6 +67,32 @@ void gwi_op_answer(struct gw_session *s, struct gwi_op *op, const struct gw_wire
     callback(ctx, &result);
 }
 
+void gwi_op_answer(struct gwi_lane *lane, struct gwi_op *op, const struct gw_wire_reply *reply)
+{
+    struct gw_session *s = lane->session;
+    struct gwi_slot *slot = &s->slot[op->slot];
+    slot->tries = 0;
+    if (--slot->under_way == 0 && GW_UNLIKELY(slot->queued != 0))
+        s->dispatch_due = true;
+    if (GW_UNLIKELY(op->state == GWI_OP_PENDING))
+        lane->pending--;
+    if (GW_UNLIKELY(op->abandoned)) {
+        lane->abandoned--;
+        op_release(s, op);
+        return;
+    }
+    if (GW_UNLIKELY(lane->position > lane->durable || op->told) && gwi_keep_answer(lane, op, reply))
+        return;
+
+    /* The slot in the window may be given to another operation by the callback: everything that is
+     * needed of this one is taken before. */
+    gw_callback callback = op->callback;
+    void *ctx = op->ctx;
+    gwi_op_tell(s, op->issued_ns, (enum gw_status)reply->status);
+    op_release(s, op);
+    gwi_op_call_back(callback, ctx, reply);
+}
+
 void gwi_op_fail(struct gw_session *s, struct gwi_op *op, enum gw_status st)
 {
     struct gwi_slot *slot = &s->slot[op->slot];
@@ -91,19 +104,14 @@ void gwi_op_fail(struct gw_session *s, struct gwi_op *op, enum gw_status st)
         slot->under_way--;
     }
     s->dispatch_due |= slot->queued != 0;
+    if (GW_UNLIKELY(op->told)) {
+        gwi_keep_lost(s, op->serial, 1);
+        op_release(s, op);
+        return;
+    }
     op->state = GWI_OP_FAILED;
     op->status = (int8_t)(op->unsure && gw_failed(st) ? GW_IN_DOUBT : st);
     s->failed++;
-}
-
-/* Tells the caller a status of our own. */
-static void tell(struct gw_session *s, struct gwi_op *op, enum gw_status st)
-{
-    note_wait(s, op);
-    s->in_flight--;
-    s->callbacks++;
-    if (st == GW_IN_DOUBT)
-        s->stats.in_doubt++;
 }
 
 void gwi_window_deliver(struct gw_session *s)
@@ -118,7 +126,7 @@ void gwi_window_deliver(struct gw_session *s)
         gw_callback callback = op->callback;
         void *ctx = op->ctx;
         s->failed--;
-        tell(s, op, result.status);
+        gwi_op_tell(s, op->issued_ns, result.status);
         op_release(s, op);
         if (callback)
             callback(ctx, &result);
@@ -133,6 +141,10 @@ static void expire(struct gw_session *s, struct gwi_op *op)
         gwi_op_fail(s, op, GW_E_TIMEOUT);
         return;
     }
+    if (op->state == GWI_OP_APPLIED) {
+        gwi_keep_expire(s, op);
+        return;
+    }
     /* Under way: the caller is told, the place in order stays taken (rule 5). */
     op->abandoned = true;
     s->lane[op->lane]->abandoned++;
@@ -140,7 +152,7 @@ static void expire(struct gw_session *s, struct gwi_op *op)
     gw_callback callback = op->callback;
     void *ctx = op->ctx;
     op->callback = NULL;
-    tell(s, op, GW_IN_DOUBT);
+    gwi_op_tell(s, op->issued_ns, GW_IN_DOUBT);
     if (callback)
         callback(ctx, &result);
 }
@@ -159,7 +171,7 @@ void gwi_window_deadlines(struct gw_session *s)
     uint64_t end = s->next;
     for (uint64_t serial = s->oldest; serial < end; serial++) {
         struct gwi_op *op = gwi_op_at(s, serial);
-        if (op->serial != serial || op->abandoned || op->state == GWI_OP_FREE ||
+        if (op->serial != serial || op->abandoned || op->told || op->state == GWI_OP_FREE ||
             op->state == GWI_OP_FAILED)
             continue;
         if (op->deadline_ns <= s->now_ns)

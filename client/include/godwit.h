@@ -16,7 +16,8 @@
  * Exactly once: after a lost connection or a migration the library sends again what was not
  * answered; servers recognise by session and serial what they have applied already. GW_IN_DOUBT is
  * the answer when it cannot be known whether an operation took effect (its server lost its memory,
- * or the deadline passed while it was under way); it is never reported as failed. The coordinator
+ * or the deadline passed while it was under way); it is never reported as failed. Durable: see
+ * "acknowledgement and durability" below. The coordinator
  * is asked at the start and when a refusal names a server that the map does not know; it may be
  * down meanwhile.
  */
@@ -50,22 +51,63 @@ void gw_cluster_close(
     struct gw_cluster *cluster); /* requires: its sessions are closed; NULL is ignored */
 uint64_t gw_cluster_map_version(struct gw_cluster *cluster);
 
+/* ---- acknowledgement and durability ------------------------------------------------------------
+ * An operation completes twice: it is applied (every other client sees it), and it is durable (a
+ * killed server comes back with it). A server runs in one of three modes (--durability):
+ *
+ *   none     without --disk. Nothing survives the process.
+ *   memory   answers when applied; what is applied becomes durable with the next checkpoint,
+ *            together with everything before it.
+ *   commit   answers when durable, after a group commit of about a millisecond.
+ *
+ * Which of the two completions runs the callback is chosen for a session (options.acknowledge) and
+ * may be changed for the calls that follow (gw_session_set_acknowledge); operations of all modes
+ * may be in flight together.
+ */
+enum gw_acknowledge {
+    /* The callback runs when the server's own mode answers. Nothing is kept afterwards: it costs
+     * nothing. On a memory server, what was answered since its last checkpoint is lost when it is
+     * killed; gw_session_sync tells. */
+    GW_ACKNOWLEDGE_SERVER = 0,
+    /* The callback runs when the operation is applied, on a commit server too, which then answers
+     * without waiting for its disk. A write that had an effect keeps its place in the window, its
+     * key and value within bytes_max, until it is durable: beyond, calls say GW_WOULD_BLOCK. When
+     * its server is killed before that, it is sent again, in the order of issue for each slot,
+     * exactly once, without a second callback, also where the slot has moved to another server
+     * meanwhile. What other sessions lost in the crash may make its new result (a counter's number,
+     * a version) another one than the one that was told. Reads, and writes that had no effect
+     * (GW_NOT_FOUND, GW_MISMATCH, ...), are not kept: nothing is missing without them.
+     * Throughput that of memory mode; memory: the window. Calls that are refused because of what is
+     * kept, and half a window of it, ask the servers to make it durable at once. */
+    GW_ACKNOWLEDGE_APPLIED = 1,
+    /* The callback runs when what it says is durable: of a write that it will stay, of a read that
+     * what it saw will. Until then the operation is kept with its answer, within bytes_max, and
+     * after a crash it is executed again if it is not in what was recovered. On a commit server
+     * nothing is kept and it costs what that server's mode costs; on a memory server the callback
+     * waits for a checkpoint (gw_session_sync, gw_drain and the _sync calls ask for one at once).
+     * Failures are told at once. At a server of mode none it is GW_E_UNSUPPORTED, never sent. When
+     * the deadline passes in between: GW_IN_DOUBT. */
+    GW_ACKNOWLEDGE_DURABLE = 2
+};
+
 struct gw_session_options {
     uint32_t operations_max; /* in flight at most (rounded up to a power of two): default 16,384; up
                                 to 65,536 */
     uint64_t bytes_max;      /* of keys and values in flight: default 64 MiB */
-    uint32_t batch_operations;  /* ops per frame at most: default 512 */
-    uint32_t batch_bytes;       /* default 64 KiB; a larger single operation goes alone */
-    uint32_t batches_in_flight; /* per server; default 4 */
-    uint32_t deadline_ms;       /* default for every operation; 0: none; default 30,000 */
-    uint32_t spin_us;           /* busy wait before sleeping in gw_poll; default 50 */
+    uint32_t batch_operations;       /* ops per frame at most: default 512 */
+    uint32_t batch_bytes;            /* default 64 KiB; a larger single operation goes alone */
+    uint32_t batches_in_flight;      /* per server; default 4 */
+    uint32_t deadline_ms;            /* default for every operation; 0: none; default 30,000 */
+    uint32_t spin_us;                /* busy wait before sleeping in gw_poll; default 50 */
+    enum gw_acknowledge acknowledge; /* default GW_ACKNOWLEDGE_SERVER */
 };
 void gw_session_options_default(struct gw_session_options *options);
 GW_MUST_USE enum gw_status gw_session_open(struct gw_cluster *cluster,
                                            const struct gw_session_options *options,
                                            struct gw_session **out);
 /* Tells the servers that the session is over. What is in flight gets its callback with
- * GW_E_CANCELLED if it was never sent, else GW_IN_DOUBT. */
+ * GW_E_CANCELLED if it was never sent, else GW_IN_DOUBT. What is kept is not waited for:
+ * gw_session_sync before, where it matters. */
 void gw_session_close(struct gw_session *session);
 
 enum gw_value_kind {
@@ -202,13 +244,48 @@ void gw_flush(struct gw_session *s);
 int gw_poll(struct gw_session *s, int timeout_ms);
 /* Until nothing is in flight, or GW_E_TIMEOUT. */
 GW_MUST_USE enum gw_status gw_drain(struct gw_session *s, int timeout_ms);
-size_t gw_in_flight(const struct gw_session *s);
+size_t
+gw_in_flight(const struct gw_session *s); /* callbacks owed; not what is kept after its own */
 /* Becomes readable when gw_poll has something to do: for poll(2), epoll, libuv... Owned by the
  * session. */
 int gw_session_eventfd(struct gw_session *s);
 
+/* The mode of the calls that follow. GW_E_INVALID: none of the three. */
+enum gw_status gw_session_set_acknowledge(struct gw_session *s, enum gw_acknowledge mode);
+
+/* Operations are numbered from 1 in the order of issue. Every operation up to gw_session_durable,
+ * the session's commit point, is finished, and what its callback said is durable; it only rises, up
+ * to gw_session_issued. It works in all three modes. It stops below an operation that was lost
+ * (stats.lost), or was answered by a server that makes nothing durable, until gw_session_sync has
+ * reported that; it lags behind a little where answers without effect are spread over many
+ * checkpoints or commits. */
+uint64_t gw_session_issued(const struct gw_session *s);
+uint64_t gw_session_durable(const struct gw_session *s);
+/* Called from inside gw_poll (and counted there) when the commit point has risen: with many answers
+ * once. NULL: no more. While it is set, lost connections are opened again for its sake too. */
+typedef void (*gw_durable_callback)(void *ctx, uint64_t durable);
+void gw_session_on_durable(struct gw_session *s, gw_durable_callback callback, void *ctx);
+/* Until everything issued so far is finished and durable: flushes, asks the servers concerned to
+ * hurry, waits up to timeout_ms (-1: without end); callbacks run meanwhile.
+ * GW_OK           it is
+ * GW_E_TIMEOUT    not yet. The servers stay asked: with timeout 0 this is the call for event loops,
+ *                 to be repeated, or see gw_session_on_durable
+ * GW_IN_DOUBT     everything is settled, but a server was killed or replaced and has come back
+ *                 without operations of this session that had been acknowledged, or cannot tell:
+ *                 in GW_ACKNOWLEDGE_SERVER mode what a memory server had answered since its last
+ *                 checkpoint; in the others only where the server had forgotten the session, or
+ *                 a kept operation failed when it was sent again. stats.lost counts them. Said once
+ * GW_E_UNSUPPORTED  everything is answered, some of it by a server that makes nothing durable. Said
+ *                 once for what was issued so far
+ * GW_E_INVALID    called from inside a callback */
+GW_MUST_USE enum gw_status gw_session_sync(struct gw_session *s, int timeout_ms);
+
 struct gw_session_stats {
     uint64_t operations, batches, refusals, resent, pending, in_doubt, reconnects, map_fetches;
+    uint64_t durable;         /* the commit point, as gw_session_durable */
+    uint64_t kept;            /* now: answered, not durable, held for sending again */
+    uint64_t replayed;        /* of these, sent again because their server came back without them */
+    uint64_t lost;            /* writes acknowledged that are not, or perhaps not, there any more */
     uint64_t wait_longest_ns; /* longest time from issue to answer of any operation;
                                  gw_session_stats_reset_wait clears it */
 };
