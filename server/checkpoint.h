@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "client/wire/map.h"
 #include "index/base/status.h"
 #include "server/state_file.h"
 
@@ -54,12 +55,13 @@ uint64_t gwi_checkpoint_turn(struct gwi_server *server);
 bool gwi_checkpoint_is_crossing(const struct gwi_server *server);
 
 /* Takes one now, without dispatchers: the caller's thread drives the store. `sessions`: of all
- * dispatchers to be. What went wrong has been said on stderr. */
+ * dispatchers to be; `map` (that knows this server): whose view the image belongs to. What went
+ * wrong has been said on stderr. */
 struct gwi_sessions;
 struct gw_thread;
 GW_MUST_USE enum gw_status gwi_checkpoint_alone(struct gwi_server *server, struct gw_thread *thread,
                                                 struct gwi_sessions *sessions, uint32_t threads,
-                                                uint64_t view);
+                                                const struct gw_map *map);
 
 /* ---- any thread ---- */
 

@@ -86,14 +86,16 @@ static enum gw_status read_identity(const struct gwi_options *o, const char *pat
 
 /* Written beside and renamed: whoever reads finds the old one or the new one. */
 static enum gw_status write_identity(const struct gwi_options *o, const char *path,
-                                     const struct gwi_data *data, json_int_t created_ms)
+                                     const struct gwi_data *data)
 {
     char beside[1200], id[24];
     snprintf(beside, sizeof beside, "%s.new", path);
     snprintf(id, sizeof id, "%016" PRIx64, data->store_id);
-    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "format", (int)GWI_DATA_FORMAT,
-                             "program", PROGRAM, "server", o->id, "store", id, "incarnation",
-                             (json_int_t)data->incarnation, "created_ms", created_ms);
+    json_t *root =
+        json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:I}", "format", (int)GWI_DATA_FORMAT, "program",
+                  PROGRAM, "server", o->id, "store", id, "incarnation",
+                  (json_int_t)data->incarnation, "checkpoint", (json_int_t)data->checkpoint,
+                  "created_ms", (json_int_t)data->created_ms);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
@@ -118,7 +120,7 @@ static enum gw_status write_identity(const struct gwi_options *o, const char *pa
 }
 
 static enum gw_status check_identity(const struct gwi_options *o, const char *text,
-                                     struct gwi_data *data, json_int_t *created_ms)
+                                     struct gwi_data *data)
 {
     json_error_t error;
     json_t *root = json_loads(text, 0, &error);
@@ -127,7 +129,8 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
     const char *program = json_string_value(json_object_get(root, "program"));
     json_int_t format = json_integer_value(json_object_get(root, "format"));
     json_int_t incarnation = json_integer_value(json_object_get(root, "incarnation"));
-    *created_ms = json_integer_value(json_object_get(root, "created_ms"));
+    json_int_t checkpoint = json_integer_value(json_object_get(root, "checkpoint"));
+    data->created_ms = json_integer_value(json_object_get(root, "created_ms"));
     enum gw_status st = GW_OK;
     char *end = NULL;
     if (!root || !program || strcmp(program, PROGRAM) != 0 || format <= 0) {
@@ -145,7 +148,7 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
         st = GW_E_VERSION;
     } else if (!server || !store || strlen(store) != 16 ||
                (data->store_id = strtoull(store, &end, 16)) == 0 || *end || incarnation <= 0 ||
-               incarnation >= UINT32_MAX) {
+               incarnation >= UINT32_MAX || checkpoint < 0) {
         fprintf(stderr,
                 PROGRAM
                 ": --data %s: store.json is damaged (server, store or incarnation is missing "
@@ -160,23 +163,25 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
         st = GW_E_REFUSED;
     }
     data->incarnation = (uint32_t)incarnation + 1;
+    data->checkpoint = (uint64_t)checkpoint;
     json_decref(root);
     return st;
 }
 
 static enum gw_status identify(const struct gwi_options *o, struct gwi_data *data)
 {
-    char path[1100], *text;
-    json_int_t created_ms = 0;
+    char path[1100], states[1100], *text;
     struct stat about;
     snprintf(path, sizeof path, "%s/store.json", o->data);
+    snprintf(states, sizeof states, "%s/checkpoints", o->data);
     enum gw_status st = read_identity(o, path, &text);
     if (st != GW_OK)
         return st;
     if (text) {
-        st = check_identity(o, text, data, &created_ms);
+        st = check_identity(o, text, data);
         free(text);
-    } else if (stat(data->log_dir, &about) == 0) {
+    } else if (stat(data->log_dir, &about) == 0 || stat(states, &about) == 0 ||
+               stat(data->commit_dir, &about) == 0) {
         fprintf(stderr,
                 PROGRAM ": --data %s: has a log, but no store.json that says whose; restore that "
                         "file, or give another directory\n",
@@ -185,15 +190,16 @@ static enum gw_status identify(const struct gwi_options *o, struct gwi_data *dat
     } else {
         data->store_id = gw_rand_system_seed();
         data->incarnation = 1;
-        created_ms = (json_int_t)gw_clock_wall_ms(gw_clock_system());
+        data->created_ms = (int64_t)gw_clock_wall_ms(gw_clock_system());
     }
-    return st == GW_OK ? write_identity(o, path, data, created_ms) : st;
+    return st == GW_OK ? write_identity(o, path, data) : st;
 }
 
 enum gw_status gwi_data_open(const struct gwi_options *o, struct gwi_data *out)
 {
     struct gwi_data data = {.lock_fd = -1};
     snprintf(data.log_dir, sizeof data.log_dir, "%s/log", o->data);
+    snprintf(data.commit_dir, sizeof data.commit_dir, "%s/commit", o->data);
     enum gw_status st = take_lock(o, &data.lock_fd);
     if (st == GW_OK)
         st = identify(o, &data);
@@ -203,6 +209,15 @@ enum gw_status gwi_data_open(const struct gwi_options *o, struct gwi_data *out)
     }
     *out = data;
     return GW_OK;
+}
+
+enum gw_status gwi_data_note_checkpoint(const struct gwi_options *o, struct gwi_data *data,
+                                        uint64_t number)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/store.json", o->data);
+    data->checkpoint = number;
+    return write_identity(o, path, data);
 }
 
 void gwi_data_close(struct gwi_data *data)

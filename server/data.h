@@ -3,6 +3,8 @@
  *   lock         held (flock) by the process that uses the directory; its pid in words
  *   store.json   whose directory this is: format, server, store, incarnation; replaced whole
  *   log/         segment files of the SSD tier
+ *   checkpoints/ states and index snapshots (checkpoint.h)
+ *   commit/      commit logs (tiering/commit.h)
  *
  * Nothing is removed but what carries this store's name. Layer: server. */
 #ifndef GW_SERVER_DATA_H
@@ -17,9 +19,13 @@
 
 struct gwi_data {
     int lock_fd; /* -1: none */
-    char log_dir[1100];
+    char log_dir[1100], commit_dir[1100];
     uint64_t store_id;
     uint32_t incarnation; /* of this process in this directory: higher with every start */
+    /* Number of the newest checkpoint that was finished, as far as it was noted: a state file that
+     * is older than this is not the newest. 0: none. */
+    uint64_t checkpoint;
+    int64_t created_ms;
 };
 
 /* Makes the directory if it is not there, locks it, and reads or writes its identity. Whatever
@@ -27,6 +33,10 @@ struct gwi_data {
  * GW_E_IO (cannot be made, written or read), GW_E_VERSION (another format), GW_E_REFUSED (another
  * server's), GW_E_CORRUPT (store.json is none). On failure nothing is held. */
 GW_MUST_USE enum gw_status gwi_data_open(const struct gwi_options *options, struct gwi_data *out);
+/* Notes a finished checkpoint in store.json, durably. GW_E_IO, GW_E_FULL: said on stderr. One
+ * thread at a time. */
+GW_MUST_USE enum gw_status gwi_data_note_checkpoint(const struct gwi_options *options,
+                                                    struct gwi_data *data, uint64_t number);
 void gwi_data_close(struct gwi_data *data);
 /* Bytes that the directory's file system would give us. GW_E_IO: said on stderr. */
 GW_MUST_USE enum gw_status gwi_data_free_bytes(const struct gwi_options *options, uint64_t *bytes);

@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "index/base/log_line.h"
-#include "server/checkpoint.h"
-
 #define ROOM_LEAST 4096u
 
 _Static_assert(sizeof(struct gw_applied) == GW_APPLIED_BYTES,
@@ -171,26 +168,4 @@ enum gw_status gwi_session_image_read(const uint8_t *bytes, size_t n, struct gwi
         ++*count;
     }
     return GW_OK;
-}
-
-/* ---- a dispatcher's turn -----------------------------------------------------------------------
- */
-
-bool gwi_session_image_turn(struct gwi_dispatcher *d)
-{
-    struct gwi_session_image *image = &d->sessions.image;
-    if (GW_LIKELY(!image->open))
-        return false;
-    if (!gwi_session_image_copy(&d->sessions, GWI_IMAGE_PORTION))
-        return true;
-    uint64_t number = image->number;
-    /* Until all have crossed the engine may call us back for this number (store_cut.h). */
-    if (!gwi_checkpoint_crossed(d->server, number))
-        return false;
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    uint32_t sessions = 0;
-    enum gw_status st = gwi_session_image_fetch(&d->sessions, &bytes, &n, &sessions);
-    gwi_checkpoint_sessions(d->server, d->index, number, st, bytes, n, sessions);
-    return false;
 }
