@@ -390,6 +390,10 @@ static bool walk_look(struct gwi_cold *cold, struct walk *w)
         walk_fail(cold, w, GW_E_CORRUPT);
         return false;
     }
+    if (GW_UNLIKELY(control & GW_CONTROL_SEALED) && w->at < cold->log->resumed) {
+        control &= ~GW_CONTROL_SEALED; /* log_resume.c, rule 3; the buffer is this thread's */
+        atomic_store_explicit(&record->control, control, memory_order_relaxed);
+    }
     uint32_t seen = bytes < GUESS_MAX ? (uint32_t)bytes : GUESS_MAX;
     cold->guess = seen > cold->guess ? seen : cold->guess - (cold->guess - seen) / 16;
     if (bytes > left) { /* rule 3 */

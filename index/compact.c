@@ -165,7 +165,11 @@ static enum at parse(struct gw_thread *t, struct gwi_compact_job *job, uint64_t 
         return AT_BAD;
     /* Relaxed: final, and acquired with `flushable`. */
     uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
-    if (gw_control_kind(control) == GW_RECORD_VOID || (control & GW_CONTROL_SEALED))
+    if (GW_UNLIKELY(control & GW_CONTROL_SEALED) && at < t->log->resumed) {
+        control &= ~GW_CONTROL_SEALED; /* log_resume.c, rule 3; the buffer is ours */
+        atomic_store_explicit(&record->control, control, memory_order_relaxed);
+    }
+    if (gw_control_kind(control) == GW_RECORD_VOID || gwi_seal_counts(t->log, control, at))
         return AT_NOTHING;
     if (gw_record_head_bytes(control) + gw_round8(gw_control_key_bytes(control)) +
             gw_control_slack(control) >
@@ -296,7 +300,7 @@ static bool work(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
     if (job->read == GWI_READ_DONE)
         take_read(t, job, now_ns);
     bool done = false;
-    gw_store_enter(t);
+    gwi_store_enter(t);
     if (!job->abandoned && settle_aside(t, job, now_ns)) {
         while (!job->abandoned && job->read == GWI_READ_NONE && scan(t, job, now_ns))
             if (gw_clock_now_ns(gw_clock_system()) >= end_ns)

@@ -42,10 +42,11 @@ static void room_measure(struct gwi_compactor *c, struct room *room)
     room->begin = c->base << log->page_bits;
     room->tail = gw_log_tail(log).v;
     room->tail_page = room->tail >> log->page_bits;
-    room->used = room->tail - room->begin;
+    uint64_t missing = gwi_log_pages_missing(log, c->base, room->tail_page);
+    room->used = room->tail - room->begin - (missing << log->page_bits);
     room->live = gwi_live_bytes(c->store);
     uint64_t idle = (uint64_t)atomic_load_explicit(&log->waste, memory_order_relaxed) +
-                    (room->tail_page - c->base + 1) * GW_LOG_PAGE_HEADER;
+                    (room->tail_page - c->base + 1 - missing) * GW_LOG_PAGE_HEADER;
     uint64_t expired = room->used / 1000000u * c->expired_ppm;
     room->live -= expired < room->live ? expired : room->live;
     room->garbage = (int64_t)room->used - (int64_t)room->live - (int64_t)idle;
@@ -238,9 +239,17 @@ static void trim_later(struct gwi_compactor *c)
         c->trim_waits = false; /* the next look tries again */
 }
 
+/* May the next page be taken? Those behind a gap only when all before it are done: then base is
+ * there, and bits count from it. */
+static bool next_is_to_be_had(const struct gwi_compactor *c)
+{
+    return c->next < c->goal && c->next - c->base < GWI_CLAIMS_MAX &&
+           c->next < gwi_log_page_gap(c->log, c->base);
+}
+
 static void work_update(struct gwi_compactor *c)
 {
-    bool work = c->again != 0 || (c->next < c->goal && c->next - c->base < GWI_CLAIMS_MAX);
+    bool work = c->again != 0 || next_is_to_be_had(c);
     atomic_store_explicit(&c->work, work, memory_order_relaxed);
 }
 
@@ -314,7 +323,7 @@ bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
         uint32_t i = (uint32_t)__builtin_ctzll(c->again);
         c->again &= ~((uint64_t)1 << i);
         job->page = c->base + i;
-    } else if (c->next < c->goal && c->next - c->base < GWI_CLAIMS_MAX) {
+    } else if (next_is_to_be_had(c)) {
         job->page = c->next++;
     } else {
         got = false;
@@ -359,6 +368,8 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64
         c->again >>= 1;
         c->base++;
     }
+    c->base = gwi_log_page_from(log, c->base); /* nothing behind a gap is taken before */
+    c->next = c->next > c->base ? c->next : c->base;
     uint64_t begin = c->base << log->page_bits;
     if (begin > atomic_load_explicit(&log->begin, memory_order_acquire))
         gw_log_raise_begin(log, gw_addr_of(begin));
@@ -396,7 +407,8 @@ enum gw_status gwi_compactor_create(struct gw_store *store, struct gwi_compactor
         if (usage.segment_bytes > log->page_bytes)
             c->segment_pages = usage.segment_bytes >> log->page_bits;
     }
-    c->base = atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits;
+    uint64_t begin = atomic_load_explicit(&log->begin, memory_order_relaxed);
+    c->base = gwi_log_page_from(log, begin >> log->page_bits);
     c->next = c->goal = c->base;
     c->trimmed = c->base;
     c->futile = -1;

@@ -42,10 +42,10 @@ bool gwi_compact_sample_claim(struct gwi_compactor *c, struct gwi_compact_job *j
     uint64_t first = c->next;
     if (first < end) {
         c->sample_seed = c->sample_seed * 6364136223846793005u + 1442695040888963407u;
-        job->page = first + (c->sample_seed >> 33) % (end - first);
+        job->page = gwi_log_page_from(log, first + (c->sample_seed >> 33) % (end - first));
     }
     pthread_mutex_unlock(&c->lock);
-    if (first >= end)
+    if (first >= end || job->page >= end)
         return false;
     gwi_compact_job_begin(job, (job->page << log->page_bits) + GW_LOG_PAGE_HEADER);
     job->dry = true;

@@ -99,9 +99,10 @@ void gw_store_stats(const struct gw_store *store, struct gw_store_stats *out)
     int64_t live_bytes = atomic_load_explicit(&sum.live_bytes, memory_order_relaxed);
     uint64_t begin = atomic_load_explicit(&log->begin, memory_order_acquire);
     uint64_t tail = gw_log_tail(log).v;
+    uint64_t missing = gwi_log_pages_missing(log, begin >> log->page_bits, tail >> log->page_bits);
     *out = (struct gw_store_stats){
         .keys = keys > 0 ? (uint64_t)keys : 0,
-        .log_bytes_used = tail - begin,
+        .log_bytes_used = tail - begin - (missing << log->page_bits),
         .live_bytes = live_bytes > 0 ? (uint64_t)live_bytes : 0,
         .log_bytes_total = gw_log_frames_held(log) << log->page_bits,
         .log_begin = begin,
