@@ -19,21 +19,26 @@
 void gwi_manifest_fini(struct gwi_manifest *m)
 {
     free(m->file);
+    free(m->slots);
     *m = (struct gwi_manifest){0};
 }
 
 static json_t *to_json(const struct gwi_manifest *m)
 {
-    char store[24];
+    char store[24], cluster[24], seed[24];
     json_t *files = json_array();
     for (uint32_t i = 0; files && i < m->files; i++)
         json_array_append_new(files, json_pack("{s:s, s:I, s:I}", "name", m->file[i].name, "bytes",
                                                (json_int_t)m->file[i].bytes, "crc32c",
                                                (json_int_t)m->file[i].crc));
     snprintf(store, sizeof store, "%016llx", (unsigned long long)m->store_id);
-    return json_pack("{s:i, s:s, s:s, s:I, s:I, s:o}", "format", (int)GWI_MANIFEST_FORMAT, "server",
-                     m->server, "store", store, "checkpoint", (json_int_t)m->checkpoint,
-                     "created_ms", (json_int_t)m->created_ms, "files", files);
+    snprintf(cluster, sizeof cluster, "%016llx", (unsigned long long)m->cluster);
+    snprintf(seed, sizeof seed, "%016llx", (unsigned long long)m->hash_seed);
+    return json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:s, s:o}", "format",
+                     (int)GWI_MANIFEST_FORMAT, "server", m->server, "store", store, "checkpoint",
+                     (json_int_t)m->checkpoint, "created_ms", (json_int_t)m->created_ms, "cluster",
+                     cluster, "hash_seed", seed, "map_version", (json_int_t)m->map_version, "slots",
+                     m->slots ? m->slots : "", "files", files);
 }
 
 static bool write_all(int fd, const char *text, size_t bytes)
@@ -88,10 +93,13 @@ enum gw_status gwi_manifest_read(const char *dir, struct gwi_manifest *out)
     json_t *root = json_load_file(path, 0, &error), *files = json_object_get(root, "files"), *one;
     const char *server = json_string_value(json_object_get(root, "server"));
     const char *store = json_string_value(json_object_get(root, "store"));
+    const char *cluster = json_string_value(json_object_get(root, "cluster"));
+    const char *seed = json_string_value(json_object_get(root, "hash_seed"));
+    const char *slots = json_string_value(json_object_get(root, "slots"));
     size_t count = json_array_size(files), i;
     *out = (struct gwi_manifest){0};
     enum gw_status st = GW_E_CORRUPT;
-    if (!server || !store || strlen(server) >= sizeof out->server ||
+    if (!server || !store || !cluster || !seed || !slots || strlen(server) >= sizeof out->server ||
         json_integer_value(json_object_get(root, "format")) != GWI_MANIFEST_FORMAT ||
         count > UINT32_MAX)
         goto end;
@@ -99,8 +107,12 @@ enum gw_status gwi_manifest_read(const char *dir, struct gwi_manifest *out)
     out->store_id = strtoull(store, NULL, 16);
     out->checkpoint = (uint64_t)json_integer_value(json_object_get(root, "checkpoint"));
     out->created_ms = (uint64_t)json_integer_value(json_object_get(root, "created_ms"));
+    out->cluster = strtoull(cluster, NULL, 16);
+    out->hash_seed = strtoull(seed, NULL, 16);
+    out->map_version = (uint64_t)json_integer_value(json_object_get(root, "map_version"));
+    out->slots = strdup(slots);
     out->file = calloc(count ? count : 1, sizeof *out->file);
-    st = out->file ? GW_OK : GW_E_NOMEM;
+    st = out->file && out->slots ? GW_OK : GW_E_NOMEM;
     json_array_foreach(files, i, one)
     {
         const char *name = json_string_value(json_object_get(one, "name"));

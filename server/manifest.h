@@ -21,6 +21,8 @@ struct gwi_manifest_file {
 struct gwi_manifest {
     char server[64];
     uint64_t store_id, checkpoint, created_ms;
+    uint64_t cluster, hash_seed, map_version;
+    char *slots;                    /* owned: those that the server owned, "0-99,200" */
     struct gwi_manifest_file *file; /* owned, from malloc */
     uint32_t files;
 };

@@ -1,27 +1,23 @@
 /* verify.c - the offline check of a data directory; see verify.h. */
 #include "server/verify.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "index/base/checksum.h"
 #include "index/base/text.h"
 #include "index/store_recover.h"
 #include "server/manifest.h"
+#include "server/offline.h"
 #include "server/state_file.h"
 #include "tiering/commit_read.h"
 #include "tiering/ssd.h"
 
-#define PATH_BYTES      1400
-#define STATE_BYTES_MAX ((off_t)16 << 30)
+#define PATH_BYTES GWI_OFFLINE_PATH_BYTES
 
 struct verify {
     const char *dir;
@@ -29,7 +25,7 @@ struct verify {
     json_t *files; /* owned */
     uint64_t good, bad, bytes;
     uint64_t store_id;
-    char server[80];
+    char server[GW_ID_BYTES_MAX + 1];
 };
 
 static void note(struct verify *v, const char *file, uint64_t bytes, const char *wrong)
@@ -59,57 +55,13 @@ static void note_manifest(void *ctx, const char *file, uint64_t bytes, const cha
 
 static bool read_identity(struct verify *v)
 {
-    char path[PATH_BYTES];
-    json_error_t error;
-    snprintf(path, sizeof path, "%s/store.json", v->dir);
-    json_t *root = json_load_file(path, 0, &error);
-    const char *store = json_string_value(json_object_get(root, "store"));
-    const char *server = json_string_value(json_object_get(root, "server"));
-    char *end = NULL;
-    if (store && server && strlen(store) == 16)
-        v->store_id = strtoull(store, &end, 16);
-    bool good = end && *end == 0 && v->store_id != 0;
-    if (good)
-        snprintf(v->server, sizeof v->server, "%s", server);
-    struct stat about;
-    uint64_t bytes = stat(path, &about) == 0 ? (uint64_t)about.st_size : 0;
+    uint64_t bytes;
+    bool good = gwi_offline_identity(v->dir, &v->store_id, v->server, &bytes);
     note(v, "store.json", bytes,
-         good                  ? ""
-         : bytes == 0 && !root ? "missing, or no file that can be read"
-                               : "damaged: server or store is missing in it");
-    json_decref(root);
+         good         ? ""
+         : bytes == 0 ? "missing, or it cannot be read"
+                      : "damaged: server or store is missing in it");
     return good;
-}
-
-/* The whole file, malloc'ed; NULL: `wrong` says why. */
-static uint8_t *read_file(const char *path, size_t *bytes, const char **wrong)
-{
-    struct stat about;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    *wrong = "cannot be opened";
-    if (fd < 0)
-        return NULL;
-    uint8_t *all = NULL;
-    if (fstat(fd, &about) == 0 && about.st_size <= STATE_BYTES_MAX) {
-        *wrong = "out of memory";
-        all = malloc((size_t)about.st_size + 1);
-        size_t at = 0;
-        while (all && at < (size_t)about.st_size) {
-            ssize_t n = read(fd, all + at, (size_t)about.st_size - at);
-            if (n < 0 && errno == EINTR)
-                continue;
-            if (n <= 0) {
-                *wrong = "cannot be read to its end";
-                free(all);
-                all = NULL;
-                break;
-            }
-            at += (size_t)n;
-        }
-        *bytes = at;
-    }
-    close(fd);
-    return all;
 }
 
 static void check_index(struct verify *v, const struct gwi_state *state)
@@ -121,7 +73,7 @@ static void check_index(struct verify *v, const struct gwi_state *state)
         return;
     snprintf(file, sizeof file, "checkpoints/%s", gwi_index_name(state->index.number, name));
     snprintf(path, sizeof path, "%s/%s", v->dir, file);
-    uint8_t *all = read_file(path, &bytes, &wrong);
+    uint8_t *all = gwi_offline_read(path, &bytes, &wrong);
     if (all)
         wrong = bytes != state->index.blocks * GW_SNAPSHOT_BLOCK
                     ? "shorter or longer than the checkpoint says"
@@ -146,30 +98,6 @@ static void segment_noted(void *ctx, const char *file, uint64_t bytes, const cha
     if (strncmp(wrong, file, n) == 0 && wrong[n] == ':')
         text = wrong + n + 1 + strspn(wrong + n + 1, " ");
     note(s->v, name, bytes, text);
-}
-
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-#define STATES_MAX 64u
-
-/* Numbers of the state files, the newest first. */
-static uint32_t list_states(const struct verify *v, uint64_t *numbers)
-{
-    char path[PATH_BYTES];
-    uint32_t count = 0;
-    snprintf(path, sizeof path, "%s/checkpoints", v->dir);
-    DIR *dir = opendir(path);
-    for (struct dirent *e; dir && count < STATES_MAX && (e = readdir(dir));)
-        if (gwi_state_number(e->d_name))
-            numbers[count++] = gwi_state_number(e->d_name);
-    if (dir)
-        closedir(dir);
-    qsort(numbers, count, sizeof *numbers, by_number);
-    return count;
 }
 
 static void check_commit_logs(struct verify *v, uint64_t interval)
@@ -197,10 +125,10 @@ static void check_commit_logs(struct verify *v, uint64_t interval)
 /* One data directory. False: it is none. */
 static bool check_directory(struct verify *v)
 {
-    uint64_t numbers[STATES_MAX];
+    uint64_t numbers[GWI_OFFLINE_STATES_MAX];
     if (!read_identity(v))
         return false;
-    uint32_t count = list_states(v, numbers);
+    uint32_t count = gwi_offline_states(v->dir, numbers);
     for (uint32_t i = 0; i < count; i++) {
         char name[64], file[100], path[PATH_BYTES], why[GWI_STATE_WHY] = "";
         const char *wrong = "";
@@ -208,7 +136,7 @@ static bool check_directory(struct verify *v)
         struct gwi_state state;
         snprintf(file, sizeof file, "checkpoints/%s", gwi_state_name(numbers[i], name));
         snprintf(path, sizeof path, "%s/%s", v->dir, file);
-        uint8_t *all = read_file(path, &bytes, &wrong);
+        uint8_t *all = gwi_offline_read(path, &bytes, &wrong);
         enum gw_status st = all ? gwi_state_decode(all, bytes, &state, why) : GW_E_IO;
         if (st == GW_OK && state.store_id != v->store_id) {
             wrong = "it is another store's";
