@@ -86,6 +86,9 @@ static void shake_hands(struct peer *p, const struct gw_frame *head, const uint8
         .frame_bytes_max = 1 << 20,
         .value_bytes_max = 1 << 19,
         .flags = (p->hello.flags & GW_HELLO_RESUME) && !p->forgets ? GW_WELCOME_KNOWN : 0,
+        .durability = p->durability,
+        .durable = p->durable,
+        .forgotten = p->forgotten,
     };
     struct gw_writer w = gw_writer_of(room, sizeof room);
     gw_welcome_encode(&m, &w);
@@ -120,6 +123,9 @@ static enum gw_status on_frame(void *ctx, struct gw_conn *conn, const uint8_t *f
         break;
     case GW_KIND_BYE:
         p->byes++;
+        break;
+    case GW_KIND_SYNC:
+        p->syncs++;
         break;
     default:
         p->bad_frames++;
@@ -316,7 +322,8 @@ static void replies(struct peer *p, const enum gw_status *st, uint32_t from, uin
               &(struct gw_frame){.kind = GW_KIND_REPLY,
                                  .count = count,
                                  .session = b->head.session,
-                                 .sequence = b->head.sequence},
+                                 .sequence = b->head.sequence,
+                                 .confirmed = p->position},
               body, gw_writer_used(&w));
 }
 
@@ -368,6 +375,27 @@ void peer_complete(struct peer *p, uint64_t serial, enum gw_status st, int64_t n
         .serial_delta = 2,
     };
     gw_wire_reply_encode(&reply, &w);
-    peer_send(p, &(struct gw_frame){.kind = GW_KIND_COMPLETION, .count = 1, .serial = serial - 2},
+    peer_send(p,
+              &(struct gw_frame){.kind = GW_KIND_COMPLETION,
+                                 .count = 1,
+                                 .serial = serial - 2,
+                                 .confirmed = p->position},
               body, gw_writer_used(&w));
+}
+
+void peer_durable(struct peer *p, uint64_t position)
+{
+    p->durable = position;
+    if (p->conn)
+        peer_send(p, &(struct gw_frame){.kind = GW_KIND_DURABLE, .confirmed = position}, NULL, 0);
+}
+
+void peer_crash(struct peer *p)
+{
+    p->incarnation++;
+    p->durable = 0;
+    p->position = 1;
+    p->batches = 0;
+    if (p->conn)
+        gw_loop_break(p->conn);
 }

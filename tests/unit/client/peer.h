@@ -35,9 +35,12 @@ struct peer {
     bool forgets;         /* its WELCOME does not say KNOWN */
     bool mute;            /* takes connections, says nothing */
     enum gw_status error; /* answers HELLO by this error, if it is a failure */
-    uint32_t connections, map_gets, byes, bad_frames;
-    struct gw_hello hello; /* the last one */
-    struct gw_map *map;    /* what MAP_GET is answered with; NULL: nothing. Borrowed */
+    uint32_t connections, map_gets, byes, syncs, bad_frames;
+    uint8_t durability;          /* enum gw_wire_durability */
+    uint64_t durable, forgotten; /* as WELCOME says */
+    uint64_t position;           /* of its answers */
+    struct gw_hello hello;       /* the last one */
+    struct gw_map *map;          /* what MAP_GET is answered with; NULL: nothing. Borrowed */
     struct peer_batch batch[PEER_BATCHES];
     uint32_t batches; /* kept */
     /* Instead of keeping: the whole frame. */
@@ -85,6 +88,10 @@ void peer_reply_each(struct peer *p, const enum gw_status *st); /* one status an
 void peer_reply_part(struct peer *p, uint32_t from, uint32_t count);
 void peer_refuse(struct peer *p, enum gw_status reason, const struct gw_map *map);
 void peer_complete(struct peer *p, uint64_t serial, enum gw_status st, int64_t number);
+/* So much is durable now, and is said. */
+void peer_durable(struct peer *p, uint64_t position);
+/* It is killed and comes back as another process, which has recovered. */
+void peer_crash(struct peer *p);
 void peer_send(struct peer *p, const struct gw_frame *head, const void *body, size_t bytes);
 void peer_send_map(struct peer *p, const struct gw_map *map);
 #endif
