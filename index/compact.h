@@ -27,6 +27,8 @@ void gwi_compact_leave(struct gw_thread *t);
 /* A bounded share of the work; outside of the epoch, once a turn. True: there is more at once. */
 bool gwi_compact_turn(struct gw_thread *t);
 
+/* The policy looks at the store in the next turn. Any thread. */
+void gwi_compact_look_soon(struct gw_store *store);
 /* Device reads of this thread's compaction under way. */
 uint32_t gwi_compact_reads(const struct gw_thread *t);
 /* Memory that a thread's compaction holds, in bytes; any thread. */

@@ -39,10 +39,11 @@ struct gwi_compactor {
     bool trim_waits;      /* a trigger that trims is on its way */
     uint64_t trim_to;     /* pages below may be trimmed */
     uint64_t trimmed, trimming;
-    uint64_t shifted; /* address to which read_only was asked to rise */
-    uint64_t lap_end; /* address: the lap is over when begin is there */
-    int64_t lap_gain; /* bytes that this lap has given back */
-    int64_t futile;   /* garbage that the last lap found not worth it; -1: none */
+    uint64_t shifted;             /* address to which read_only was asked to rise */
+    uint64_t lap_end;             /* address: the lap is over when begin is there */
+    int64_t lap_gain;             /* bytes that this lap has given back */
+    uint64_t waiting, waiting_ns; /* bytes that wait for a checkpoint, and since when so many */
+    int64_t futile;               /* garbage that the last lap found not worth it; -1: none */
     /* compact_sample.c */
     uint64_t sample_bytes, sample_ns; /* the next one: at this tail; at this time, while full */
     uint64_t sample_seed, samples;
@@ -103,6 +104,13 @@ struct gwi_met {
     uint64_t hash;
     uint16_t slot;
 };
+
+/* Does the seal of a record that lies below flushable say that it was superseded? One that an
+ * earlier process has left may have lost its successor with the end of that process's log. */
+static inline bool gwi_seal_counts(const struct gw_log *log, uint64_t control, uint64_t at)
+{
+    return (control & GW_CONTROL_SEALED) && at >= log->resumed;
+}
 
 /* Decides about a record that lies below flushable. Requires: inside the epoch. */
 enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job *job,

@@ -15,8 +15,14 @@
  *     less than it was to is not repeated before there is that much more to gain.
  *  4. What compaction itself needs is kept in reserve: frames of the log, two segments of the
  *     device. Users who would need it wait if room is being made, and are refused if it is not.
- * When begin may rise is all that a crash cares about: with checkpoints, the trim of rule 2 waits
- * for one whose range holds the copies (ENGINE H10), nothing else. Design: DESIGN section 6. */
+ *  5. When begin may rise is all that a crash cares about: with checkpoints, the trim of rule 2
+ *     waits until those that are kept need nothing below (ENGINE H10, gw_store_retain). What waits
+ *     for that is not compacted for again: it counts as given back where the question is whether to
+ *     go on, and as taken where it is whether there is room. Users wait for it, too, as long as
+ *     checkpoints come. The last of the reserve is nobody's but the checkpoint's, whose cut needs a
+ *     page: compaction stops before it, having passed a segment by then (it has more than one to
+ *     copy to), so that a checkpoint, or two if two are kept, makes room.
+ * Design: DESIGN section 6. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +30,9 @@
 
 #define FRAMES_MIN        8u /* a log of fewer has none to spare */
 #define RESERVE_MAX       8u
-#define SEGMENTS_RESERVED 2u
+#define SEGMENTS_RESERVED 2u           /* one more with checkpoints: rule 5 */
+#define CUT_PAGES         4u           /* of the device, at least, for the cuts of checkpoints */
+#define CHECKPOINT_NS     30000000000u /* users wait so long for one, then they are told "full" */
 #define LOOK_NS           5000000u
 #define LOOK_BLOCKED_NS   100000u
 #define UNDER_WORK_MAX    16u
@@ -67,13 +75,32 @@ static void lap_begin(struct gwi_compactor *c, uint64_t tail)
     c->lap_gain = 0;
 }
 
+/* Bytes of whole segments that compaction has passed and that a checkpoint has to let go (rule 5).
+ */
+static uint64_t waiting_bytes(struct gwi_compactor *c)
+{
+    if (!c->store->retains)
+        return 0;
+    uint64_t allowed =
+        atomic_load_explicit(&c->store->retain_begin, memory_order_acquire) >> c->log->page_bits;
+    uint64_t gone = c->trimmed > allowed ? c->trimmed : allowed;
+    if (gone >= c->base)
+        return 0;
+    uint64_t pages =
+        c->base / c->segment_pages * c->segment_pages - gone / c->segment_pages * c->segment_pages;
+    uint64_t missing = gwi_log_pages_missing(c->log, gone, c->base);
+    return (pages > missing ? pages - missing : 0) << c->log->page_bits;
+}
+
 /* What the policy has decided. */
 struct plan {
-    bool copy, drop;  /* neither: nothing to do */
-    uint64_t goal;    /* pages below may be taken */
-    bool user_full;   /* no new page for users */
-    bool delete_full; /* nor for deletes */
-    bool full;        /* users are, or are about to be, refused if nothing is done */
+    bool copy, drop;   /* neither: nothing to do */
+    uint64_t goal;     /* pages below may be taken */
+    bool user_full;    /* no new page for users */
+    bool delete_full;  /* nor for deletes */
+    bool compact_full; /* nor for compaction */
+    bool coming;       /* a checkpoint lets go what makes room */
+    bool full;         /* users are, or are about to be, refused if nothing is done */
     enum gwi_urgency urgency;
 };
 
@@ -158,7 +185,27 @@ static uint64_t garbage_wanted(uint64_t percent)
     return percent >= 97 ? 5 : percent >= 85 ? 25 - (percent - 85) * 20 / 12 : 100;
 }
 
-static void plan_device(struct gwi_compactor *c, const struct room *room, struct plan *plan)
+/* Rule 5: who waits for a checkpoint, and whether it is time for one. */
+static void checkpoint_plan(struct gwi_compactor *c, uint64_t waiting, uint64_t segment,
+                            uint64_t percent, uint64_t now_ns, struct plan *plan)
+{
+    if (waiting != c->waiting || waiting == 0) {
+        c->waiting = waiting;
+        c->waiting_ns = now_ns;
+    }
+    bool short_of_room = plan->full || plan->compact_full;
+    plan->coming = waiting != 0 && short_of_room && now_ns - c->waiting_ns < CHECKPOINT_NS;
+    atomic_store_explicit(&c->store->wants_checkpoint,
+                          waiting >= 2 * segment ||
+                              (waiting != 0 && (percent >= 85 || short_of_room)),
+                          memory_order_relaxed);
+    /* Enough is on its way: what is copied now takes the room that the cut needs. */
+    if (waiting >= 2 * segment && short_of_room)
+        plan->copy = plan->drop = false;
+}
+
+static void plan_device(struct gwi_compactor *c, const struct room *room, uint64_t now_ns,
+                        struct plan *plan)
 {
     struct gw_log *log = c->log;
     struct gw_device_usage usage = {0};
@@ -170,29 +217,39 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
     uint64_t taken = usage.used_bytes + (room->tail > covered ? room->tail - covered : 0);
     uint64_t limit = usage.limit_bytes;
     uint64_t percent = limit ? taken * 100 / limit : 0;
-    bool full = limit && taken + SEGMENTS_RESERVED * segment > limit;
+    uint64_t reserved = SEGMENTS_RESERVED + c->store->retains;
+    bool full = limit && taken + reserved * segment > limit;
     bool refused = atomic_load_explicit(&log->device_full, memory_order_relaxed);
 
     /* In time for the device to stay below twice the live bytes: beside the log it holds a segment
      * of which a part is done, and one that has been begun. */
-    bool much = room->used > room->live / 10 * 17 ||
-                usage.used_bytes + segment + segment / 2 > 2 * room->live;
+    uint64_t waiting = waiting_bytes(c);
+    uint64_t kept = usage.used_bytes > waiting ? usage.used_bytes - waiting : 0;
+    bool much = room->used > room->live / 10 * 17 || kept + segment + segment / 2 > 2 * room->live;
     bool loose = much && room->used > log->ring_bytes + 2 * segment &&
                  worth_it(c, room->garbage, (int64_t)segment);
     /* With few segments the reserve alone is a quarter of the bound: users are refused long before
      * 85 percent are taken, and whatever is garbage then is worth it. */
-    bool tight = (limit && percent >= 85) || refused || full;
+    uint64_t left = taken > waiting ? taken - waiting : 0; /* when that is gone */
+    bool tight = (limit && left * 100 / limit >= 85) || refused ||
+                 (limit && left + reserved * segment > limit);
     if (tight) {
         int64_t least =
             (int64_t)(room->used / 100 * garbage_wanted(refused || full ? 100 : percent));
         tight = worth_it(c, room->garbage, least > (int64_t)segment ? least : (int64_t)segment);
     }
     plan->copy = loose || tight;
-    plan->drop = !plan->copy && c->evict &&
-                 (refused || (limit && taken + (SEGMENTS_RESERVED + 1) * segment > limit));
+    plan->drop =
+        !plan->copy && c->evict && (refused || (limit && left + (reserved + 1) * segment > limit));
     plan->user_full = full;
     plan->full = full || refused;
-    plan->delete_full = limit && taken + SEGMENTS_RESERVED / 2 * segment > limit;
+    plan->delete_full = limit && taken + (reserved - 1) * segment > limit;
+    if (c->store->retains) {
+        uint64_t cut = CUT_PAGES << log->page_bits;
+        cut = cut > segment / 2 ? cut : segment / 2;
+        plan->compact_full = limit && taken + cut > limit;
+        checkpoint_plan(c, waiting, segment, percent, now_ns, plan);
+    }
     if (!plan->copy && !plan->drop)
         return;
     uint64_t end = (c->base / c->segment_pages + 1) * c->segment_pages;
@@ -204,9 +261,9 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, struct
     uint64_t tenth = room->live / 10;
     if (full || refused)
         plan->urgency = GWI_BLOCKED;
-    else if (room->used > 19 * tenth || usage.used_bytes > 20 * tenth)
+    else if (room->used > 19 * tenth || kept > 20 * tenth)
         plan->urgency = GWI_LATE;
-    else if (percent >= 92 || room->used > 18 * tenth || usage.used_bytes > 19 * tenth)
+    else if (percent >= 92 || room->used > 18 * tenth || kept > 19 * tenth)
         plan->urgency = GWI_BRISK;
 }
 
@@ -229,6 +286,11 @@ static void trim_now(void *arg)
 static void trim_later(struct gwi_compactor *c)
 {
     uint64_t begin = atomic_load_explicit(&c->log->begin, memory_order_acquire);
+    if (c->store->retains) {
+        /* Acquire: the checkpoint before the boundary. */
+        uint64_t kept = atomic_load_explicit(&c->store->retain_begin, memory_order_acquire);
+        begin = begin < kept ? begin : kept;
+    }
     uint64_t page = begin >> c->log->page_bits;
     uint64_t to = page / c->segment_pages * c->segment_pages;
     if (!c->log->device || c->trim_waits || to <= c->trimmed)
@@ -260,7 +322,7 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     reserve_follow(c);
     room_measure(c, &room);
     if (c->log->device)
-        plan_device(c, &room, &plan);
+        plan_device(c, &room, now_ns, &plan);
     else
         plan_memory(c, &room, &plan);
     bool active = plan.copy || plan.drop;
@@ -273,12 +335,18 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     atomic_store_explicit(&c->urgency, plan.urgency, memory_order_relaxed);
     /* Coming first: a user between the two stores waits a turn too long instead of being refused.
      */
-    atomic_store_explicit(&c->log->room_coming, active, memory_order_relaxed);
+    atomic_store_explicit(&c->log->room_coming, active || plan.coming, memory_order_relaxed);
+    atomic_store_explicit(&c->log->compact_full, plan.compact_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->user_full, plan.user_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->delete_full, plan.delete_full, memory_order_relaxed);
     gwi_compact_sample_plan(c, room.tail, room.used, plan.full && !active, now_ns);
     trim_later(c);
     work_update(c);
+}
+
+void gwi_compact_look_soon(struct gw_store *store)
+{
+    atomic_store_explicit(&store->compactor->look_bytes, 0, memory_order_relaxed);
 }
 
 void gwi_compact_look(struct gw_thread *t, uint64_t now_ns)

@@ -2,8 +2,8 @@
  *
  * The record X at address a, of key K, lies below flushable: no word of it changes any more. It was
  * published in the chain of K's entry, and chains run downward.
- *  1. Sealed: whoever sealed it has published its successor, else he had taken the seal away, and
- *     all who could have sealed it have left the epoch. Dead.
+ *  1. Sealed, in this process: whoever sealed it has published its successor, or somebody else has,
+ *     else he had taken the seal away, and all who could have sealed it have left the epoch. Dead.
  *  2. No entry, or one that leads below a: X's entry was removed with its slot. Dead.
  *  3. The entry leads to a: the newest of its key. Live.
  *  4. The entry leads above a and the chain is not mixed (chains.h): all its records have one key,
@@ -13,7 +13,8 @@
  * What is live is copied, if the entry still is the one from which all this was seen (ENGINE H18).
  *
  * Left behind although live: tombstones and expired records, of slots that nobody moves here
- * (ENGINE H17: this is the oldest page, so nothing older of the key is left that could rise), and
+ * (ENGINE H17: this is the oldest page, so nothing older of the key is left that could rise; where
+ * there are checkpoints, only those that the newest one holds), and
  * everything in cache mode (of slots that are moved here only what arrived). If the chain ends with
  * X its entry is taken out by CAS, whereby exactly one thread counts the loss: who wants to
  * supersede X must win a CAS on the same word. The word may become empty although a is not yet
@@ -77,6 +78,10 @@ static bool needless(struct gw_thread *t, const struct gwi_compact_job *job,
         (control & GW_CONTROL_TOMBSTONE) || gw_record_expired(met->record, control, t->now_ms);
     if (!gone && !job->drop)
         return false;
+    /* Acquire: the checkpoint before the boundary. */
+    if (gone && t->store->retains &&
+        met->address.v >= atomic_load_explicit(&t->store->retain_end, memory_order_acquire))
+        return false;
     /* Acquire: pairs with gw_store_keep_tombstones, whose callers let a cut pass. */
     if (GW_LIKELY(!atomic_load_explicit(&c->keep_any, memory_order_acquire)))
         return true;
@@ -115,7 +120,8 @@ enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job 
 {
     /* Relaxed: final, and acquired with `flushable`. */
     uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
-    if ((control & GW_CONTROL_SEALED) || gw_control_kind(control) >= GW_RECORD_INDIRECTION)
+    if (gwi_seal_counts(t->log, control, met->address.v) ||
+        gw_control_kind(control) >= GW_RECORD_INDIRECTION)
         return GWI_SETTLED;
     uint64_t tag = gw_table_tag(t->table, met->hash, met->slot);
     uint64_t name = gwi_chains_name(met->slot, met->hash, t->table->split_shift);

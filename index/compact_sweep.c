@@ -44,7 +44,7 @@ bool gwi_compact_sweep(struct gw_thread *t)
     /* Acquire: what the last one who swept has left; pairs with the release below. */
     if (atomic_exchange_explicit(&c->sweeping, true, memory_order_acquire))
         return true;
-    gw_store_enter(t);
+    gwi_store_enter(t);
     if (c->sweep_begin == 0)
         c->sweep_begin = t->view.begin;
     for (uint32_t n = 0; n < SWEEP_BUCKETS && !c->sweep_cursor.done; n++) {

@@ -5,7 +5,8 @@
  *     by threads that fail again and again (ENGINE H22).
  *  2. A page is turned by one CAS of the whole word, page | offset -> page + 1 | header, by whoever
  *     comes to it; losing that CAS means that somebody else got on. Who wins writes the new page's
- *     header: nobody needs it before a flush, which is epochs away.
+ *     header: nobody needs it before a flush, which is epochs away. A cut turns the page too, and
+ *     is not in the epoch: it keeps flushes away (log_cut.c).
  *  3. On the last page that has a frame, allocation is a CAS instead of a fetch-add: a record too
  *     large for the rest must not push the offset over the end, for smaller ones may still fit.
  *  4. Addresses only grow. An address is taken after everything that the caller has read before it
@@ -24,9 +25,9 @@
 
 #define ALLOCATE_TRIES 1024u
 #define AGING_SHARE    8u /* of the memory: records that are read once more before they leave it */
-#define OFFSET_MASK    (((uint64_t)1 << GW_LOG_OFFSET_BITS) - 1)
+#define OFFSET_MASK    GW_LOG_OFFSET_MASK
 
-static_assert(((uint64_t)1 << 26) * 512 < OFFSET_MASK, "an overshoot by each of 256 threads fits");
+static_assert(((uint64_t)1 << 26) * 257 < OFFSET_MASK, "an overshoot by each of 256 threads fits");
 
 static uint64_t tail_word(uint64_t page, uint64_t offset)
 {
@@ -35,7 +36,7 @@ static uint64_t tail_word(uint64_t page, uint64_t offset)
 
 /* Everything but used_units: who turned the page may be late, and others may have filled and closed
  * it by then. */
-static void page_open(struct gw_log *log, uint64_t page)
+void gwi_log_page_open(struct gw_log *log, uint64_t page)
 {
     struct gw_log_page_header *header = gw_log_page(log, page);
     header->magic = GW_LOG_PAGE_MAGIC;
@@ -87,11 +88,12 @@ enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t pa
     atomic_init(&log->page_limit, page + frames);
     atomic_init(&log->held_limit, page + frames);
     atomic_init(&log->tail, tail_word(page, GW_LOG_PAGE_HEADER));
+    atomic_init(&log->cut, (page << page_bits) & ~GW_LOG_CUT_NAME);
     if (gwi_log_flush_begin(log) != GW_OK) {
         gw_log_destroy(log);
         return GW_E_NOMEM;
     }
-    page_open(log, page);
+    gwi_log_page_open(log, page);
     *out = log;
     return GW_OK;
 }
@@ -119,7 +121,8 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
         view->begin = view->head;
     view->safe_read_only = atomic_load_explicit(&log->safe_read_only, memory_order_acquire);
     view->read_only = atomic_load_explicit(&log->read_only, memory_order_acquire);
-    view->reference = gw_addr_of(gw_log_tail(log).v + GW_ADDR_LEAD);
+    view->fresh = gwi_log_cut_view(log, view);
+    view->reference = gw_addr_of(view->fresh + GW_ADDR_LEAD);
     view->frames = log->frames;
     view->ring_bytes = log->ring_bytes;
     uint64_t base = log->first_page << log->page_bits;
@@ -137,7 +140,7 @@ void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
 
 /* Notes how far a page was used. Only one thread ends a page: the one whose CAS turned it from
  * within, or whose fetch-add stepped over its end. */
-static void page_close(struct gw_log *log, uint64_t page, uint64_t used)
+void gwi_log_page_close(struct gw_log *log, uint64_t page, uint64_t used)
 {
     gw_log_page(log, page)->used_units = (uint32_t)(used / GW_ADDR_UNIT);
     /* Relaxed: a number. */
@@ -156,7 +159,10 @@ enum reach { NEXT_PAGE, THIS_PAGE, NOWHERE };
 static enum reach reach_of(struct gw_log *log, uint64_t page, enum whose whose)
 {
     uint64_t keep = 0;
-    if (whose != COMPACTIONS) {
+    if (whose == COMPACTIONS) {
+        if (GW_UNLIKELY(atomic_load_explicit(&log->compact_full, memory_order_relaxed)))
+            return THIS_PAGE;
+    } else {
         keep = atomic_load_explicit(&log->reserve, memory_order_relaxed);
         _Atomic bool *refused = &log->user_full;
         if (whose == DELETES) {
@@ -214,23 +220,27 @@ static enum gw_status allocate(struct gw_log *log, uint64_t units, enum whose wh
                 page = word >> GW_LOG_OFFSET_BITS;
                 offset = word & OFFSET_MASK;
             }
+            if (GW_UNLIKELY(word & GW_LOG_TAIL_CUT))
+                gwi_log_cut_met(log, page);
             if (GW_LIKELY(offset + bytes <= log->page_bytes)) {
                 *out = gw_addr_of((page << log->page_bits) + offset);
                 return GW_OK;
             }
             if (offset <= log->page_bytes) /* we, and only we, stepped over the end */
-                page_close(log, page, offset);
+                gwi_log_page_close(log, page, offset);
             word = atomic_load_explicit(&log->tail, memory_order_acquire);
             continue;
         }
         if (reach == THIS_PAGE)
             return no_page(log);
+        if (GW_UNLIKELY(word & GW_LOG_TAIL_CUT)) /* before the mark goes */
+            gwi_log_cut_met(log, page);
         if (atomic_compare_exchange_weak_explicit(&log->tail, &word,
                                                   tail_word(page + 1, GW_LOG_PAGE_HEADER),
                                                   memory_order_acq_rel, memory_order_acquire)) {
             if (offset <= log->page_bytes)
-                page_close(log, page, offset);
-            page_open(log, page + 1);
+                gwi_log_page_close(log, page, offset);
+            gwi_log_page_open(log, page + 1);
             word = atomic_load_explicit(&log->tail, memory_order_acquire);
         }
     }
@@ -289,6 +299,8 @@ static void shift_step(void *arg)
     } else {
         gwi_log_raise(&shift->log->flushable, shift->to);
     }
+    /* Release: the boundary before it; pairs with follow_tail. */
+    atomic_fetch_sub_explicit(&shift->log->shifts, 1, memory_order_release);
     free(shift);
 }
 
@@ -307,8 +319,10 @@ enum gw_status gw_log_shift_read_only(struct gw_log *log, gw_addr to)
         return GW_OK;
     }
     gwi_log_raise(&log->read_only, to.v);
+    atomic_fetch_add_explicit(&log->shifts, 1, memory_order_relaxed); /* a hint */
     if (gw_epoch_defer(log->epoch, shift_step, shift) != GW_OK) {
         /* The fuzzy region stays longer until a shift succeeds. */
+        atomic_fetch_sub_explicit(&log->shifts, 1, memory_order_relaxed);
         free(shift);
         return GW_E_FULL;
     }
@@ -317,11 +331,8 @@ enum gw_status gw_log_shift_read_only(struct gw_log *log, gw_addr to)
 
 gw_addr gw_log_tail(const struct gw_log *log)
 {
-    uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
-    uint64_t offset = word & OFFSET_MASK;
-    if (offset > log->page_bytes)
-        offset = log->page_bytes;
-    return gw_addr_of(((word >> GW_LOG_OFFSET_BITS) << log->page_bits) + offset);
+    return gw_addr_of(
+        gwi_log_address_of(log, atomic_load_explicit(&log->tail, memory_order_acquire)));
 }
 
 uint64_t gw_log_record_bytes_max(const struct gw_log *log)

@@ -30,8 +30,13 @@
 #define GW_LOG_PAGE_HEADER 64u
 #define GW_LOG_PAGE_MAGIC  0x50475747u /* "GWGP" */
 #define GW_LOG_PAGE_FORMAT 1u
-#define GW_LOG_OFFSET_BITS 36 /* tail word: page 28 | offset 36 */
-#define GW_LOG_PAGES_MAX   ((uint64_t)1 << 28)
+#define GW_LOG_OFFSET_BITS 36 /* tail word: page 28 | cut 1 | offset 35 */
+/* In the tail word: the page's start is the newest cut (log_cut.c). */
+#define GW_LOG_TAIL_CUT    ((uint64_t)1 << (GW_LOG_OFFSET_BITS - 1))
+#define GW_LOG_OFFSET_MASK (GW_LOG_TAIL_CUT - 1)
+/* In the cut word: the low bits of the cut's name; the rest is its address, a page's start. */
+#define GW_LOG_CUT_NAME  ((uint64_t)0xffff)
+#define GW_LOG_PAGES_MAX ((uint64_t)1 << 28)
 
 /* The first bytes of every page. Written when the page becomes the tail's; used_units when it is
  * left; the checksum when it goes to a device. */
@@ -67,17 +72,18 @@ struct gw_log {
     struct gw_addr_range *gaps; /* owned; rising, whole pages, none below the begin of the start */
     uint32_t gaps_count;
 
-    /* page << 36 | offset; by fetch-add and CAS. Publishes nothing: records are published by index
-     * entries. The offset may pass the page's end while the page is being turned. */
+    /* page << 36 | cut | offset; by fetch-add and CAS. Publishes nothing: records are published by
+     * index entries. The offset may pass the page's end while the page is being turned. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t tail;
     /* Pages at or above this one have no frame; rises an epoch after head did, sinks when frames
      * are to be given up. */
     _Atomic uint64_t page_limit;
-    _Atomic uint32_t reserve; /* the last frames: not for users, half of them for deletes */
-    _Atomic bool user_full;   /* compaction says: no new page for users */
-    _Atomic bool delete_full; /* nor for deletes */
-    _Atomic bool room_coming; /* it says: but there will be some soon */
-    _Atomic bool device_full; /* the device refuses the next page, or fails to write any */
+    _Atomic uint32_t reserve;  /* the last frames: not for users, half of them for deletes */
+    _Atomic bool user_full;    /* compaction says: no new page for users */
+    _Atomic bool delete_full;  /* nor for deletes */
+    _Atomic bool compact_full; /* nor for compaction: the rest is for the cut of a checkpoint */
+    _Atomic bool room_coming;  /* it says: but there will be some soon */
+    _Atomic bool device_full;  /* the device refuses the next page, or fails to write any */
     /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
      * had back. */
     _Atomic int64_t waste;
@@ -85,28 +91,39 @@ struct gw_log {
     /* Each only rises. Written by the epoch's triggers and by shifts, read once a batch. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t begin;
     _Atomic uint64_t head, safe_read_only, read_only, flushable, flushed;
+    _Atomic uint64_t cut;  /* log_cut.c: address of the newest cut | low bits of its name */
     _Atomic uint32_t full; /* the last allocation that wanted room got none */
+    /* Of the newest cut, or of one that is about to begin: number << 1 | parity of their count. */
+    _Atomic uint64_t cut_name;
 
     /* log_flush.c */
     _Alignas(GW_CACHE_LINE) _Atomic uint32_t busy; /* somebody maintains: all below is his */
     _Atomic uint64_t freed;         /* pages below this one have given up their frames */
     _Atomic uint32_t frames_target; /* frames that the log may have */
     _Atomic uint64_t held_limit;    /* page_limit, or what it was while it is being lowered */
-    _Atomic uint32_t head_moving;   /* a trigger that frees or takes frames is on its way */
+    _Atomic uint32_t head_moving;   /* a trigger that frees (1) or takes (2) frames is on its way */
     uint64_t head_target;           /* where it goes */
     uint64_t write_next;            /* pages from here on were not offered to the device yet */
     uint32_t *writes_of;            /* by queue, each its own thread's: on their way */
     _Atomic uint32_t writes;        /* on their way, all queues */
+    _Atomic uint32_t shifts;        /* of read_only, on their way */
     _Atomic uint64_t pages_written, writes_failed;
     _Atomic uint32_t failures; /* writes that have failed since the last one that succeeded */
 };
 
-/* A thread's copy of the boundaries: loaded after entering the epoch, good until it leaves. */
+/* A thread's copy of the boundaries: loaded after entering the epoch, good until it leaves. It may
+ * be loaded again in between: boundaries only rise, what an older copy of them allowed to follow
+ * stays where it is until the thread leaves, and whoever relies on all having loaded a boundary
+ * waits for the thread to leave, whatever it has loaded. */
 struct gw_log_view {
-    uint64_t begin, head, safe_read_only, read_only;
-    uint64_t aging;    /* records below it that are read get a second chance, when pages leave */
-    uint64_t origin;   /* start of the lap of the ring in which head lies */
-    gw_addr reference; /* for widening */
+    uint64_t begin, head, safe_read_only;
+    uint64_t read_only; /* not below the cut: who has loaded a cut changes nothing below it */
+    uint64_t cut;       /* the word: address | low bits of the name */
+    uint64_t fresh;     /* the tail at that time: what lies below was there before */
+    uint64_t parity;    /* of the cut: GW_CONTROL_PARITY or 0, for what is changed after it */
+    uint64_t aging;     /* records below it that are read get a second chance, when pages leave */
+    uint64_t origin;    /* start of the lap of the ring in which head lies */
+    gw_addr reference;  /* for widening */
     uint8_t *frames;
     uint64_t ring_bytes;
 };
@@ -122,6 +139,27 @@ GW_MUST_USE enum gw_status gw_log_attach(struct gw_log *log, struct gw_device *d
 void gw_log_destroy(struct gw_log *log); /* requires: no write is on its way */
 
 void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view);
+/* Has a cut begun that the view does not know? Ask after what may lie above it was acquired: an
+ * allocation, or the entry that leads to a record. */
+static inline bool gw_log_cut_is_newer(const struct gw_log *log, const struct gw_log_view *view)
+{
+    /* Relaxed: log_cut.c, 3. */
+    return GW_UNLIKELY(atomic_load_explicit(&log->cut, memory_order_relaxed) != view->cut);
+}
+static inline uint64_t gw_log_cut_address(const struct gw_log_view *view)
+{
+    return view->cut & ~GW_LOG_CUT_NAME;
+}
+/* The whole number of the cut that the view knows. */
+uint64_t gw_log_cut_number(const struct gw_log *log, const struct gw_log_view *view);
+/* Cuts the log: *end is the start of a page, everything allocated so far lies below it, everything
+ * later at or above. Outside of the epoch; one thread at a time. Requires: `number` is above the
+ * last one's by less than 2^15. GW_E_BUSY: what lies below the last cut has not been flushed;
+ * GW_RETRY: no page is to be had now, or others were in the way: nothing has happened;
+ * GW_E_UNSUPPORTED: there is no device. */
+GW_MUST_USE enum gw_status gw_log_cut(struct gw_log *log, uint64_t number, gw_addr *end);
+/* The number of the cut that came before the first one of this process. Before any other use. */
+void gw_log_cut_resume(struct gw_log *log, uint64_t number);
 
 /* Room for a record of `units` x 16 bytes at the tail; its words are not cleared. Requires: inside
  * the epoch; the caller fills all of it or makes it void before it leaves. A record lies above

@@ -194,10 +194,15 @@ static void follow_tail(struct gw_log *log, uint64_t tail_page, uint32_t frames)
     uint64_t keep = mutable_pages(log, frames);
     uint64_t to = tail_page >= log->first_page + keep ? (tail_page - keep) << log->page_bits : 0;
     if (to <= read_only) {
-        /* A step of an earlier shift found no trigger: go on from there. */
-        if (flushable >= read_only || gw_epoch_waiting(log->epoch) != 0)
+        /* A step of an earlier shift found no trigger: go on from there. A cut raises read_only as
+         * well, whether the tail moves or not. Acquire: pairs with the last step of a shift. */
+        uint64_t cut = atomic_load_explicit(&log->cut, memory_order_acquire) & ~GW_LOG_CUT_NAME;
+        to = log->device && cut > read_only ? cut : read_only;
+        if (flushable >= to || atomic_load_explicit(&log->shifts, memory_order_acquire) != 0)
             return;
-        to = read_only;
+        flushable = atomic_load_explicit(&log->flushable, memory_order_relaxed);
+        if (flushable >= to)
+            return;
     }
     enum gw_status refused = gw_log_shift_read_only(log, gw_addr_of(to));
     (void)refused; /* the next turn tries again */
@@ -295,7 +300,7 @@ static void lower_limit(struct gw_log *log, uint64_t tail_page, uint32_t frames)
     uint64_t to = freed + frames > keep ? freed + frames : keep;
     if (to >= limit)
         return;
-    atomic_store_explicit(&log->head_moving, 1, memory_order_relaxed);
+    atomic_store_explicit(&log->head_moving, 2, memory_order_relaxed);
     atomic_store_explicit(&log->page_limit, to, memory_order_release);
     if (gw_epoch_defer(log->epoch, limit_lowered, log) != GW_OK) {
         atomic_store_explicit(&log->page_limit, limit, memory_order_release);

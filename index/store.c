@@ -57,6 +57,7 @@ enum gw_status gwi_store_open_from(const struct gw_store_options *options,
         store->expiry_ms = origin->expiry_ms;
         st = gwi_log_resume(store->log, origin->begin, origin->end, origin->gaps,
                             origin->gaps_count, GW_STORE_GAPS_MAX, origin->waste);
+        gw_log_cut_resume(store->log, origin->number);
     }
     if (st != GW_OK)
         goto fail_lock;
@@ -128,12 +129,17 @@ enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **o
     t->store = store;
     t->table = store->table;
     t->log = store->log;
-    t->now_ms = store->expiry_ms;
+    pthread_mutex_lock(&store->lock);
+    t->now_ms = store->expiry_ms; /* the time never goes back (ENGINE H17) */
+    pthread_mutex_unlock(&store->lock);
     enum gw_status st = gw_epoch_join(store->epoch, true, &t->slot);
     if (st != GW_OK) {
         free(t);
         return st;
     }
+    gwi_store_enter(t);
+    gwi_cross(t); /* from nowhere: it has executed nothing */
+    gw_store_exit(t);
     if (t->log->device) {
         st = gwi_cold_create(t, store->cold_reads_max, &t->cold);
         if (st != GW_OK)
@@ -162,6 +168,8 @@ static void counters_hand_over(struct gw_thread *t)
 {
     gwi_counters_add(&t->store->closed, &t->counters);
     memset(&t->counters, 0, sizeof t->counters);
+    if (t->store->expiry_ms < t->now_ms)
+        t->store->expiry_ms = t->now_ms;
 }
 
 void gw_store_thread_close(struct gw_thread *t)
@@ -189,14 +197,22 @@ void gw_store_thread_close(struct gw_thread *t)
     gw_epoch_leave(store->epoch, slot);
 }
 
-void gw_store_enter(struct gw_thread *t)
+void gwi_store_enter(struct gw_thread *t)
 {
     gw_epoch_enter(t->store->epoch, t->slot);
     t->inside = true;
     gw_log_view_load(t->log, &t->view); /* after entering: ENGINE rule 12 */
     uint64_t now_ms = gw_clock_wall_ms(t->store->clock);
-    if (now_ms > t->now_ms)
-        t->now_ms = now_ms;
+    /* Relaxed: our own; others want a recent number. */
+    if (now_ms > atomic_load_explicit(&t->now_ms, memory_order_relaxed))
+        atomic_store_explicit(&t->now_ms, now_ms, memory_order_relaxed);
+}
+
+void gw_store_enter(struct gw_thread *t)
+{
+    gwi_store_enter(t);
+    if (GW_UNLIKELY(t->view.cut != t->crossed))
+        gwi_cross(t);
 }
 
 void gw_store_exit(struct gw_thread *t)

@@ -23,6 +23,7 @@ struct gwi_change {
     enum gwi_how how;
     bool tombstone;
     bool gives_old;
+    bool gives_whole; /* gw_store_give_results: the new value is given too */
 };
 
 /* The old value, copied out of a record and not yet given to the caller. */
@@ -53,6 +54,10 @@ void gwi_old_take(struct gw_record *record, uint64_t control, const struct gwi_r
                   struct gwi_old *old);
 /* Makes it a result of the operation, which has succeeded. */
 void gwi_old_give(struct gw_op *op, const struct gwi_old *old, struct gwi_room *room);
+/* Copies the new value, which `record` holds, to the caller's room, which has space for it, or to
+ * op->number; the record is locked, or private still. */
+void gwi_whole_give(struct gw_record *record, uint64_t control, struct gw_op *op,
+                    const struct gwi_room *room);
 /* The new value in place, under the lock: GW_OK, GW_OVERFLOW (nothing changed). */
 enum gw_status gwi_value_change(struct gw_record *record, uint64_t control, const struct gw_op *op,
                                 struct gwi_change *change);

@@ -5,7 +5,8 @@
  *     newer of this key can be in the chain.
  *  2. A record that may still change in place is sealed first and unsealed if the copy is not
  *     published; below safe_read_only, or in a buffer, it is final.
- *  3. The copy is no change: version, expiry, arrived and value are the same. */
+ *  3. The copy is no change: version, expiry, arrived and value are the same. Its parity says so
+ *     too (store_cut.h); so who copies must know the cut above which the copy lies. */
 #include "index/cold.h"
 #include "index/store_internal.h"
 
@@ -26,6 +27,10 @@ enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *
     if (st != GW_OK)
         return st;
     struct gw_record *to = gw_log_at(&t->view, at);
+    if (gw_log_cut_is_newer(t->log, &t->view)) { /* a later turn knows it */
+        gw_log_void(to, units);
+        return GW_NOT_YET;
+    }
     /* Acquire: pairs with the last writer's unlock. */
     uint64_t control = atomic_load_explicit(&from->control, memory_order_acquire);
     bool seal = position->address.v >= t->view.safe_read_only;
@@ -39,7 +44,9 @@ enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *
     uint64_t bytes = units * GW_ADDR_UNIT - GW_RECORD_HEADER;
     for (uint64_t i = 0; i < bytes; i += 8)
         gw_store64(to->rest + i, gw_load64(from->rest + i));
-    atomic_store_explicit(&to->control, control & ~(GW_CONTROL_LOCKED | GW_CONTROL_SEALED),
+    uint64_t stays = control & ~(GW_CONTROL_LOCKED | GW_CONTROL_SEALED | GW_CONTROL_PARITY);
+    atomic_store_explicit(&to->control,
+                          stays | gwi_copy_parity(&t->view, control, position->address, at),
                           memory_order_relaxed); /* private still */
     if (gw_entry_narrow(position->entry) != gw_addr_narrow(position->address))
         gwi_mark_mixed(t, hash, gw_entry_slot(position->entry), position->entry, at);

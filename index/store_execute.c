@@ -15,7 +15,10 @@
  *  2. Stage 4 runs strictly in order. An operation that must be left undone (GW_RETRY, GW_ABSENT)
  *     keeps the later ones on its key from overtaking it: they are left undone too. Arrivals are
  *     nobody's session and are what an absent key waits for; they are executed.
- *  3. Nothing waits. */
+ *  3. Nothing waits.
+ *  4. An operation that must cross a cut (store_cut.h) is not executed: if it is the first of the
+ *     call its thread crosses right there, else the call ends before it, so that the owner takes
+ *     note of what came before. Then the next call crosses at its start. */
 #include <string.h>
 
 #include "index/cold.h"
@@ -148,6 +151,9 @@ struct small_record { /* what such a record looks like */
     _Atomic uint64_t value;
 };
 static_assert(sizeof(struct small_record) == 32, "a counter under 8 bytes takes 32");
+static_assert(GW_CONTROL_ARRIVED >> 6 == GW_EFFECT_START &&
+                  GW_CONTROL_PARITY >> 4 == GW_EFFECT_FIRST,
+              "add_small shifts the one to the other");
 
 /* The common read: the newest record of the chain is a small counter and nobody changes it now.
  * False: not that simple, read_one does it. */
@@ -181,6 +187,9 @@ static inline bool add_small(struct gw_thread *t, struct gw_op *op,
     gw_addr at = gw_addr_widen(gw_entry_narrow(position->entry), t->view.reference);
     if (GW_UNLIKELY(at.v < t->view.read_only) || op->key_bytes != 8)
         return false;
+    /* What was there when the view was loaded lies below every cut that it does not know. */
+    if (GW_UNLIKELY(at.v >= t->view.fresh) && gw_log_cut_is_newer(t->log, &t->view))
+        return false;
     struct gw_record *record = gw_log_at(&t->view, at);
     struct small_record *small = (struct small_record *)record;
     /* Relaxed: the lock's CAS acquires; the key was acquired with the entry. */
@@ -196,8 +205,13 @@ static inline bool add_small(struct gw_thread *t, struct gw_op *op,
     }
     /* Release: see gw_value_store. */
     atomic_store_explicit(&small->value, (uint64_t)sum, memory_order_release);
-    uint64_t next = (control & ~GW_CONTROL_ARRIVED) + ((uint64_t)1 << GW_CONTROL_VERSION_SHIFT);
+    uint64_t next = ((control & ~(GW_CONTROL_ARRIVED | GW_CONTROL_PARITY)) | t->view.parity) +
+                    ((uint64_t)1 << GW_CONTROL_VERSION_SHIFT);
     gw_record_unlock(record, next);
+    /* As gwi_effect says; a record that changes in place lies above the cut. */
+    op->effect = (uint8_t)(GW_EFFECT_CHANGED | (control >> 6 & GW_EFFECT_START) |
+                           ((control ^ t->view.parity) >> 4 & GW_EFFECT_FIRST));
+    op->expiry_ms = 0;
     op->number = sum;
     op->version = gw_control_version(next);
     op->kind = GW_KIND_COUNTER;
@@ -284,6 +298,7 @@ static inline enum gw_status stage4(struct gw_thread *t, struct gw_op *op, const
     case GW_VERB_PREPEND:
     case GW_VERB_GETSET:
     case GW_VERB_GETDEL:
+    case GW_VERB_RESTORE:
         return gwi_write(t, op, room);
     default:
         return GW_E_INVALID;
@@ -362,6 +377,7 @@ uint32_t gw_store_execute(struct gw_thread *t, struct gw_op *ops, uint32_t n, ui
     undone.rest = GW_OK;
     struct ahead ahead = {0, 0, 0};
     uint32_t i = 0;
+    gw_store_cross(t);
     for (; i < n; i++) {
         if (i % (BLOCK / 2) == 0)
             run_ahead(t, ops, n, hints, i, &ahead);
@@ -371,6 +387,14 @@ uint32_t gw_store_execute(struct gw_thread *t, struct gw_op *ops, uint32_t n, ui
             st = undone_find(&undone, op->hash);
         if (GW_LIKELY(st == GW_OK))
             st = stage4(t, op, &hints[i % HINTS], &room);
+        if (GW_UNLIKELY(t->must_cross)) {
+            t->must_cross = false;
+            if (i != 0 && t->cross_cb) /* rule 4: the owner first */
+                break;
+            gwi_cross(t);
+            i--; /* this one again: nothing of it has been done */
+            continue;
+        }
         op->status = (int8_t)st;
         if (GW_LIKELY(st == GW_OK))
             continue;

@@ -12,6 +12,7 @@
 #include "index/log.h"
 #include "index/record_inline.h"
 #include "index/store.h"
+#include "index/store_cut.h"
 #include "index/table.h"
 
 #define GWI_TRIES 64u /* bound of every spin on another thread's record (ENGINE rule 10) */
@@ -41,13 +42,17 @@ struct gw_store {
     struct gwi_chains *chains; /* which chains hold more than one key */
     struct gwi_floors *floors; /* below which records of a slot are no more */
     struct gwi_compactor *compactor;
-    uint64_t expiry_ms; /* no thread's clock begins below it; constant */
+    uint64_t expiry_ms; /* no thread's clock begins below it; rises as they close, under `lock` */
     const struct gw_clock *clock;
     uint64_t hash_seed;
     uint64_t memory_bytes; /* index and log together */
     uint64_t index_bytes, index_bytes_max;
-    uint64_t units_max;             /* of a record */
-    _Atomic bool expires;           /* a record with an expiry was written once */
+    uint64_t units_max;   /* of a record */
+    _Atomic bool expires; /* a record with an expiry was written once */
+    /* gw_store_retain: without `retains` nothing of this counts */
+    bool retains;
+    _Atomic uint64_t retain_begin, retain_end;
+    _Atomic bool wants_checkpoint;
     _Atomic uint32_t version_floor; /* only rises; read when a key is created */
     uint32_t threads_max, cold_reads_max;
     pthread_mutex_t lock;       /* threads[], closed */
@@ -60,13 +65,19 @@ struct gw_thread {
     struct gw_table *table;
     struct gw_log *log;
     struct gw_log_view view; /* loaded by gw_store_enter */
-    struct gwi_cold *cold;   /* NULL: no device */
+    uint64_t crossed;        /* the cut that its operations know, as view.cut */
+    uint64_t interval;
+    gw_cross_cb cross_cb; /* NULL: nobody cares */
+    void *cross_ctx;
+    bool must_cross; /* why gwi_write answered GW_WOULD_BLOCK */
+    bool gives_results;
+    struct gwi_cold *cold; /* NULL: no device */
     struct gwi_compact *compact;
     /* Wall time, loaded by gw_store_enter; it never goes back. One thread's is enough: a session
      * lives on one thread, so no session sees a key again that it has seen expired, and every
      * decision is made on one thread under the record's lock, seal or entry. Between threads the
-     * clocks are one, unless somebody sets it back. */
-    uint64_t now_ms;
+     * clocks are one, unless somebody sets it back. Atomic for who asks how late it got. */
+    _Atomic uint64_t now_ms;
     uint32_t slot;  /* in the epoch */
     uint32_t turns; /* of gw_store_poll, as far as anybody counts them */
     bool inside;
@@ -125,11 +136,43 @@ struct gwi_store_origin {
     uint32_t gaps_count;
     int64_t waste;
     uint64_t expiry_ms;
+    uint64_t number; /* of the image: the store begins in the interval after it */
 };
 /* gw_store_open; origin NULL: of an empty store. GW_E_LIMIT: too many gaps. */
 GW_MUST_USE enum gw_status gwi_store_open_from(const struct gw_store_options *options,
                                                const struct gwi_store_origin *origin,
                                                struct gw_store **out);
+
+/* ---- the epoch's bracket, and the cut (store_cut.c) ---------------------------------------------
+ */
+
+/* As gw_store_enter, for the store's own work: whatever cut the view has, the thread's operations
+ * do not cross it. */
+void gwi_store_enter(struct gw_thread *t);
+/* Goes over to the newest cut: loads the view again and tells the owner. */
+void gwi_cross(struct gw_thread *t);
+/* Must this operation belong to a later interval than its thread is in? Ask when it has met a
+ * record at or above view.fresh, or got room, and nothing of it has been done. Then it is not
+ * executed: the answer is GW_WOULD_BLOCK and gw_store_execute sees to it. What belongs to no
+ * session stays. */
+static inline bool gwi_must_cross(struct gw_thread *t, const struct gw_op *op)
+{
+    if (GW_LIKELY(!gw_log_cut_is_newer(t->log, &t->view)) || op->verb == GW_VERB_ARRIVE ||
+        op->verb == GW_VERB_RESTORE)
+        return false;
+    t->must_cross = true;
+    return true;
+}
+
+/* The parity bit of a copy that changes nothing, of the record with this control word, from one
+ * address to another: who changes it next is to learn whether it was changed since the cut. */
+static inline uint64_t gwi_copy_parity(const struct gw_log_view *view, uint64_t control,
+                                       gw_addr from, gw_addr to)
+{
+    uint64_t cut = gw_log_cut_address(view);
+    return from.v < cut && to.v >= cut ? view->parity ^ GW_CONTROL_PARITY
+                                       : control & GW_CONTROL_PARITY;
+}
 
 /* ---- look-up ------------------------------------------------------------------------------------
  */

@@ -29,6 +29,23 @@ void gwi_old_give(struct gw_op *op, const struct gwi_old *old, struct gwi_room *
     gwi_room_take(room, old->bytes);
 }
 
+void gwi_whole_give(struct gw_record *record, uint64_t control, struct gw_op *op,
+                    const struct gwi_room *room)
+{
+    _Atomic uint64_t *value = gw_record_value(record, control);
+    op->result = NULL;
+    op->result_bytes = 0;
+    if (control & GW_CONTROL_TOMBSTONE)
+        return;
+    if (gw_control_kind(control) == GW_RECORD_COUNTER) {
+        op->number = (int64_t)atomic_load_explicit(value, memory_order_acquire);
+        return;
+    }
+    op->result = room->at;
+    op->result_bytes = (uint32_t)gw_record_value_bytes(record, control);
+    gw_value_load(room->at, value, op->result_bytes);
+}
+
 static void value_store(struct gw_record *record, uint64_t control, const struct gwi_change *change)
 {
     _Atomic uint64_t *value = gw_record_value(record, control);

@@ -12,10 +12,15 @@
  *  4. Only ABSENT creates, and the CAS expects the entry where that walk began [16].
  *  5. Room that a failed attempt has left is used by the next one if it still lies above what it
  *     would follow and has the size, else made void; none is left when the operation ends [7].
- *  6. A sealed record found as the newest of its key is about to be replaced: wait (bounded).
+ *  6. A sealed record found as the newest of its key is about to be replaced: wait (bounded). Not
+ *     below safe_read_only: it is final there, sealed or not. Its replacement may have been dropped
+ *     with the end of an earlier process's log, or is being published now; then one of both fails.
  *  7. What is made from the old value, and the old value that is given to the caller, are taken
  *     under the lock or the seal; that there is room to give it is seen before. Nothing of the
  *     operation's results is written before it has succeeded: some of them are inputs too.
+ *  9. Whoever changes a record leaves his interval's parity in it (store_cut.h). A cut that the
+ *     thread does not know is looked for when room was allocated, and when a record is met that may
+ *     lie above one; then the operation is left for after the crossing.
  *  8. An expired record is decided upon as if it were a tombstone. Its lock's or seal's CAS expects
  *     the control word that was there when its expiry was read. */
 #include "index/store_change.h"
@@ -76,16 +81,30 @@ static enum gw_status spare_want(struct gw_thread *t, struct spare *spare, uint6
 
 /* ---- doing ---- */
 
+/* What the change was. `old_control`: of the record that it was made from, at `old`; a key that is
+ * created from nothing has none: GW_CONTROL_ARRIVED says the same of what begins with it. */
+static uint8_t effect_of(const struct gw_thread *t, const struct gwi_change *change,
+                         uint64_t old_control, gw_addr old)
+{
+    bool first = old.v < gw_log_cut_address(&t->view) ||
+                 ((old_control ^ t->view.parity) & GW_CONTROL_PARITY);
+    return (uint8_t)(GW_EFFECT_CHANGED |
+                     ((old_control & GW_CONTROL_ARRIVED) ? GW_EFFECT_START : 0) |
+                     (first ? GW_EFFECT_FIRST : 0) | (change->tombstone ? GW_EFFECT_TOMBSTONE : 0));
+}
+
 static void answer(struct gw_thread *t, struct gw_op *op, const struct gwi_change *change,
                    uint32_t version)
 {
     op->version = version;
+    if (GW_UNLIKELY(t->gives_results))
+        op->expiry_ms = change->tombstone ? 0 : change->expiry_ms;
     if (GW_UNLIKELY(change->gives_old)) {
         op->kind = GW_KIND_NONE; /* there was none; else gwi_old_give says what it was */
         op->out_bytes = 0;
     } else {
         op->kind = (uint8_t)change->kind;
-        if (change->kind == GW_RECORD_COUNTER)
+        if (change->kind == GW_RECORD_COUNTER && change->how != GWI_HOW_KEEP)
             op->number = change->number;
         op->out_bytes = (uint32_t)change->value_bytes;
     }
@@ -145,15 +164,27 @@ static uint32_t first_version(const struct gw_thread *t, gw_addr address)
 }
 
 static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_position *position,
-                             const struct gwi_change *change, struct spare *spare)
+                             const struct gwi_change *change, struct spare *spare,
+                             struct gwi_room *room)
 {
+    if (GW_UNLIKELY(change->gives_whole) &&
+        change->value_bytes > (uint64_t)(room->end - room->at)) {
+        op->out_bytes = (uint32_t)change->value_bytes;
+        return GW_WOULD_BLOCK;
+    }
     enum gw_status st = spare_want(t, spare, units_of(t, op, change), position->entry, false);
     if (st != GW_OK)
         return st;
+    if (gwi_must_cross(t, op))
+        return GW_WOULD_BLOCK;
     bool arrives = op->verb == GW_VERB_ARRIVE;
     uint32_t version = arrives ? op->expected_version : first_version(t, spare->address);
-    struct gw_record *record =
-        fill(t, spare, op, change, version, arrives ? GW_CONTROL_ARRIVED : 0, NULL, 0);
+    uint64_t flags =
+        arrives ? GW_CONTROL_ARRIVED | (t->view.parity ^ GW_CONTROL_PARITY) : t->view.parity;
+    struct gw_record *record = fill(t, spare, op, change, version, flags, NULL, 0);
+    if (GW_UNLIKELY(change->gives_whole))
+        gwi_whole_give(record, atomic_load_explicit(&record->control, memory_order_relaxed), op,
+                       room);
     if (position->place) {
         gwi_mark_mixed(t, op->hash, op->slot, position->entry, spare->address);
         if (!gwi_publish(t, position->place, position->entry, record, spare->address))
@@ -169,6 +200,53 @@ static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_p
     if (!change->tombstone)
         gwi_count_keys(t, 1);
     answer(t, op, change, version);
+    op->effect = effect_of(t, change, GW_CONTROL_ARRIVED | t->view.parity, gw_addr_of(UINT64_MAX));
+    if (GW_UNLIKELY(change->gives_whole))
+        gwi_room_take(room, op->result_bytes);
+    return GW_OK;
+}
+
+/* GW_VERB_RESTORE: the newest record of its chain from now on, whatever is there. Chains say that
+ * they are mixed, for nobody looks whether they are. */
+static enum gw_status restore(struct gw_thread *t, struct gw_op *op, struct spare *spare)
+{
+    struct gwi_change change = {.expiry_ms = (op->flags & GW_OP_HAS_EXPIRY) ? op->expiry_ms : 0,
+                                .tombstone = op->flags & GW_OP_TOMBSTONE};
+    if (change.tombstone) {
+        change.expiry_ms = 0;
+    } else if (op->flags & GW_OP_COUNTER) {
+        change.value_bytes = 8;
+        change.number = op->number;
+        change.kind = GW_RECORD_COUNTER;
+    } else {
+        change.value = op->value;
+        change.value_bytes = op->value_bytes;
+    }
+    uint64_t tag = gw_table_tag(t->table, op->hash, op->slot), entry = 0;
+    _Atomic uint64_t *place = gw_table_find(t->table, op->hash, tag, &entry);
+    if (!place)
+        entry = 0;
+    enum gw_status st = spare_want(t, spare, units_of(t, op, &change), entry, false);
+    if (st != GW_OK)
+        return st;
+    struct gw_record *record =
+        fill(t, spare, op, &change, op->expected_version, t->view.parity, NULL, 0);
+    if (place) {
+        gwi_mark_mixed(t, op->hash, op->slot, entry, spare->address);
+        if (!gwi_publish(t, place, entry, record, spare->address))
+            return GW_RETRY;
+    } else {
+        st = gw_table_insert(t->table, op->hash, tag, spare->address, &place, &entry);
+        if (st != GW_OK)
+            return st == GW_EXISTS ? GW_RETRY : st;
+    }
+    /* A guess: what is in the chain is an older record of this key, of the same size. */
+    if (entry == 0)
+        gwi_count_live(t, (int64_t)(spare->units * GW_ADDR_UNIT));
+    gwi_count_keys(t, change.tombstone ? (entry == 0 ? 0 : -1) : (entry == 0 ? 1 : 0));
+    spare->units = 0; /* published */
+    answer(t, op, &change, op->expected_version);
+    op->effect = effect_of(t, &change, GW_CONTROL_ARRIVED | t->view.parity, gw_addr_of(UINT64_MAX));
     return GW_OK;
 }
 
@@ -199,7 +277,7 @@ static enum gw_status change_in_place(struct gw_thread *t, struct gw_op *op,
         return st;
     }
     uint32_t version = gw_control_version(control) + 1;
-    uint64_t stays = control & (GW_CONTROL_PARITY | GW_CONTROL_EXPIRY), next;
+    uint64_t stays = (control & GW_CONTROL_EXPIRY) | t->view.parity, next;
     if (change->tombstone) {
         next = gw_control_make(version, op->key_bytes, gw_control_slack(control),
                                gw_control_kind(control), stays | GW_CONTROL_TOMBSTONE);
@@ -213,6 +291,8 @@ static enum gw_status change_in_place(struct gw_thread *t, struct gw_op *op,
         next = gw_control_make(version, op->key_bytes, (uint32_t)(capacity - change->value_bytes),
                                change->kind, stays);
     }
+    if (GW_UNLIKELY(change->gives_whole))
+        gwi_whole_give(record, next, op, room);
     gw_record_unlock(record, next);
     answer(t, op, change, version);
     return GW_OK;
@@ -227,6 +307,8 @@ static enum gw_status change_by_copy(struct gw_thread *t, struct gw_op *op,
         spare_want(t, spare, units_of(t, op, change), position->entry, change->tombstone);
     if (st != GW_OK)
         return st;
+    if (gwi_must_cross(t, op))
+        return GW_WOULD_BLOCK;
     struct gw_record *record = position->record;
     bool seal = position->address.v >= t->view.safe_read_only;
     if (seal && !gw_record_seal(record, control))
@@ -241,7 +323,11 @@ static enum gw_status change_by_copy(struct gw_thread *t, struct gw_op *op,
     }
     uint32_t version = gw_control_version(control) + 1;
     if (st == GW_OK) {
-        struct gw_record *copy = fill(t, spare, op, change, version, 0, record, control);
+        struct gw_record *copy =
+            fill(t, spare, op, change, version, t->view.parity, record, control);
+        if (GW_UNLIKELY(change->gives_whole))
+            gwi_whole_give(copy, atomic_load_explicit(&copy->control, memory_order_relaxed), op,
+                           room);
         if (GW_UNLIKELY(gw_entry_narrow(position->entry) != gw_addr_narrow(position->address)))
             gwi_mark_mixed(t, op->hash, op->slot, position->entry, spare->address);
         if (!gwi_publish(t, position->place, position->entry, copy, spare->address))
@@ -259,6 +345,14 @@ static enum gw_status change_by_copy(struct gw_thread *t, struct gw_op *op,
     return GW_OK;
 }
 
+/* Is the new value to be given as a whole (gw_store_give_results)? Of the other verbs the caller
+ * has it. */
+static bool gives_whole(const struct gw_op *op, const struct gwi_change *change)
+{
+    return !change->tombstone && (op->verb == GW_VERB_APPEND || op->verb == GW_VERB_PREPEND ||
+                                  op->verb == GW_VERB_TOUCH || op->verb == GW_VERB_READ_TOUCH);
+}
+
 static enum gw_status change_found(struct gw_thread *t, struct gw_op *op,
                                    struct gwi_position *position, struct spare *spare,
                                    struct gwi_room *room)
@@ -267,7 +361,10 @@ static enum gw_status change_found(struct gw_thread *t, struct gw_op *op,
     gwi_record_met(t, record);
     /* Acquire: decisions are made on what the last writer left; pairs with gw_record_unlock. */
     uint64_t control = atomic_load_explicit(&record->control, memory_order_acquire);
-    if (GW_UNLIKELY(control & (GW_CONTROL_LOCKED | GW_CONTROL_SEALED))) {
+    if (GW_UNLIKELY(position->address.v >= t->view.fresh) && gwi_must_cross(t, op))
+        return GW_WOULD_BLOCK;
+    if (GW_UNLIKELY(control & (GW_CONTROL_LOCKED | GW_CONTROL_SEALED)) &&
+        position->address.v >= t->view.safe_read_only) {
         gwi_pause();
         return GW_RETRY;
     }
@@ -289,13 +386,30 @@ static enum gw_status change_found(struct gw_thread *t, struct gw_op *op,
         }
         old = &old_room;
     }
+    if (GW_UNLIKELY(t->gives_results) && gives_whole(op, &change)) {
+        /* READ_TOUCH changes nothing of the value: it is given once. */
+        change.gives_whole = old == NULL;
+        if (change.gives_whole && change.kind == GW_RECORD_BYTES &&
+            change.value_bytes > (uint64_t)(room->end - room->at)) {
+            op->out_bytes = (uint32_t)change.value_bytes;
+            return GW_WOULD_BLOCK;
+        }
+    }
     if (position->address.v >= t->view.read_only && fits_in_place(record, control, &change))
         st = change_in_place(t, op, record, control, &change, room, old);
     else
         st = change_by_copy(t, op, position, control, &change, spare, room, old);
     if (st == GW_OK) {
-        if (GW_UNLIKELY(old != NULL))
+        op->effect = effect_of(t, &change, control, position->address);
+        if (GW_UNLIKELY(old != NULL)) {
             gwi_old_give(op, old, room);
+            if (op->verb == GW_VERB_READ_TOUCH && !change.tombstone) {
+                op->result = op->out;
+                op->result_bytes = op->out_bytes;
+            }
+        } else if (GW_UNLIKELY(change.gives_whole)) {
+            gwi_room_take(room, op->result_bytes);
+        }
         /* By the tombstone, not by the expiry: an expired record counts until it is replaced. */
         bool was_counted = !(control & GW_CONTROL_TOMBSTONE);
         if (was_counted == change.tombstone)
@@ -310,18 +424,28 @@ enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room 
         return GW_E_INVALID;
     struct spare spare = {.units = 0};
     enum gw_status st = GW_RETRY;
+    op->effect = 0;
+    if (GW_UNLIKELY(t->gives_results)) {
+        op->result = NULL;
+        op->result_bytes = 0;
+    }
     for (uint32_t tries = 0; tries < GWI_TRIES && st == GW_RETRY; tries++) {
         struct gwi_position position;
         struct gwi_change change;
         enum gw_status why = GW_OK;
+        if (GW_UNLIKELY(op->verb == GW_VERB_RESTORE)) {
+            st = restore(t, op, &spare);
+            continue;
+        }
         switch (gwi_find(t, op, &position, &why)) {
         case GWI_FOUND:
             st = change_found(t, op, &position, &spare, room);
             break;
         case GWI_ABSENT:
             st = gwi_decide_absent(t, op, &change);
+            change.gives_whole = t->gives_results && st == GW_OK && gives_whole(op, &change);
             if (st == GW_OK)
-                st = create(t, op, &position, &change, &spare);
+                st = create(t, op, &position, &change, &spare, room);
             break;
         case GWI_COLD:
             st = why;
