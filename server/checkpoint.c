@@ -44,6 +44,7 @@
 #define PAGE_HEADER_BYTES  64u /* at least what an empty page has */
 #define ALONE_STUCK_NS     (60 * SECOND)
 #define ALONE_PAUSE_NS     100000
+#define PIN_PAUSE_NS       2000000
 
 static const char *const phase_names[GWI_CHECKPOINT_PHASES] = {"idle", "index", "begin",
                                                                "cut",  "flush", "publish"};
@@ -376,6 +377,8 @@ static void finish(struct gwi_checkpoints *c)
     c->intervals_idle = 0;
     forget_parts(c);
     gw_addr begin = c->older.image.number ? c->older.image.begin : c->newest.image.begin;
+    if (c->pinned.image.number && c->pinned.image.begin.v < begin.v)
+        begin = c->pinned.image.begin;
     gw_store_retain(s->store, begin, c->newest.image.end);
     uint64_t number = c->next++;
     move(c, GWI_CHECKPOINT_IDLE);
@@ -484,11 +487,31 @@ static uint64_t step(struct gwi_checkpoints *c, uint64_t now)
     return 0;
 }
 
+/* The newest checkpoint is kept for a backup, or is not any more. */
+static void pin_turn(struct gwi_checkpoints *c)
+{
+    /* Acquire: pairs with the backup's release. */
+    int pin = atomic_load_explicit(&c->pin, memory_order_acquire);
+    if (pin == GWI_PIN_WANTED) {
+        c->pin_status = c->newest.image.number ? gwi_state_copy(&c->newest, &c->pinned)
+                                               : GW_NOT_FOUND;
+        atomic_store_explicit(&c->pin, c->pin_status == GW_OK ? GWI_PIN_HELD : GWI_PIN_NONE,
+                              memory_order_release);
+    } else if (pin == GWI_PIN_RELEASED && c->phase != GWI_CHECKPOINT_PUBLISH) {
+        gwi_state_fini(&c->pinned); /* the worker reads it while it publishes */
+        c->pinned = (struct gwi_state){0};
+        atomic_store_explicit(&c->pin, GWI_PIN_NONE, memory_order_release);
+    }
+}
+
 uint64_t gwi_checkpoint_turn(struct gwi_server *s)
 {
     struct gwi_checkpoints *c = s->checkpoints;
     if (!c)
         return UINT64_MAX;
+    if (atomic_load_explicit(&c->pin, memory_order_relaxed) != GWI_PIN_NONE &&
+        c->phase != GWI_CHECKPOINT_PUBLISH)
+        pin_turn(c);
     uint64_t now = now_of(c), due = 0;
     for (int steps = 0; due == 0 && steps < 4; steps++)
         due = step(c, now);
@@ -597,6 +620,35 @@ bool gwi_checkpoint_crossed(const struct gwi_server *s, uint64_t number)
     return atomic_load_explicit(&s->checkpoints->crossed, memory_order_acquire) >= number;
 }
 
+enum gw_status gwi_checkpoint_pin(struct gwi_server *s, struct gwi_state *out)
+{
+    struct gwi_checkpoints *c = s->checkpoints;
+    int pin;
+    while (atomic_load_explicit(&c->pin, memory_order_acquire) != GWI_PIN_NONE) {
+        if (atomic_load(&s->stopping))
+            return GW_E_CANCELLED;
+        nanosleep(&(struct timespec){.tv_nsec = PIN_PAUSE_NS}, NULL);
+    }
+    atomic_store_explicit(&c->pin, GWI_PIN_WANTED, memory_order_release);
+    gw_net_wake(s->dispatcher[0]->net);
+    while ((pin = atomic_load_explicit(&c->pin, memory_order_acquire)) == GWI_PIN_WANTED) {
+        if (atomic_load(&s->stopping))
+            return GW_E_CANCELLED;
+        nanosleep(&(struct timespec){.tv_nsec = PIN_PAUSE_NS}, NULL);
+    }
+    if (pin == GWI_PIN_NONE)
+        return c->pin_status;
+    enum gw_status st = gwi_state_copy(&c->pinned, out);
+    if (st != GW_OK)
+        gwi_checkpoint_unpin(s);
+    return st;
+}
+
+void gwi_checkpoint_unpin(struct gwi_server *s)
+{
+    atomic_store_explicit(&s->checkpoints->pin, GWI_PIN_RELEASED, memory_order_release);
+}
+
 void gwi_checkpoint_figures(const struct gwi_server *s, struct gwi_checkpoint_figures *out)
 {
     struct gwi_checkpoints *c = s->checkpoints;
@@ -669,6 +721,7 @@ void gwi_checkpoint_destroy(struct gwi_server *s)
     forget_parts(c);
     gwi_state_fini(&c->newest);
     gwi_state_fini(&c->older);
+    gwi_state_fini(&c->pinned);
     free(c);
     s->checkpoints = NULL;
 }

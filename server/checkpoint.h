@@ -73,6 +73,12 @@ void gwi_checkpoint_sessions(struct gwi_server *server, uint32_t dispatcher, uin
 /* Has every dispatcher crossed for checkpoint `number`? */
 bool gwi_checkpoint_crossed(const struct gwi_server *server, uint64_t number);
 
+/* The newest finished checkpoint, copied without its sessions, and kept with all its files and
+ * segments until unpin: a backup reads them. One pin at a time. Any thread but dispatcher 0's, which
+ * it waits for. GW_NOT_FOUND: there is none; GW_E_NOMEM; GW_E_CANCELLED: the server ends. */
+GW_MUST_USE enum gw_status gwi_checkpoint_pin(struct gwi_server *server, struct gwi_state *out);
+void gwi_checkpoint_unpin(struct gwi_server *server);
+
 /* For people. */
 struct gwi_checkpoint_figures {
     const char *doing;                   /* "idle", "index", "cut", "flush", "publish" */

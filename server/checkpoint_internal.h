@@ -23,6 +23,8 @@ enum gwi_checkpoint_phase {
  * worker before it says done. */
 enum gwi_checkpoint_job { GWI_JOB_NONE = 0, GWI_JOB_INDEX, GWI_JOB_PUBLISH, GWI_JOB_STOP };
 
+enum gwi_pin { GWI_PIN_NONE = 0, GWI_PIN_WANTED, GWI_PIN_HELD, GWI_PIN_RELEASED };
+
 struct gwi_index_file { /* as in struct gwi_state */
     uint64_t number;    /* 0: none */
     gw_addr start;
@@ -57,6 +59,11 @@ struct gwi_checkpoints {
     _Atomic uint64_t crossed;    /* release: by the last to cross; acquire: all */
     _Atomic uint32_t parts_left; /* dispatchers that have not handed in (release, acquire) */
     _Atomic int part_failed;     /* an enum gw_status */
+
+    /* A pin (gwi_checkpoint_pin). */
+    _Atomic int pin; /* enum gwi_pin; WANTED by the backup, then HELD or NONE by the machine */
+    enum gw_status pin_status;
+    struct gwi_state pinned; /* the machine's while HELD; image.number 0: none */
 
     /* The worker. */
     pthread_t thread;
