@@ -289,7 +289,8 @@ enum gw_status gw_store_recover(const struct gw_store_options *options,
                                       .gaps = recovery->image.gaps,
                                       .gaps_count = recovery->image.gaps_count,
                                       .waste = recovery->image.waste,
-                                      .expiry_ms = recovery->image.expiry_ms};
+                                      .expiry_ms = recovery->image.expiry_ms,
+                                      .number = recovery->image.number};
     struct recovery c = {.r = recovery, .why = why, .why_bytes = why_bytes};
     st = gwi_store_open_from(&o, &origin, &c.store);
     if (st != GW_OK) {
