@@ -118,6 +118,19 @@ static const struct gw_cli_verb verbs[] = {
     {"explain store", "[--server ID | --address HOST:PORT]",
      "Shows what a server's store holds and has done: log, index, disk, cold reads, compaction.\n",
      gwi_cli_explain_store},
+    {"backup", "--to DIR",
+     "Copies the newest checkpoint of every server into DIR/SERVER, while they serve.\n"
+     "A checkpoint is taken first: what was durable when the verb began is in it. DIR must be "
+     "there\n"
+     "on each server's machine. Each copy has a manifest with checksums, and is checked by "
+     "`verify`.\n"
+     "Refused while slots move. Exit code 1 when a copy failed: the reason is named.\n",
+     gwi_cli_backup},
+    {"restore", "--from DIR [--no-verify]",
+     "Writes every key of a backup into this cluster, however many servers it has.\n"
+     "DIR is that of `backup`, or one server's part of it, and is read here. It is checked first;\n"
+     "keys that are there already are overwritten, others stay. Versions begin anew.\n",
+     gwi_cli_restore},
     {"verify", "DIR [--quick]",
      "Checks a server's data directory, or a backup, offline: every file that recovery would "
      "read.\n"
