@@ -7,8 +7,10 @@
  * batch would do. 3. A write is looked up among the applied serials before it runs and recorded
  * after (R7). 4. Whether a chunk is complete is read before the engine looks (R10).
  * 5. Replies stand in the order of the operations; what waits is answered GW_PENDING there. A batch
- * may be answered by several REPLY frames. When the client does not read, the batch is suspended
- * between two groups. */
+ * may be answered by several REPLY frames. When the client does not read, or the commit log does
+ * not keep up, the batch is suspended between two groups. 6. What is recorded of a write goes into
+ * the commit log in the same breath, between two calls of the engine, for each of them may cross
+ * into another interval (store_cut.h). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +18,7 @@
 #include "server/haul.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "server/session_image.h"
 
 /* What an operation of the group in hand is answered, when the engine does not run it. */
 struct verdict {
@@ -42,7 +45,8 @@ static enum gw_status refuse(struct gwi_link *link, const struct gw_frame *f, en
 {
     const struct gwi_view *view = link->dispatcher->view;
     size_t bytes = GW_FRAME_HEADER + 8 + view->map_wire_bytes;
-    uint8_t *room = gw_conn_reserve(link->conn, bytes);
+    bool waits = link->hold_of.first != NULL; /* behind the replies that came before it */
+    uint8_t *room = waits ? gwi_hold_room(link, bytes) : gw_conn_reserve(link->conn, bytes);
     if (!room) { /* it does not even read refusals */
         gwi_link_hold(link, GWI_HOLD_BACKLOG, 0);
         return GW_WOULD_BLOCK;
@@ -56,7 +60,8 @@ static enum gw_status refuse(struct gwi_link *link, const struct gw_frame *f, en
     memset(room + GW_FRAME_HEADER, 0, 8);
     room[GW_FRAME_HEADER] = (uint8_t)why;
     memcpy(room + GW_FRAME_HEADER + 8, view->map_wire, view->map_wire_bytes);
-    gw_conn_commit(link->conn, bytes);
+    if (!waits)
+        gw_conn_commit(link->conn, bytes);
     link->sequence = f->sequence;
     link->refusing = true;
     link->hold_until_ns = 0;
@@ -114,6 +119,8 @@ static void op_of_wire(const struct gw_wire_op *w, struct gw_op *op)
     op->expected_version = w->expected_version;
     op->verb = gwi_verb_of_wire(w->verb);
     op->flags = 0;
+    op->effect = 0;
+    op->version = 0; /* what is not found says nothing of it */
     op->number = w->number;
     op->delta = w->number;
     op->initial = w->initial;
@@ -203,8 +210,11 @@ static void settle(struct gwi_link *link, struct verdict *v, const struct gw_op 
         return;
     }
     v->status = op->status;
-    if (v->write && !gw_failed((enum gw_status)op->status))
+    if (v->write && !gw_failed((enum gw_status)op->status)) {
         gwi_reply_record(link->session->applied, v->serial, op, gwi_reply_flags(op));
+        if (GW_UNLIKELY(link->dispatcher->commit.log != NULL))
+            gwi_commit_write(link->dispatcher, link->session, v->serial, op);
+    }
 }
 
 static bool send_replies(struct gwi_link *link, const struct gw_frame *f, uint32_t count,
@@ -218,8 +228,7 @@ static bool send_replies(struct gwi_link *link, const struct gw_frame *f, uint32
                          .sequence = f->sequence,
                          .view = d->view->number,
                          .serial = f->serial};
-    gw_frame_encode(&r, d->reply);
-    return gwi_link_send(link->conn, d->reply, bytes);
+    return gwi_hold_reply(link, &r, d->reply, link->early);
 }
 
 /* Decodes up to GWI_GROUP operations. Returns how many, or UINT32_MAX when one is malformed. */
@@ -228,6 +237,7 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
 {
     struct gwi_dispatcher *d = link->dispatcher;
     uint32_t n = 0;
+    bool writes = false;
     for (; n < left && n < GWI_GROUP; n++) {
         struct gw_wire_op w;
         if (!gw_wire_op_decode(r, &w))
@@ -245,7 +255,10 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
             !admit_op(link, op, v))
             continue;
         v->exec = (int16_t)(*exec)++;
+        writes |= v->write;
     }
+    if (GW_UNLIKELY(writes && d->commit.log))
+        gwi_commit_begin(d);
     return n;
 }
 
@@ -261,11 +274,12 @@ static struct gw_wire_reply reply_to(const struct gwi_link *link, const struct v
     return (struct gw_wire_reply){.status = v->status};
 }
 
-enum { SUSPEND_NONE = 0, SUSPEND_BACKLOG, SUSPEND_PARK };
+enum { SUSPEND_NONE = 0, SUSPEND_BACKLOG, SUSPEND_PARK, SUSPEND_DURABLE };
 
 /* The engine stopped in the middle of the group, for large values. What cannot go on now waits, and
  * the rest moves up: operations behind one that was parked meanwhile, on the same key; reads, when
- * the client has not read what there is. Returns how many are left to execute, d->ops[done..) on.
+ * the client has not read what there is; all, when the commit log is behind. Returns how many are
+ * left to execute, d->ops[done..) on.
  */
 static uint32_t queue_rest(struct gwi_link *link, struct verdict *verdicts, uint32_t at, uint32_t n,
                            uint32_t done, size_t unsent)
@@ -273,12 +287,14 @@ static uint32_t queue_rest(struct gwi_link *link, struct verdict *verdicts, uint
     struct gwi_dispatcher *d = link->dispatcher;
     uint32_t kept = done;
     bool behind = gwi_link_is_behind(link, unsent);
+    bool undurable = gwi_link_is_undurable(link);
     for (; at < n; at++) {
         struct verdict *v = &verdicts[at];
         if (v->exec < 0)
             continue;
         const struct gw_op *op = &d->ops[v->exec];
-        if ((behind && op->verb == GW_VERB_READ) || gwi_park_find(&d->park, op->hash)) {
+        if (undurable || (behind && op->verb == GW_VERB_READ) ||
+            gwi_park_find(&d->park, op->hash)) {
             park(link, v, op, GW_OK);
             continue;
         }
@@ -306,6 +322,7 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
             if (ran == 0)
                 ran = gw_store_execute(d->store, d->ops + done, 1, d->room, d->room_bytes, &used);
             done += ran;
+            gwi_session_image_take(d, link->session); /* it may have crossed a cut */
         }
         uint32_t before = at;
         for (; at < n && verdicts[at].exec < (int32_t)done; at++) {
@@ -341,6 +358,8 @@ enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f, 
         enum gw_status st = admit(link, f, &done);
         if (done)
             return st;
+        link->early = f->flags & GW_BATCH_EARLY;
+        gwi_session_image_take(d, link->session);
         gw_applied_confirm(link->session->applied, f->confirmed);
     }
     struct gw_reader r =
@@ -355,6 +374,8 @@ enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f, 
             suspend = SUSPEND_PARK;
         else if (gwi_link_is_behind(link, 0))
             suspend = SUSPEND_BACKLOG;
+        else if (gwi_link_is_undurable(link))
+            suspend = SUSPEND_DURABLE;
         if (suspend)
             break;
         uint32_t exec = 0;
@@ -380,7 +401,11 @@ enum gw_status gwi_batch_frame(struct gwi_link *link, const struct gw_frame *f, 
             return GW_E_LIMIT;
         link->batch_done = f->count - left;
         link->batch_at = (uint32_t)(r.at - body);
-        gwi_link_hold(link, suspend == SUSPEND_PARK ? GWI_HOLD_PARK : GWI_HOLD_BACKLOG, 0);
+        gwi_link_hold(link,
+                      suspend == SUSPEND_PARK      ? GWI_HOLD_PARK
+                      : suspend == SUSPEND_DURABLE ? GWI_HOLD_DURABLE
+                                                   : GWI_HOLD_BACKLOG,
+                      0);
         return GW_WOULD_BLOCK;
     }
     link->batch_done = link->batch_at = 0;

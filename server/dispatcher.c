@@ -4,7 +4,8 @@
  * Rules: 1. View and cuts are looked at after entering the epoch and before any input (ENGINE H7,
  * MIGRATION R4); nothing of a view is kept beyond gwi_dispatcher_exit but its generation.
  * 2. A change of view is acted upon (what waits for slots that left is returned) before the cut
- * that came with it is acknowledged (R5). 3. A dispatcher sleeps outside of the epoch, with the
+ * that came with it is acknowledged (R5); a checkpoint's cut is crossed before it is (store_cut.h).
+ * 3. A dispatcher sleeps outside of the epoch, with the
  * triggers that were due run; whoever publishes a cut or posts mail wakes it. */
 #define _GNU_SOURCE
 #include "server/dispatcher.h"
@@ -16,9 +17,12 @@
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "index/store_cut.h"
+#include "server/checkpoint.h"
 #include "server/control.h"
 #include "server/explain.h"
 #include "server/server.h"
+#include "server/session_image.h"
 
 #define KEYS_A_TURN      32u /* a pull's answer tries its keys by itself */
 #define SHORT_WAIT_NS    500000ull
@@ -58,8 +62,12 @@ void gwi_dispatcher_enter(struct gwi_dispatcher *d)
             gwi_haul_notice(d);
             d->park_try_all = true;
         }
+        if (d->commit.log)
+            gwi_commit_view(d, d->view->number);
         if (!open)
             break;
+        if (cut.phase & GWI_CUT_CHECKPOINT)
+            gw_store_cross(d->store);
         gw_cut_acknowledge(epoch, d->epoch_slot);
     }
 }
@@ -67,6 +75,8 @@ void gwi_dispatcher_enter(struct gwi_dispatcher *d)
 void gwi_dispatcher_exit(struct gwi_dispatcher *d)
 {
     GW_ASSERT(d->inside);
+    if (d->commit.tag != GWI_NOTHING_OPEN)
+        (void)gwi_commit_end(d); /* what was executed may have left nothing behind */
     gw_store_exit(d->store);
     d->inside = false;
     d->view = NULL;
@@ -105,6 +115,8 @@ static void merge(struct gwi_dispatcher *d, struct gwi_errand *e)
             if (s)
                 s->idle_since_ns = d->now_ns;
         }
+        if (s)
+            gwi_session_image_take(d, s);
         if (!s || gw_applied_merge(s->applied, entry) != GW_OK) {
             e->status = GW_E_NOMEM;
             return;
@@ -115,8 +127,10 @@ static void merge(struct gwi_dispatcher *d, struct gwi_errand *e)
 static void drop(struct gwi_dispatcher *d, const struct gwi_errand *e)
 {
     for (uint32_t i = 0; i < d->sessions.buckets; i++)
-        for (struct gwi_session *s = d->sessions.bucket[i]; s; s = s->chain)
+        for (struct gwi_session *s = d->sessions.bucket[i]; s; s = s->chain) {
+            gwi_session_image_take(d, s);
             gw_applied_drop(s->applied, &e->slots);
+        }
 }
 
 /* Does the errand, or, when it has come back, hands it to control. */
@@ -192,6 +206,16 @@ static uint64_t device_wait(const struct gwi_dispatcher *d, uint64_t wait)
     return wait < DEVICE_POLL_NS ? wait : DEVICE_POLL_NS;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t until(const struct gwi_dispatcher *d, uint64_t due_ns)
+{
+    return due_ns <= d->now_ns ? 0 : due_ns - d->now_ns;
+}
+
 static uint64_t turn(struct gwi_dispatcher *d)
 {
     take_mail(d);
@@ -210,15 +234,20 @@ static uint64_t turn(struct gwi_dispatcher *d)
     bool more = gw_store_poll(d->store);
     /* Completions that this call has seen will not ring again: they are ours to remember. */
     d->ready_count = gw_store_ready(d->store, d->ready, GWI_READY_GROUP);
+    uint64_t wait = IDLE_WAIT_NS;
+    if (d->commit.log)
+        wait = least(wait, gwi_commit_turn(d));
+    if (d->server->durable.mode != GWI_DURABILITY_NONE) {
+        more |= gwi_hold_turn(d);
+        more |= gwi_session_image_turn(d);
+    }
     if (d->held.after != &d->held)
         gwi_links_release(d);
-    uint64_t wait = IDLE_WAIT_NS;
     if (d->control) {
-        uint64_t due = gwi_control_turn(d->control);
-        wait = due <= d->now_ns ? 0 : due - d->now_ns < wait ? due - d->now_ns : wait;
+        wait = least(wait, until(d, gwi_control_turn(d->control)));
+        wait = least(wait, until(d, gwi_checkpoint_turn(d->server)));
     }
-    wait = haul < wait ? haul : wait;
-    wait = device_wait(d, stale < wait ? stale : wait);
+    wait = device_wait(d, least(least(haul, stale), wait));
     if (more || d->ready_count)
         return 0;
     if ((d->park.ring.after != &d->park.ring || d->held.after != &d->held ||
@@ -272,9 +301,11 @@ static void *run(void *arg)
 
 static void dispatcher_free(struct gwi_dispatcher *d)
 {
+    gwi_commit_close(d); /* it wakes the net */
     if (d->net)
         gw_net_destroy(d->net);
     gwi_links_free(d);
+    gwi_hold_fini(d);
     gwi_haul_destroy(d->haul);
     gwi_park_fini(&d->park);
     gwi_sessions_fini(&d->sessions);
@@ -284,6 +315,26 @@ static void dispatcher_free(struct gwi_dispatcher *d)
     free(d->room);
     free(d->reply);
     free(d);
+}
+
+/* Those that were recovered, or none. */
+static bool take_sessions(struct gwi_dispatcher *d)
+{
+    struct gwi_server *s = d->server;
+    if (s->recovered_sessions) {
+        d->sessions = s->recovered_sessions[d->index];
+        memset(&s->recovered_sessions[d->index], 0, sizeof d->sessions);
+    } else if (!gwi_sessions_init(&d->sessions)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < d->sessions.buckets; i++)
+        for (struct gwi_session *x = d->sessions.bucket[i]; x; x = x->chain) {
+            x->recovered = true;
+            x->idle_since_ns = gw_clock_now_ns(gw_clock_system());
+        }
+    if (s->durable.mode != GWI_DURABILITY_NONE)
+        d->sessions.forgotten = &s->durable.forgotten;
+    return true;
 }
 
 enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
@@ -306,6 +357,8 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     d->park_session_max = (uint32_t)(d->park_bytes_max / PARKED_BYTES / 2);
     uint64_t soft = server->memory.net_bytes_max / 8;
     d->backlog_soft = soft < GWI_BACKLOG_SOFT ? (size_t)soft : GWI_BACKLOG_SOFT;
+    gwi_hold_init(d);
+    bool sessions = take_sessions(d);
     d->sessions.count_max = 2 * server->memory.connections_max;
     d->sessions.granted_max = server->memory.windows_bytes_max / GW_APPLIED_SERIAL_BYTES;
     d->haul = gwi_haul_create(d);
@@ -319,13 +372,17 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     options.transit_bytes_max = server->memory.net_bytes_max;
     options.stalled_ms_max = STALLED_MS_MAX;
     enum gw_status st = GW_E_NOMEM;
-    if (d->room && d->reply && d->haul && (index || d->control) &&
-        gwi_sessions_init(&d->sessions) && gwi_park_init(&d->park))
+    if (d->room && d->reply && d->haul && (index || d->control) && sessions &&
+        gwi_park_init(&d->park))
         st = gw_store_thread_open(server->store, &d->store);
     if (st == GW_OK) {
         d->epoch_slot = gw_store_epoch_slot(d->store);
+        if (server->durable.mode != GWI_DURABILITY_NONE)
+            gw_store_on_cross(d->store, gwi_durable_cross, d);
         st = gw_net_uring_create(&options, &gwi_link_events, d, &d->net);
     }
+    if (st == GW_OK)
+        st = gwi_commit_open(d);
     int device = st == GW_OK ? gw_store_wait_fd(d->store) : -1;
     d->device_watched = device >= 0 && gw_net_watch(d->net, device) == GW_OK;
     if (st != GW_OK) {

@@ -3,7 +3,7 @@
  * and answers; between batches it does its share of migrations. Nothing of a dispatcher is touched
  * by another thread but its mailbox. Files: dispatcher.c (thread, turn, mail), links.c (connections
  * and their roles), batch.c (BATCH frames), release.c (parked operations), scan.c, haul.c (the data
- * plane of migrations). Layer: server. */
+ * plane of migrations), commit.c and hold.c (durability). Layer: server. */
 #ifndef GW_SERVER_DISPATCHER_H
 #define GW_SERVER_DISPATCHER_H
 
@@ -13,6 +13,8 @@
 #include "client/wire/ops.h"
 #include "index/epoch.h"
 #include "index/store.h"
+#include "server/commit.h"
+#include "server/hold.h"
 #include "server/mailbox.h"
 #include "server/park.h"
 #include "server/sessions.h"
@@ -59,7 +61,8 @@ enum gwi_hold {
     GWI_HOLD_BACKLOG,
     GWI_HOLD_PARK,
     GWI_HOLD_SPACE,
-    GWI_HOLD_COLD, /* until the store has read something, or until hold_until_ns */
+    GWI_HOLD_COLD,    /* until the store has read something, or until hold_until_ns */
+    GWI_HOLD_DURABLE, /* until the commit log has room, or less waits to be durable */
 };
 
 /* Handlers of a connection that this server opened; `ctx` is the opener's. */
@@ -84,6 +87,9 @@ struct gwi_link {
     uint32_t batch_at, batch_done; /* progress inside of a batch that was suspended */
     uint8_t role, hold;
     bool refusing; /* until the client goes back to the refused batch (R2) */
+    bool early;    /* the last batch was to be answered before it is durable */
+    bool ending;   /* it is closed behind what waits to be durable: nothing more is taken */
+    struct gwi_link_hold hold_of;
 };
 
 struct gwi_dispatcher {
@@ -104,6 +110,8 @@ struct gwi_dispatcher {
     const struct gwi_view *view; /* valid inside the epoch only */
     struct gwi_sessions sessions;
     struct gwi_park park;
+    struct gwi_commit commit;
+    struct gwi_holding hold;
     size_t park_bytes_max;
     uint32_t park_session_max; /* operations of one session: nobody fills it alone */
     size_t backlog_soft;       /* above it a client's next operations wait for it to read */
@@ -168,6 +176,8 @@ void gwi_links_release(struct gwi_dispatcher *d); /* resumes those whose reason 
 /* Must what makes output for this link wait until it has read, or until others have? `more` bytes
  * are about to be added to what it has not read. */
 bool gwi_link_is_behind(const struct gwi_link *link, size_t more);
+/* Is there so much that is not durable that nothing more is to be executed now? */
+bool gwi_link_is_undurable(const struct gwi_link *link);
 bool gwi_link_send(struct gw_conn *conn, const uint8_t *frame,
                    size_t bytes); /* false: backlog full */
 enum gw_status gwi_link_error(struct gw_conn *conn, enum gw_status st, const char *text);

@@ -64,8 +64,7 @@ bool gwi_secure_done(struct gwi_server *server, uint64_t ticket);
  * least as high. In memory mode it is the number of the checkpoint that will hold it, in commit
  * mode the round behind its batch. 0: it is durable. Positions of one incarnation only rise. */
 
-/* What is durable now: memory: `checkpointed`; commit: gwi_commit_durable, but never above `round`.
- */
+/* What is durable now: memory: `checkpointed`; commit: gwi_commit_durable. */
 uint64_t gwi_durable_position(const struct gwi_server *server);
 /* A client wants everything it has been answered to be durable soon: flushes, or asks for a
  * checkpoint. Any dispatcher. */
@@ -81,9 +80,14 @@ void gwi_durable_cross(void *dispatcher, uint64_t number);
 
 /* ---- of commit mode: commit.c (and only there; called in commit mode only) ---- */
 
-/* The highest position that is durable: the least of all open words; NOTHING_OPEN if there is none.
- */
+/* The highest position that is durable now: what was answered with it, or a lower one, is. Loads
+ * the round and then all open words (tests/model/spin/commit.pml), so it is never above the round;
+ * a call may give less than an earlier one, and both were right. Any thread. */
 uint64_t gwi_commit_durable(const struct gwi_server *server);
+/* The position of everything that was executed so far by any dispatcher; 0: it is durable. It
+ * becomes durable without further ado (logs are flushed by themselves). Any thread; set
+ * control_waits before asking gwi_commit_durable, then its rise wakes dispatcher 0. */
+uint64_t gwi_commit_ticket(const struct gwi_server *server);
 /* What was executed so far belongs to intervals before `number`: the log's block ends here. On the
  * dispatcher's thread, inside the epoch. */
 void gwi_commit_cross(struct gwi_dispatcher *d, uint64_t number);

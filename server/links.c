@@ -24,13 +24,28 @@ bool gwi_link_send(struct gw_conn *conn, const uint8_t *frame, size_t bytes)
 bool gwi_link_is_behind(const struct gwi_link *link, size_t more)
 {
     const struct gwi_dispatcher *d = link->dispatcher;
-    size_t backlog = gw_conn_backlog(link->conn) + more;
+    size_t backlog = gw_conn_backlog(link->conn) + link->hold_of.bytes + more;
     uint32_t crowded = gw_net_crowded(d->net);
     return GW_UNLIKELY(backlog > d->backlog_soft || (crowded && backlog > 0) || crowded > 1);
 }
 
+bool gwi_link_is_undurable(const struct gwi_link *link)
+{
+    const struct gwi_dispatcher *d = link->dispatcher;
+    return GW_UNLIKELY(d->commit.log != NULL) && (gwi_commit_is_behind(d) || gwi_hold_is_full(d));
+}
+
 enum gw_status gwi_link_error(struct gw_conn *conn, enum gw_status st, const char *text)
 {
+    struct gwi_link *link = gw_conn_user(conn);
+    if (GW_UNLIKELY(link && link->hold_of.first)) {
+        uint8_t frame[GW_FRAME_HEADER + 512];
+        size_t bytes = gw_frame_error(frame, sizeof frame, st, text);
+        if (gwi_hold_frame(link, frame, bytes, false) && gwi_hold_close_behind(link)) {
+            link->ending = true;
+            return GW_OK;
+        }
+    }
     uint8_t *room = gw_conn_reserve(conn, GW_FRAME_HEADER + 512);
     if (room)
         gw_conn_commit(conn, gw_frame_error(room, GW_FRAME_HEADER + 512, st, text));
@@ -58,6 +73,7 @@ static struct gwi_link *link_create(struct gwi_dispatcher *d, struct gw_conn *co
 
 static void link_free(struct gwi_link *link)
 {
+    gwi_hold_forget(link);
     *link->at = link->next;
     if (link->next)
         link->next->at = link->at;
@@ -127,6 +143,8 @@ static bool hold_is_over(const struct gwi_link *link)
         return d->now_ns >= link->hold_until_ns;
     case GWI_HOLD_COLD:
         return d->reads_ended != link->hold_reads || d->now_ns >= link->hold_until_ns;
+    case GWI_HOLD_DURABLE:
+        return !gwi_link_is_undurable(link) && (link->role != GWI_LINK_NEW || !link->hold_of.first);
     case GWI_HOLD_NONE:
         break;
     }
@@ -200,6 +218,19 @@ static enum gw_status hand_over(struct gwi_link *link, uint32_t to)
     return GW_END;
 }
 
+static uint8_t wire_durability(enum gwi_durability mode)
+{
+    switch (mode) {
+    case GWI_DURABILITY_MEMORY:
+        return GW_WIRE_DURABILITY_MEMORY;
+    case GWI_DURABILITY_COMMIT:
+        return GW_WIRE_DURABILITY_COMMIT;
+    case GWI_DURABILITY_NONE:
+        break;
+    }
+    return GW_WIRE_DURABILITY_NONE;
+}
+
 static bool send_welcome(struct gwi_link *link, uint64_t session, uint32_t window, bool known)
 {
     struct gwi_server *server = link->dispatcher->server;
@@ -208,7 +239,10 @@ static bool send_welcome(struct gwi_link *link, uint64_t session, uint32_t windo
                            .window = window,
                            .frame_bytes_max = server->frame_bytes_max,
                            .value_bytes_max = server->value_bytes_max,
-                           .flags = known ? GW_WELCOME_KNOWN : 0};
+                           .flags = known ? GW_WELCOME_KNOWN : 0,
+                           .durability = wire_durability(server->durable.mode),
+                           .durable = gwi_durable_position(server),
+                           .forgotten = atomic_load(&server->durable.forgotten)};
     memcpy(m.id, server->options.id, sizeof m.id);
     uint8_t frame[GW_FRAME_HEADER + 256];
     struct gw_writer w = gw_writer_of(frame + GW_FRAME_HEADER, sizeof frame - GW_FRAME_HEADER);
@@ -248,12 +282,18 @@ static enum gw_status open_session(struct gwi_link *link, const struct gw_frame 
     link->session = session;
     link->role = GWI_LINK_CLIENT;
     /* An incarnation other than ours in the HELLO means that what the client sent went to a process
-     * that is gone: then this session's history is not known, whatever is here by migration. */
-    known = known && (hello->incarnation == 0 || hello->incarnation == d->server->incarnation);
+     * that is gone: then this session's history is not known, whatever is here by migration, unless
+     * it was recovered. */
+    known = known && (hello->incarnation == 0 || hello->incarnation == d->server->incarnation ||
+                      session->recovered);
     atomic_store_explicit(&d->sessions_open, d->sessions.count,
                           memory_order_relaxed); /* a number for people */
     window = gwi_sessions_grant(&d->sessions, session, session->applied->window);
-    return send_welcome(link, f->session, window, known) ? GW_OK : GW_E_LIMIT;
+    if (!send_welcome(link, f->session, window, known))
+        return GW_E_LIMIT;
+    if (known)
+        gwi_hold_resume(link);
+    return GW_OK;
 }
 
 static enum gw_status on_hello(struct gwi_link *link, const struct gw_frame *f, const uint8_t *body)
@@ -268,8 +308,13 @@ static enum gw_status on_hello(struct gwi_link *link, const struct gw_frame *f, 
         to = (uint32_t)(f->session % d->server->dispatchers);
     else if (hello.role != GW_ROLE_PEER_CONTROL)
         to = hello.index % d->server->dispatchers;
-    if (to != d->index)
+    if (to != d->index) {
+        if (link->hold_of.first) { /* a scan's answers: they leave from here */
+            gwi_link_hold(link, GWI_HOLD_DURABLE, 0);
+            return GW_WOULD_BLOCK;
+        }
         return hand_over(link, to);
+    }
     if (hello.role == GW_ROLE_CLIENT)
         return open_session(link, f, &hello);
     link->role = hello.role == GW_ROLE_PEER_CONTROL ? GWI_LINK_CONTROL_IN
@@ -303,7 +348,10 @@ static enum gw_status on_bye(struct gwi_link *link)
     session->idle_since_ns = link->dispatcher->now_ns;
     if (session->parked == 0)
         gwi_sessions_remove(&link->dispatcher->sessions, session);
-    gw_conn_close_after_flush(link->conn);
+    if (gwi_hold_close_behind(link))
+        link->ending = true;
+    else
+        gw_conn_close_after_flush(link->conn);
     return GW_OK;
 }
 
@@ -331,6 +379,11 @@ static enum gw_status route(struct gwi_link *link, const struct gw_frame *f, con
                                           : on_unexpected(link, f);
     case GW_KIND_BATCH:
         return client ? gwi_batch_frame(link, f, body) : on_unexpected(link, f);
+    case GW_KIND_SYNC:
+        if (!client)
+            return on_unexpected(link, f);
+        gwi_durable_hurry(link->dispatcher->server);
+        return GW_OK;
     case GW_KIND_BYE:
         return client ? on_bye(link) : on_unexpected(link, f);
     case GW_KIND_PREPARE:
@@ -356,6 +409,8 @@ static enum gw_status on_frame(void *ctx, struct gw_conn *conn, const uint8_t *f
     struct gwi_link *link = gw_conn_user(conn);
     if (link->out)
         return link->out->frame(link->out_ctx, conn, frame, bytes);
+    if (link->ending)
+        return GW_OK;
     struct gw_frame f;
     enum gw_status st = gw_frame_decode(frame, bytes, &f);
     if (st != GW_OK)

@@ -8,6 +8,7 @@
 #include "server/haul.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "server/session_image.h"
 
 #define IN_VAIN_MAX 4u
 #define BEHIND_MAX  8u
@@ -64,8 +65,7 @@ void gwi_release_flush(struct gwi_dispatcher *d)
                          .count = count,
                          .session = session->id,
                          .serial = session->applied->confirmed};
-    gw_frame_encode(&f, d->reply);
-    if (!gwi_link_send(session->link->conn, d->reply, bytes))
+    if (!gwi_hold_reply(session->link, &f, d->reply, session->link->early))
         gw_conn_close(session->link->conn); /* it has not read for a whole backlog */
 }
 
@@ -85,10 +85,14 @@ static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
     if (op)
         reply = gwi_reply_of(op);
     if (p->verb != GW_VERB_READ) {
-        if (st == GW_MOVED || gw_failed(st))
+        gwi_session_image_take(d, session);
+        if (st == GW_MOVED || gw_failed(st)) {
             gw_applied_forget(session->applied, p->serial);
-        else
+        } else {
             gwi_reply_record(session->applied, p->serial, op, reply.flags);
+            if (GW_UNLIKELY(d->commit.log != NULL))
+                gwi_commit_write(d, session, p->serial, op);
+        }
     }
     reply.flags |= GW_WIRE_HAS_SERIAL;
     if (d->view->state[slot] == GWI_SLOT_ARRIVING)
@@ -212,6 +216,14 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
         if (d->view->state[key->slot] == GWI_SLOT_ARRIVING && !gwi_op_is_blind(&op) && !p->pull &&
             !key->negative && !gwi_haul_settled(d->view, key->slot, key->hash))
             op.flags |= GW_OP_UNSETTLED;
+        if (GW_UNLIKELY(d->commit.log != NULL)) {
+            if (gwi_commit_is_behind(d)) {
+                gwi_park_to_back(&d->park, key);
+                return done;
+            }
+            if (op.verb != GW_VERB_READ && !p->pull)
+                gwi_commit_begin(d);
+        }
         size_t used;
         gw_store_execute(d->store, &op, 1, d->room, d->room_bytes, &used);
         if (op.status == GW_ABSENT && !key->pull_wanted) {

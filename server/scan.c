@@ -117,5 +117,5 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
                            .session = f->session,
                            .view = d->view->number};
     gw_frame_encode(&out, d->reply);
-    return gwi_link_send(link->conn, d->reply, out.bytes) ? GW_OK : GW_E_LIMIT;
+    return gwi_hold_frame(link, d->reply, out.bytes, true) ? GW_OK : GW_E_LIMIT;
 }

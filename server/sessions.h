@@ -27,6 +27,7 @@ struct gwi_session {
     uint32_t granted;                  /* operations in flight that its client was told */
     struct gw_applied_window *applied; /* owned */
     uint64_t imaged;                   /* generation of the image that has it (session_image.h) */
+    bool recovered; /* what it had applied before this process began is known: from its files */
 };
 
 /* An image of the sessions in the making; session_image.h. */
@@ -51,6 +52,9 @@ struct gwi_sessions {
 
 bool gwi_sessions_init(struct gwi_sessions *s);
 void gwi_sessions_fini(struct gwi_sessions *s);
+/* Takes over the sessions of `from`, which ends; those of s are gone. Bounds and `forgotten` of s
+ * stay. now_ns: none of them has a connection since then. */
+void gwi_sessions_adopt(struct gwi_sessions *s, struct gwi_sessions *from, uint64_t now_ns);
 struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id);
 /* NULL: out of memory, or there are too many and all of them have a connection or operations that
  * wait. */
