@@ -84,7 +84,7 @@ static bool is_done(const struct gwi_checkpoints *c)
 }
 
 /* What the image of this moment belongs to; NULL: nobody knows yet (rule 2). */
-static const struct gw_map *map_now(const struct gwi_checkpoints *c, uint32_t *self)
+static const struct gw_map *map_now(struct gwi_checkpoints *c, uint32_t *self)
 {
     const struct gw_map *map = c->alone_map;
     if (!map) /* relaxed: written by this thread only */
@@ -92,6 +92,7 @@ static const struct gw_map *map_now(const struct gwi_checkpoints *c, uint32_t *s
     int at = gw_map_find(map, c->server->options.id);
     if (at < 0 || map->version == 0)
         return NULL;
+    atomic_store_explicit(&c->known, true, memory_order_relaxed);
     *self = (uint32_t)at;
     return map;
 }
@@ -419,7 +420,9 @@ static bool is_wanted(struct gwi_checkpoints *c, uint64_t now)
 {
     struct gwi_server *s = c->server;
     const struct gwi_options *o = &s->options;
-    if (now < c->retry_ns)
+    uint32_t self;
+    if (now < c->retry_ns ||
+        (!atomic_load_explicit(&c->known, memory_order_relaxed) && !map_now(c, &self)))
         return false;
     if (atomic_load_explicit(&c->asked, memory_order_acquire) > c->newest.image.number ||
         gw_store_wants_checkpoint(s->store))
@@ -493,8 +496,8 @@ static void pin_turn(struct gwi_checkpoints *c)
     /* Acquire: pairs with the backup's release. */
     int pin = atomic_load_explicit(&c->pin, memory_order_acquire);
     if (pin == GWI_PIN_WANTED) {
-        c->pin_status = c->newest.image.number ? gwi_state_copy(&c->newest, &c->pinned)
-                                               : GW_NOT_FOUND;
+        c->pin_status =
+            c->newest.image.number ? gwi_state_copy(&c->newest, &c->pinned) : GW_NOT_FOUND;
         atomic_store_explicit(&c->pin, c->pin_status == GW_OK ? GWI_PIN_HELD : GWI_PIN_NONE,
                               memory_order_release);
     } else if (pin == GWI_PIN_RELEASED && c->phase != GWI_CHECKPOINT_PUBLISH) {
@@ -613,6 +616,11 @@ void gwi_checkpoint_sessions(struct gwi_server *s, uint32_t dispatcher, uint64_t
     /* acq_rel: the last one has acquired what the others handed in, and its zero releases it. */
     if (atomic_fetch_sub_explicit(&c->parts_left, 1, memory_order_acq_rel) == 1)
         gw_net_wake(s->dispatcher[0]->net);
+}
+
+bool gwi_checkpoint_is_possible(const struct gwi_server *s)
+{
+    return s->checkpoints && atomic_load_explicit(&s->checkpoints->known, memory_order_relaxed);
 }
 
 bool gwi_checkpoint_crossed(const struct gwi_server *s, uint64_t number)

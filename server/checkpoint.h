@@ -67,6 +67,8 @@ GW_MUST_USE enum gw_status gwi_checkpoint_alone(struct gwi_server *server, struc
 
 /* A checkpoint that holds everything executed so far is wanted soon. Its number. */
 uint64_t gwi_checkpoint_ask(struct gwi_server *server);
+/* Are there checkpoints, and has the coordinator let us join? */
+bool gwi_checkpoint_is_possible(const struct gwi_server *server);
 /* A dispatcher's sessions as of its crossing into `number` + 1; takes `bytes`. */
 void gwi_checkpoint_sessions(struct gwi_server *server, uint32_t dispatcher, uint64_t number,
                              enum gw_status st, uint8_t *takes, size_t bytes, uint32_t sessions);
@@ -74,8 +76,8 @@ void gwi_checkpoint_sessions(struct gwi_server *server, uint32_t dispatcher, uin
 bool gwi_checkpoint_crossed(const struct gwi_server *server, uint64_t number);
 
 /* The newest finished checkpoint, copied without its sessions, and kept with all its files and
- * segments until unpin: a backup reads them. One pin at a time. Any thread but dispatcher 0's, which
- * it waits for. GW_NOT_FOUND: there is none; GW_E_NOMEM; GW_E_CANCELLED: the server ends. */
+ * segments until unpin: a backup reads them. One pin at a time. Any thread but dispatcher 0's,
+ * which it waits for. GW_NOT_FOUND: there is none; GW_E_NOMEM; GW_E_CANCELLED: the server ends. */
 GW_MUST_USE enum gw_status gwi_checkpoint_pin(struct gwi_server *server, struct gwi_state *out);
 void gwi_checkpoint_unpin(struct gwi_server *server);
 

@@ -40,7 +40,7 @@ static enum gw_status status_of(int error)
 static enum gw_status failed(struct gwi_checkpoints *c, int error, const char *path,
                              const char *what)
 {
-    snprintf(c->job_why, sizeof c->job_why, "%s: %s: %s", path, what, strerror(error));
+    snprintf(c->job_why, sizeof c->job_why, "checkpoints/%s: %s: %s", path, what, strerror(error));
     return status_of(error);
 }
 
@@ -72,7 +72,7 @@ struct file {
 
 static void path_of(const struct gwi_checkpoints *c, const char *name, const char *more, char *path)
 {
-    snprintf(path, PATH_BYTES, "%s/%s%s", c->server->options.data, name, more);
+    snprintf(path, PATH_BYTES, "%s/checkpoints/%s%s", c->server->options.data, name, more);
 }
 
 static enum gw_status file_begin(struct file *f, struct gwi_checkpoints *c, const char *name)
@@ -155,13 +155,13 @@ static enum gw_status file_end(struct file *f, enum gw_status st, bool sync_is_f
 static enum gw_status sync_folder(struct gwi_checkpoints *c)
 {
     char path[PATH_BYTES];
-    path_of(c, "checkpoints", "", path);
+    path_of(c, "", "", path);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return fatal(c, errno, "checkpoints", "cannot be opened");
+        return fatal(c, errno, "", "cannot be opened");
     int error = fsync(fd) == 0 || errno == EINVAL ? 0 : errno; /* EINVAL: folders need no sync */
     close(fd);
-    return error ? fatal(c, error, "checkpoints", "cannot be synced") : GW_OK;
+    return error ? fatal(c, error, "", "cannot be synced") : GW_OK;
 }
 
 /* ---- the index ---------------------------------------------------------------------------------
@@ -260,9 +260,10 @@ static enum gw_status publish(struct gwi_checkpoints *c)
     if (gwi_data_note_checkpoint(&c->server->options, data, c->state.image.number) != GW_OK)
         gw_warn("checkpoint_note", "number=%" PRIu64 " file=store.json next=go_on",
                 c->state.image.number);
-    uint64_t states[2] = {c->state.image.number, c->newest.image.number};
-    uint64_t indexes[3] = {c->state.index.number, c->newest.index.number, c->index.number};
-    gwi_checkpoint_sweep(c->server->options.data, states, 2, indexes, 3);
+    uint64_t states[3] = {c->state.image.number, c->newest.image.number, c->pinned.image.number};
+    uint64_t indexes[4] = {c->state.index.number, c->newest.index.number, c->index.number,
+                           c->pinned.index.number};
+    gwi_checkpoint_sweep(c->server->options.data, states, 3, indexes, 4);
     return GW_OK;
 }
 

@@ -56,6 +56,7 @@ struct gwi_checkpoints {
 
     /* Between threads. */
     _Atomic uint64_t asked;      /* the highest number wanted; any thread raises it */
+    atomic_bool known;           /* we are in a map: written by the machine, read by who stops */
     _Atomic uint64_t crossed;    /* release: by the last to cross; acquire: all */
     _Atomic uint32_t parts_left; /* dispatchers that have not handed in (release, acquire) */
     _Atomic int part_failed;     /* an enum gw_status */

@@ -9,12 +9,20 @@
 #include "index/base/log_line.h"
 #include "server/server.h"
 
-static atomic_bool stop_wanted;
+#define LAST_CHECKPOINT_MS 20000u
+
+static atomic_bool stop_wanted, hurry;
 
 static void on_signal(int number)
 {
     (void)number;
     atomic_store(&stop_wanted, true);
+}
+
+static void on_second_signal(int number)
+{
+    (void)number;
+    atomic_store(&hurry, true);
 }
 
 /* As many connections as the system lets us have. */
@@ -40,17 +48,18 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a full disk */
     /* The dispatchers inherit a mask without these: the main thread alone waits for them. */
     sigset_t signals, before;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     struct gwi_server *server;
-    enum gw_status st = gwi_server_start(&options, &stop_wanted, &server);
+    enum gw_status st = gwi_server_start(&options, &stop_wanted, &server, &code);
     if (st == GW_E_CANCELLED)
         return 0;
     if (st != GW_OK)
-        return 1;
+        return code;
     pthread_sigmask(SIG_BLOCK, &signals, &before);
     int fatal = 0;
     while (!atomic_load(&stop_wanted) && (fatal = atomic_load(&server->fatal)) == 0) {
@@ -58,6 +67,13 @@ int main(int argc, char **argv)
         if (sigtimedwait(&signals, NULL, &wait) > 0)
             atomic_store(&stop_wanted, true);
     }
+    /* What was answered is on disk when we end in order; a second signal does not wait for it. */
+    struct sigaction now = {.sa_handler = on_second_signal};
+    sigaction(SIGTERM, &now, NULL);
+    sigaction(SIGINT, &now, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!fatal)
+        gwi_server_settle(server, LAST_CHECKPOINT_MS, &hurry);
     gwi_server_stop(server);
     return fatal ? 1 : 0;
 }

@@ -6,6 +6,7 @@
 
 #include "index/base/log_line.h"
 #include "index/base/text.h"
+#include "index/store_recover.h"
 #include "server/server.h"
 #include "tiering/ssd.h"
 
@@ -15,31 +16,7 @@ static const char *size_text(uint64_t bytes, char *room)
     return room;
 }
 
-/* What an earlier process of this server left: its records cannot be read again in this version,
- * and their files count against --disk. */
-static enum gw_status forget_earlier(struct gwi_server *s, const struct gw_ssd_report *report)
-{
-    uint32_t removed = 0;
-    if (report->unknown_files)
-        gw_warn("tier_unknown_files", "count=%u first=\"%s\" next=leave_alone",
-                report->unknown_files, report->unknown);
-    if (report->earlier_files == 0)
-        return GW_OK;
-    enum gw_status st = gw_ssd_forget_earlier(s->device, &removed);
-    gw_warn("tier_earlier_removed",
-            "files=%u removed=%u bytes=%" PRIu64
-            " why=\"records of an earlier run cannot be recovered by this version\"",
-            report->earlier_files, removed, report->earlier_bytes);
-    if (st != GW_OK)
-        fprintf(stderr,
-                "godwit-server: --data %s: %u of %u segment files of an earlier run could not be "
-                "removed; see that this user may write in log/\n",
-                s->options.data, report->earlier_files - removed, report->earlier_files);
-    return st;
-}
-
-/* Is there room for what --disk promises? */
-static enum gw_status check_room(struct gwi_server *s, const struct gw_ssd_report *report)
+enum gw_status gwi_server_check_room(const struct gwi_server *s, const struct gw_ssd_report *report)
 {
     uint64_t free_bytes, least = GW_SSD_SEGMENTS_LEAST * report->file_bytes;
     char a[32], b[32];
@@ -62,7 +39,8 @@ static enum gw_status check_room(struct gwi_server *s, const struct gw_ssd_repor
     return GW_OK;
 }
 
-static enum gw_status open_device(struct gwi_server *s, uint64_t hash_seed)
+enum gw_status gwi_server_open_device(struct gwi_server *s, uint64_t hash_seed,
+                                      struct gw_ssd_report *report_out)
 {
     const struct gwi_options *o = &s->options;
     struct gw_ssd_report report = {0};
@@ -70,6 +48,7 @@ static enum gw_status open_device(struct gwi_server *s, uint64_t hash_seed)
                                  .page_bits = s->memory.page_bits,
                                  .segment_bytes = o->segment_bytes,
                                  .limit_bytes = o->disk_bytes,
+                                 .keep_earlier = true,
                                  .store_id = s->data.store_id,
                                  .incarnation = s->data.incarnation,
                                  .hash_seed_check = (uint32_t)(hash_seed ^ hash_seed >> 32),
@@ -95,19 +74,20 @@ static enum gw_status open_device(struct gwi_server *s, uint64_t hash_seed)
                 o->data, report.why);
         return GW_E_UNSUPPORTED;
     }
-    st = forget_earlier(s, &report);
-    return st == GW_OK ? check_room(s, &report) : st;
+    if (report.unknown_files)
+        gw_warn("tier_unknown_files", "count=%u first=\"%s\" next=leave_alone",
+                report.unknown_files, report.unknown);
+    s->segment_bytes = report.segment_bytes;
+    *report_out = report;
+    return GW_OK;
 }
 
-enum gw_status gwi_server_open_store(struct gwi_server *s, uint64_t hash_seed)
+enum gw_status gwi_server_open_store(struct gwi_server *s, uint64_t hash_seed,
+                                     const struct gw_recovery *recovery, char *why,
+                                     size_t why_bytes)
 {
     const struct gwi_memory *m = &s->memory;
     char text[32];
-    if (s->options.disk_bytes) {
-        enum gw_status st = open_device(s, hash_seed);
-        if (st != GW_OK)
-            return st;
-    }
     struct gw_store_options o = {.log_bytes = m->log,
                                  .index_bytes = m->index_start,
                                  .index_bytes_max = m->index_max,
@@ -118,10 +98,13 @@ enum gw_status gwi_server_open_store(struct gwi_server *s, uint64_t hash_seed)
                                  .device = s->device,
                                  .evict = s->options.evict,
                                  .cold_reads_max = m->cold_reads_max};
-    enum gw_status st = gw_store_open(&o, &s->store);
+    enum gw_status st = recovery ? gw_store_recover(&o, recovery, &s->store, why, why_bytes)
+                                 : gw_store_open(&o, &s->store);
     if (st != GW_OK) {
-        fprintf(stderr, "godwit-server: cannot open the store with --memory %s: %s\n",
-                size_text(m->limit, text), gw_status_text(st));
+        s->store = NULL;
+        if (!recovery)
+            fprintf(stderr, "godwit-server: cannot open the store with --memory %s: %s\n",
+                    size_text(m->limit, text), gw_status_text(st));
         return st;
     }
     struct gw_store_stats stats;

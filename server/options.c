@@ -49,7 +49,19 @@ static const char usage_text[] =
     "  --io WAY             auto (default), direct (O_DIRECT or refuse to start), buffered\n"
     "  --evict              a cache: when memory (and disk) are used up drop the oldest records "
     "instead\n"
-    "                       of refusing writes\n";
+    "                       of refusing writes\n"
+    "\n"
+    "  --durability MODE    with --disk: memory (default; what a restart finds is the last "
+    "checkpoint) or\n"
+    "                       commit (an answer is durable; not with --evict)\n"
+    "  --checkpoint-interval SECONDS  between checkpoints (default 60; 0: only when they are "
+    "needed)\n"
+    "  --commit-log SIZE    of all commit logs, above it a checkpoint is taken (default: half of "
+    "--memory,\n"
+    "                       up to 1GiB; at least 64MiB)\n"
+    "  --recover=salvage    start although files are missing or damaged, from what is left; says "
+    "what that\n"
+    "                       leaves out\n";
 
 static int refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int refuse(const char *format, ...)
@@ -125,7 +137,49 @@ static int check_disk(const struct gwi_options *o)
     return -1;
 }
 
-static int check(struct gwi_options *o, bool pin_given)
+/* What of durability was given. */
+struct given {
+    bool pin, durability, interval, commit_log;
+};
+
+static int check_durability(struct gwi_options *o, const struct given *given)
+{
+    char a[32], b[32];
+    if (!o->disk_bytes) {
+        if (given->durability)
+            return refuse("--durability %s: nothing is durable without --disk; give both",
+                          o->durability == GWI_DURABILITY_COMMIT ? "commit" : "memory");
+        if (given->interval)
+            return refuse("--checkpoint-interval %u: there are no checkpoints without --disk; give "
+                          "both",
+                          o->checkpoint_interval_s);
+        if (o->salvage)
+            return refuse("--recover=salvage: there is nothing to recover without --disk; give "
+                          "both");
+    } else if (!given->durability)
+        o->durability = GWI_DURABILITY_MEMORY;
+    if (o->durability == GWI_DURABILITY_COMMIT && o->evict)
+        return refuse(
+            "--durability commit: a cache forgets keys, so that no order of their changes "
+            "can be recovered; leave --evict out, or give --durability memory");
+    if (given->commit_log && o->durability != GWI_DURABILITY_COMMIT)
+        return refuse("--commit-log %s: there is no commit log without --durability commit; give "
+                      "both",
+                      size_text(o->commit_log_bytes, a));
+    if (!given->commit_log) {
+        o->commit_log_bytes = o->memory_bytes / 2 < GWI_COMMIT_LOG_DEFAULT_MAX
+                                  ? o->memory_bytes / 2
+                                  : GWI_COMMIT_LOG_DEFAULT_MAX;
+        if (o->commit_log_bytes < GWI_COMMIT_LOG_MIN)
+            o->commit_log_bytes = GWI_COMMIT_LOG_MIN;
+    }
+    if (o->commit_log_bytes < GWI_COMMIT_LOG_MIN || o->commit_log_bytes > GWI_DISK_MAX)
+        return refuse("--commit-log %s: must lie between %s and 16TiB",
+                      size_text(o->commit_log_bytes, a), size_text(GWI_COMMIT_LOG_MIN, b));
+    return -1;
+}
+
+static int check(struct gwi_options *o, const struct given *given)
 {
     char a[32], why[512];
     if (o->id[0] == 0)
@@ -140,6 +194,8 @@ static int check(struct gwi_options *o, bool pin_given)
         return refuse("--index-memory %s: must lie between 1MiB and three quarters of --memory",
                       size_text(o->index_bytes, a));
     int code = check_disk(o);
+    if (code == -1)
+        code = check_durability(o, given);
     if (code != -1)
         return code;
     struct gwi_memory plan;
@@ -148,7 +204,7 @@ static int check(struct gwi_options *o, bool pin_given)
     if (o->segment_bytes && o->segment_bytes % (UINT64_C(1) << plan.page_bits) != 0)
         return refuse("--segment-size %s: must be a whole number of pages of %u MiB",
                       size_text(o->segment_bytes, a), 1u << (plan.page_bits - 20));
-    if (!pin_given)
+    if (!given->pin)
         o->pin = o->threads == cpus_allowed();
     return -1;
 }
@@ -181,6 +237,18 @@ static int take_io(const char *text, enum gwi_io *io)
     return refuse("--io %s: must be auto, direct or buffered", text);
 }
 
+static int take_durability(const char *text, enum gwi_durability *mode)
+{
+    if (strcmp(text, "memory") == 0)
+        *mode = GWI_DURABILITY_MEMORY;
+    else if (strcmp(text, "commit") == 0)
+        *mode = GWI_DURABILITY_COMMIT;
+    else
+        return refuse("--durability %s: must be memory or commit (neither: leave --disk out)",
+                      text);
+    return -1;
+}
+
 int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
 {
     enum {
@@ -197,6 +265,10 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
         SEGMENT,
         IO,
         EVICT,
+        DURABILITY,
+        INTERVAL,
+        COMMIT_LOG,
+        RECOVER,
         PIN,
         HELP,
         VERSION
@@ -214,6 +286,10 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
                                           {"segment-size", 1, 0, SEGMENT},
                                           {"io", 1, 0, IO},
                                           {"evict", 0, 0, EVICT},
+                                          {"durability", 1, 0, DURABILITY},
+                                          {"checkpoint-interval", 1, 0, INTERVAL},
+                                          {"commit-log", 1, 0, COMMIT_LOG},
+                                          {"recover", 1, 0, RECOVER},
                                           {"pin", 0, 0, PIN},
                                           {"help", 0, 0, HELP},
                                           {"version", 0, 0, VERSION},
@@ -223,7 +299,8 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
     strcpy(o->coordinator, "127.0.0.1:7400");
     o->threads = cpus_allowed() < GWI_THREADS_MAX ? cpus_allowed() : GWI_THREADS_MAX;
     o->memory_bytes = 1ull << 30;
-    bool pin_given = false;
+    o->checkpoint_interval_s = GWI_CHECKPOINT_INTERVAL;
+    struct given given = {false, false, false, false};
     int flag, code = -1;
     uint64_t number;
     while (code == -1 && (flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
@@ -274,8 +351,28 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
         case EVICT:
             o->evict = true;
             break;
+        case DURABILITY:
+            code = take_durability(optarg, &o->durability);
+            given.durability = true;
+            break;
+        case INTERVAL:
+            if (gw_parse_u64(optarg, 0, GWI_CHECKPOINT_INTERVAL_MAX, &number) != GW_OK)
+                return refuse("--checkpoint-interval %s: must be a number of seconds from 0 to %u",
+                              optarg, GWI_CHECKPOINT_INTERVAL_MAX);
+            o->checkpoint_interval_s = (uint32_t)number;
+            given.interval = true;
+            break;
+        case COMMIT_LOG:
+            code = take_size("--commit-log", optarg, &o->commit_log_bytes);
+            given.commit_log = true;
+            break;
+        case RECOVER:
+            if (strcmp(optarg, "salvage") != 0)
+                return refuse("--recover %s: must be salvage", optarg);
+            o->salvage = true;
+            break;
         case PIN:
-            o->pin = pin_given = true;
+            o->pin = given.pin = true;
             break;
         case HELP:
             fputs(usage_text, stdout);
@@ -292,5 +389,5 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
         return code;
     if (optind < argc)
         return refuse("%s: not a flag", argv[optind]);
-    return check(o, pin_given);
+    return check(o, &given);
 }

@@ -13,7 +13,9 @@
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "index/store_cut.h"
 #include "server/bootstrap.h"
+#include "server/checkpoint.h"
 #include "tiering/ssd.h"
 
 static void wake_dispatcher(void *ctx, uint32_t epoch_slot)
@@ -48,7 +50,8 @@ enum gw_status gwi_server_publish(struct gwi_server *s, struct gwi_view *view)
     struct passing *p = malloc(sizeof *p);
     if (!p)
         return GW_E_NOMEM;
-    if (gw_cut_open(epoch) >= GW_CUTS_MAX) { /* only we publish: it cannot fill up in between */
+    /* Only this thread publishes, checkpoints too: nothing changes in between. */
+    if (gw_cut_open(epoch) >= GW_CUTS_MAX || gwi_checkpoint_is_crossing(s)) {
         free(p);
         return GW_E_BUSY;
     }
@@ -73,7 +76,15 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
             return st;
         }
         s->dispatchers = i + 1;
+        s->dispatcher[i]->sessions.forgotten = &s->durable.forgotten;
+        if (s->recovered_sessions)
+            gwi_sessions_adopt(&s->dispatcher[i]->sessions, &s->recovered_sessions[i],
+                               gw_clock_now_ns(gw_clock_system()));
+        if (s->checkpoints)
+            gw_store_on_cross(s->dispatcher[i]->store, gwi_durable_cross, s->dispatcher[i]);
     }
+    free(s->recovered_sessions);
+    s->recovered_sessions = NULL;
     gw_cut_set_waker(gw_store_epoch(s->store), wake_dispatcher, s);
     /* A server that was killed may hold its port for a moment: the kernel takes its rings apart
      * after the process has gone. Main thread, bounded; no dispatcher runs yet. */
@@ -104,6 +115,11 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
 
 static void server_free(struct gwi_server *s)
 {
+    /* Its worker wakes dispatchers and reads the store. */
+    gwi_checkpoint_destroy(s);
+    for (uint32_t i = 0; s->recovered_sessions && i < s->options.threads; i++)
+        gwi_sessions_fini(&s->recovered_sessions[i]);
+    free(s->recovered_sessions);
     /* Control, on dispatcher 0, holds jobs that the others may name: it goes last. */
     for (uint32_t i = s->dispatchers; i-- > 0;)
         gwi_dispatcher_destroy(s->dispatcher[i]);
@@ -121,12 +137,17 @@ static enum gw_status failed(enum gw_status st, const char *what)
 }
 
 enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_bool *stop,
-                                struct gwi_server **out)
+                                struct gwi_server **out, int *exit_code)
 {
     char why[512];
-    struct gwi_server *s = calloc(1, sizeof *s);
+    struct gwi_server *s = aligned_alloc(GW_CACHE_LINE, (sizeof *s + GW_CACHE_LINE - 1) /
+                                                            GW_CACHE_LINE * GW_CACHE_LINE);
+    *exit_code = 1;
     if (!s)
         return failed(GW_E_NOMEM, "cannot start");
+    memset(s, 0, sizeof *s);
+    for (uint32_t i = 0; i < GWI_THREADS_MAX; i++)
+        atomic_init(&s->durable.dispatcher[i].open, GWI_NOTHING_OPEN);
     s->options = *options;
     s->data.lock_fd = -1;
     /* Rises with time, also over restarts: the newer process of an id is the higher one. */
@@ -141,7 +162,7 @@ enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_
             (void)failed(st, "cannot ask the coordinator for the map");
     }
     if (st == GW_OK)
-        st = gwi_server_open_store(s, map->hash_seed);
+        st = gwi_recover(s, map, exit_code);
     if (st != GW_OK) {
         gw_map_destroy(map);
         server_free(s);
@@ -165,6 +186,20 @@ enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_
     }
     *out = s;
     return GW_OK;
+}
+
+void gwi_server_settle(struct gwi_server *s, uint32_t wait_ms, const atomic_bool *hurry)
+{
+    if (!gwi_checkpoint_is_possible(s) || atomic_load(&s->fatal))
+        return;
+    uint64_t wanted = gwi_checkpoint_ask(s);
+    for (uint32_t ms = 0; ms < wait_ms && !atomic_load(hurry) && !atomic_load(&s->fatal); ms++) {
+        if (atomic_load(&s->durable.checkpointed) >= wanted)
+            return;
+        usleep(1000);
+    }
+    gw_warn("stop", "checkpoint=%llu why=\"not finished in time\" next=stop",
+            (unsigned long long)wanted);
 }
 
 void gwi_server_stop(struct gwi_server *s)

@@ -26,10 +26,14 @@ struct gwi_server { /* aligned to a cache line */
     uint64_t segment_bytes;   /* of the tier */
     struct gwi_durable durable;
     struct gwi_checkpoints *checkpoints; /* NULL: nothing is made durable */
+    struct gwi_backup *backup;           /* the last one; NULL: there was none */
     struct gwi_recover_report report;    /* of this start */
     /* There was something to recover: until control knows of our jobs, records of any slot may lie
      * here, and tombstones of all are kept. */
     bool recovered;
+    /* Slots that the map of the recovery gave us, and its version: gwi_control_note_recovery. */
+    struct gw_slots held;
+    uint64_t held_version;
     struct gwi_sessions *recovered_sessions; /* [options.threads]; NULL once the dispatchers have
                                                 them */
     _Atomic uint32_t connections;            /* of all dispatchers, those that we opened included */
@@ -64,12 +68,15 @@ void gwi_server_stop(struct gwi_server *server);
  * orderly stop; the dispatchers run on. */
 void gwi_server_settle(struct gwi_server *server, uint32_t wait_ms, const atomic_bool *hurry);
 
-/* open.c: device and store, by options, memory and data. An error has been said. `recovery`: what
- * the store begins with, NULL: empty; `why`: what is wrong with it. */
+/* open.c, with options, memory and data set. An error has been said, unless it is about
+ * `recovery`: what the store begins with (NULL: empty); `why` says what is wrong with it. */
 struct gw_ssd_report;
 struct gw_recovery;
 GW_MUST_USE enum gw_status gwi_server_open_device(struct gwi_server *server, uint64_t hash_seed,
                                                   struct gw_ssd_report *report);
+/* Is there room for what --disk promises? */
+GW_MUST_USE enum gw_status gwi_server_check_room(const struct gwi_server *server,
+                                                 const struct gw_ssd_report *report);
 GW_MUST_USE enum gw_status gwi_server_open_store(struct gwi_server *server, uint64_t hash_seed,
                                                  const struct gw_recovery *recovery, char *why,
                                                  size_t why_bytes);

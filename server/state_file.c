@@ -386,13 +386,13 @@ void gwi_state_fini(struct gwi_state *s)
 
 const char *gwi_state_name(uint64_t number, char *room)
 {
-    snprintf(room, 64, "checkpoints/state-%016" PRIx64 ".gwc", number);
+    snprintf(room, 64, "state-%016" PRIx64 ".gwc", number);
     return room;
 }
 
 const char *gwi_index_name(uint64_t number, char *room)
 {
-    snprintf(room, 64, "checkpoints/index-%016" PRIx64 ".gwi", number);
+    snprintf(room, 64, "index-%016" PRIx64 ".gwi", number);
     return room;
 }
 

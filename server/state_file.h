@@ -65,7 +65,7 @@ GW_MUST_USE enum gw_status gwi_state_decode(const uint8_t *bytes, size_t n, stru
 GW_MUST_USE enum gw_status gwi_state_copy(const struct gwi_state *state, struct gwi_state *out);
 void gwi_state_fini(struct gwi_state *state);
 
-/* Names within the data directory; room: 64 bytes. */
+/* Names within the folder checkpoints/; room: 64 bytes. */
 const char *gwi_state_name(uint64_t number, char *room);
 const char *gwi_index_name(uint64_t number, char *room);
 /* The number of such a name; 0: it is none. */
