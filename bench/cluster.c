@@ -15,14 +15,18 @@
 #include "bench/spawn.h"
 #include "index/base/text.h"
 
-#define THREADS_MAX 64u
-#define VALUE_MAX   (1u << 20)
-#define RATE_MAX    1000000000u
+#define THREADS_MAX      64u
+#define VALUE_MAX        (1u << 20)
+#define RATE_MAX         1000000000u
+
+#define SERVER_FLAGS_MAX 16u
 
 struct settings {
     struct gw_load_settings load;
     const char *servers; /* the coordinator's address; NULL: spawn */
     uint64_t spawn, server_threads, seconds, warm_up, memory;
+    const char *server_flags[SERVER_FLAGS_MAX + 1]; /* words, the last one NULL */
+    uint32_t server_flags_count;
     bool json;
 };
 
@@ -49,6 +53,8 @@ static void usage(FILE *to)
           "  --spawn N               N servers of its own on loopback (1 to 16)\n"
           "  --server-threads T      dispatchers of each spawned server (default 1)\n"
           "  --memory SIZE           of each spawned server (default: by need)\n"
+          "  --server-flag WORD      one more word for each of them, such as --disk=4GiB;\n"
+          "                          several times for several\n"
           "  --threads T             client threads (default 1)\n"
           "  --workload W            YCSB's a, b, c, d; add or f (default): counter adds;\n"
           "                          50:50: reads and adds; insert: new keys\n"
@@ -105,14 +111,18 @@ static int parse(int argc, char **argv, struct settings *s)
         {"seed", &s->load.workload.seed, 1, UINT64_MAX},
     };
     enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
-    struct option options[NUMBERS + 8] = {
-        {"servers", required_argument, NULL, 'c'},      {"memory", required_argument, NULL, 'm'},
-        {"workload", required_argument, NULL, 'w'},     {"json", no_argument, NULL, 'j'},
-        {"distribution", required_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'},
+    struct option options[NUMBERS + 9] = {
+        {"servers", required_argument, NULL, 'c'},
+        {"memory", required_argument, NULL, 'm'},
+        {"workload", required_argument, NULL, 'w'},
+        {"json", no_argument, NULL, 'j'},
+        {"distribution", required_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},
         {"theta", required_argument, NULL, 't'},
+        {"server-flag", required_argument, NULL, 's'},
     };
     for (int i = 0; i < NUMBERS; i++)
-        options[7 + i] = (struct option){numbers[i].name, required_argument, NULL, 256 + i};
+        options[8 + i] = (struct option){numbers[i].name, required_argument, NULL, 256 + i};
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         int code = -1;
@@ -135,6 +145,11 @@ static int parse(int argc, char **argv, struct settings *s)
         } else if (c == 't') {
             if (gw_workload_parse_theta(optarg, &s->load.workload.theta) != GW_OK)
                 code = refuse("--theta", optarg, "a skew above 0, up to 10, other than 1");
+        } else if (c == 's') {
+            if (s->server_flags_count == SERVER_FLAGS_MAX)
+                code = refuse("--server-flag", optarg, "one of at most 16");
+            else
+                s->server_flags[s->server_flags_count++] = optarg;
         } else if (c == 'j') {
             s->json = true;
         } else if (c == 'h') {
@@ -178,6 +193,7 @@ static void memory_by_need(const struct settings *s, struct gw_spawn *spawn)
     if (spawn->index_bytes > spawn->memory_bytes / 2)
         spawn->index_bytes = 0; /* a --memory this small: the server divides it */
     spawn->threads = (uint32_t)s->server_threads;
+    spawn->server_flags = s->server_flags_count ? s->server_flags : NULL;
 }
 
 static bool spawn_cluster(const struct settings *s, struct gw_spawn *spawn)
