@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "index/device.h"
+#include "server/backup.h"
 #include "server/server.h"
 
 #define REQUEST_BYTES_MAX 4096u
@@ -210,7 +211,7 @@ static json_t *refusal(const char *message)
     return json_pack("{s:{s:s, s:s}}", "error", "status", "e_invalid", "message", message);
 }
 
-static json_t *answer(const struct gwi_server *s, const char *text, size_t bytes)
+static json_t *answer(struct gwi_server *s, const char *text, size_t bytes)
 {
     json_t *request = json_loadb(text, bytes, 0, NULL);
     const char *op = json_string_value(json_object_get(request, "op"));
@@ -221,8 +222,9 @@ static json_t *answer(const struct gwi_server *s, const char *text, size_t bytes
         a = explain_memory(s);
     else if (strcmp(op, "stats") == 0)
         a = explain_stats(s);
-    else
-        a = refusal("a server knows \"memory\" and \"stats\"; the rest is the coordinator's");
+    else if (!(a = gwi_backup_answer(s, request, op)))
+        a = refusal("a server knows \"memory\", \"stats\", \"checkpoint\", \"backup\" and "
+                    "\"backup_status\"; the rest is the coordinator's");
     json_decref(request);
     return a;
 }

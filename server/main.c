@@ -7,7 +7,9 @@
 #include <time.h>
 
 #include "index/base/log_line.h"
+#include "server/dump.h"
 #include "server/server.h"
+#include "server/verify.h"
 
 #define LAST_CHECKPOINT_MS 20000u
 
@@ -37,6 +39,11 @@ static void raise_descriptors(void)
 
 int main(int argc, char **argv)
 {
+    /* The offline verbs: what lies in a data directory only this program knows how to read. */
+    if (argc > 1 && strcmp(argv[1], "verify") == 0)
+        return gwi_verify_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "dump") == 0)
+        return gwi_dump_main(argc - 1, argv + 1);
     struct gwi_options options;
     int code = gwi_options_parse(argc, argv, &options);
     if (code >= 0)

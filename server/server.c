@@ -2,6 +2,9 @@
  */
 #define LISTEN_TRIES    30u
 #define LISTEN_PAUSE_US 100000u
+#define SETTLE_S        30u /* for a last checkpoint */
+#define SETTLE_PAUSE_US 2000u
+#define SETTLE_TRIES    (SETTLE_S * 1000000u / SETTLE_PAUSE_US)
 #define _GNU_SOURCE
 #include "server/server.h"
 
@@ -14,6 +17,7 @@
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "index/store_cut.h"
+#include "server/backup.h"
 #include "server/bootstrap.h"
 #include "server/checkpoint.h"
 #include "tiering/ssd.h"
@@ -115,6 +119,7 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
 
 static void server_free(struct gwi_server *s)
 {
+    gwi_backup_stop(s);
     /* Its worker wakes dispatchers and reads the store. */
     gwi_checkpoint_destroy(s);
     for (uint32_t i = 0; s->recovered_sessions && i < s->options.threads; i++)
@@ -202,8 +207,23 @@ void gwi_server_settle(struct gwi_server *s, uint32_t wait_ms, const atomic_bool
             (unsigned long long)wanted);
 }
 
+/* An orderly end loses nothing, in memory mode too: what was answered so far is in a checkpoint. */
+static void settle(struct gwi_server *s)
+{
+    if (!s->checkpoints || atomic_load(&s->fatal) || atomic_load(&s->durable.failed))
+        return;
+    uint64_t number = gwi_checkpoint_ask(s);
+    for (uint32_t i = 0; i < SETTLE_TRIES; i++) {
+        if (atomic_load(&s->durable.checkpointed) >= number || atomic_load(&s->fatal))
+            return;
+        usleep(SETTLE_PAUSE_US);
+    }
+    gw_warn("stop", "why=\"no checkpoint within %u s\" next=end", SETTLE_S);
+}
+
 void gwi_server_stop(struct gwi_server *s)
 {
+    settle(s);
     for (uint32_t i = 0; i < s->dispatchers; i++)
         (void)gwi_dispatcher_post(s->dispatcher[i], GWI_MAIL_STOP, 0, NULL);
     for (uint32_t i = 0; i < s->dispatchers; i++)
