@@ -62,6 +62,7 @@ static void on_accepted(void *ctx, struct gw_conn *conn)
 {
     struct peer *p = ctx;
     p->conn = conn;
+    p->welcomed = false;
     p->connections++;
 }
 
@@ -92,6 +93,7 @@ static void shake_hands(struct peer *p, const struct gw_frame *head, const uint8
     };
     struct gw_writer w = gw_writer_of(room, sizeof room);
     gw_welcome_encode(&m, &w);
+    p->welcomed = true;
     peer_send(p, &(struct gw_frame){.kind = GW_KIND_WELCOME, .session = head->session}, room,
               gw_writer_used(&w));
 }
@@ -386,7 +388,7 @@ void peer_complete(struct peer *p, uint64_t serial, enum gw_status st, int64_t n
 void peer_durable(struct peer *p, uint64_t position)
 {
     p->durable = position;
-    if (p->conn)
+    if (p->conn && p->welcomed)
         peer_send(p, &(struct gw_frame){.kind = GW_KIND_DURABLE, .confirmed = position}, NULL, 0);
 }
 

@@ -32,6 +32,7 @@ struct peer {
     struct gw_conn *conn; /* the newest; NULL: none */
     char name[8];
     uint64_t incarnation;
+    bool welcomed;        /* said on `conn` */
     bool forgets;         /* its WELCOME does not say KNOWN */
     bool mute;            /* takes connections, says nothing */
     enum gw_status error; /* answers HELLO by this error, if it is a failure */
