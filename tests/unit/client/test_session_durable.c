@@ -501,3 +501,22 @@ Test(session_durable, sync_says_once_what_a_memory_server_has_lost)
     cr_expect_eq(A->batches, 0, "nothing goes again");
     world_destroy(w);
 }
+
+Test(session_durable, what_was_lost_is_counted_once_however_often_its_server_dies)
+{
+    struct world *w = durable_world(GW_WIRE_DURABILITY_MEMORY, GW_ACKNOWLEDGE_SERVER, NULL);
+    cr_assert_eq(world_add(w, "x", 1, 1), GW_OK);
+    answer_all(w, GW_OK);
+    cr_expect_eq(gw_session_sync(w->session, 0), GW_E_TIMEOUT);
+    peer_crash(A);
+    world_run(w, 200 * MS);
+    cr_expect_eq(gw_session_sync(w->session, 0), GW_IN_DOUBT, "nothing of it can come any more");
+    cr_assert_eq(world_get(w, "x", 2), GW_OK);
+    world_run(w, 100 * MS);
+    peer_crash(A);
+    world_run(w, 200 * MS);
+    answer_all(w, GW_OK);
+    cr_expect_eq(w->answers, 2);
+    cr_expect_eq(stats_of(w).lost, 1);
+    world_destroy(w);
+}
