@@ -33,9 +33,8 @@
 #include "server/session_image.h"
 #include "tiering/ssd.h"
 
-#define EXIT_DATA      3
-#define WHY_BYTES      640u
-#define PROGRESS_TICKS 10 /* of 100 ms */
+#define EXIT_DATA 3
+#define WHY_BYTES 640u
 
 struct recovery {
     struct gwi_server *server;
@@ -64,40 +63,57 @@ static const char *data_of(const struct recovery *r)
 struct progress {
     struct recovery *r;
     pthread_t thread;
-    atomic_bool stop;
-    bool runs;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool stop, runs;
 };
+
+static void progress_say(const struct recovery *r)
+{
+    const struct gwi_recover_report *report = &r->server->report;
+    uint64_t done = atomic_load_explicit(&report->progress_bytes, memory_order_relaxed);
+    uint64_t all = r->bytes_all ? r->bytes_all : 1;
+    char a[32], b[32];
+    gw_format_size(done, a, sizeof a);
+    gw_format_size(r->bytes_all, b, sizeof b);
+    fprintf(stderr, "godwit-server: recovering: %s of about %s (%" PRIu64 " %%)\n", a, b,
+            done >= all ? 99 : done * 100 / all);
+}
 
 static void *progress_run(void *arg)
 {
     struct progress *p = arg;
-    const struct gwi_recover_report *report = &p->r->server->report;
-    for (int tick = 1; !atomic_load(&p->stop); tick++) {
-        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
-        if (tick % PROGRESS_TICKS != 0)
-            continue;
-        uint64_t done = atomic_load_explicit(&report->progress_bytes, memory_order_relaxed);
-        char a[32], b[32];
-        gw_format_size(done, a, sizeof a);
-        gw_format_size(p->r->bytes_all, b, sizeof b);
-        uint64_t all = p->r->bytes_all ? p->r->bytes_all : 1;
-        fprintf(stderr, "godwit-server: recovering: %s of about %s (%" PRIu64 " %%)\n", a, b,
-                done >= all ? 99 : done * 100 / all);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    pthread_mutex_lock(&p->lock);
+    while (!p->stop) {
+        until.tv_sec++;
+        while (!p->stop && pthread_cond_timedwait(&p->ended, &p->lock, &until) == 0) {}
+        if (!p->stop)
+            progress_say(p->r);
     }
+    pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
 static void progress_begin(struct progress *p, struct recovery *r)
 {
     *p = (struct progress){.r = r};
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->ended, NULL);
     p->runs = pthread_create(&p->thread, NULL, progress_run, p) == 0; /* recovers without, too */
 }
 
 static void progress_end(struct progress *p)
 {
-    atomic_store(&p->stop, true);
+    pthread_mutex_lock(&p->lock);
+    p->stop = true;
+    pthread_cond_signal(&p->ended);
+    pthread_mutex_unlock(&p->lock);
     if (p->runs)
         pthread_join(p->thread, NULL);
+    pthread_cond_destroy(&p->ended);
+    pthread_mutex_destroy(&p->lock);
 }
 
 /* ---- sessions ----------------------------------------------------------------------------------

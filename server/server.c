@@ -20,6 +20,7 @@
 #include "server/backup.h"
 #include "server/bootstrap.h"
 #include "server/checkpoint.h"
+#include "server/control.h"
 #include "tiering/ssd.h"
 
 static void wake_dispatcher(void *ctx, uint32_t epoch_slot)
@@ -80,14 +81,8 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
             return st;
         }
         s->dispatchers = i + 1;
-        s->dispatcher[i]->sessions.forgotten = &s->durable.forgotten;
-        if (s->recovered_sessions)
-            gwi_sessions_adopt(&s->dispatcher[i]->sessions, &s->recovered_sessions[i],
-                               gw_clock_now_ns(gw_clock_system()));
-        if (s->checkpoints)
-            gw_store_on_cross(s->dispatcher[i]->store, gwi_durable_cross, s->dispatcher[i]);
     }
-    free(s->recovered_sessions);
+    free(s->recovered_sessions); /* they are the dispatchers' now */
     s->recovered_sessions = NULL;
     gw_cut_set_waker(gw_store_epoch(s->store), wake_dispatcher, s);
     /* A server that was killed may hold its port for a moment: the kernel takes its rings apart
@@ -166,8 +161,10 @@ enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_
         if (st != GW_OK && st != GW_E_CANCELLED)
             (void)failed(st, "cannot ask the coordinator for the map");
     }
-    if (st == GW_OK)
+    if (st == GW_OK) {
+        gwi_control_note_recovery(s, map);
         st = gwi_recover(s, map, exit_code);
+    }
     if (st != GW_OK) {
         gw_map_destroy(map);
         server_free(s);

@@ -33,23 +33,6 @@ void gwi_sessions_fini(struct gwi_sessions *s)
     gwi_session_image_close(s);
 }
 
-void gwi_sessions_adopt(struct gwi_sessions *s, struct gwi_sessions *from, uint64_t now_ns)
-{
-    gwi_sessions_fini(s);
-    s->bucket = from->bucket;
-    s->buckets = from->buckets;
-    s->count = from->count;
-    s->granted = from->granted;
-    from->bucket = NULL;
-    gwi_sessions_fini(from);
-    /* None belongs to an image that is open here; images opened later have higher generations. */
-    for (uint32_t i = 0; i < s->buckets; i++)
-        for (struct gwi_session *x = s->bucket[i]; x; x = x->chain) {
-            x->imaged = s->image.generation;
-            x->idle_since_ns = now_ns;
-        }
-}
-
 /* Ids are random in their high bits and count up in their low ones. */
 static struct gwi_session **bucket_of(const struct gwi_sessions *s, uint64_t id)
 {

@@ -52,9 +52,6 @@ struct gwi_sessions {
 
 bool gwi_sessions_init(struct gwi_sessions *s);
 void gwi_sessions_fini(struct gwi_sessions *s);
-/* Takes over the sessions of `from`, which ends; those of s are gone. Bounds and `forgotten` of s
- * stay. now_ns: none of them has a connection since then. */
-void gwi_sessions_adopt(struct gwi_sessions *s, struct gwi_sessions *from, uint64_t now_ns);
 struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id);
 /* NULL: out of memory, or there are too many and all of them have a connection or operations that
  * wait. */
