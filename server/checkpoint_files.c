@@ -26,8 +26,8 @@
 #include "server/checkpoint_internal.h"
 
 #define NICE         10
-#define WRITE_BYTES  (1u << 20) /* gathered before a write */
-#define PACE_BYTES   (4u << 20) /* then the disk may begin, and others may go first */
+#define WRITE_BYTES  (256u << 10) /* gathered before a write */
+#define PACE_BYTES   (4u << 20)   /* then the disk may begin, and others may go first */
 #define PACE_NS      1000000
 #define SYNC_POLL_NS 200000
 #define PATH_BYTES   1200u

@@ -14,8 +14,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "index/base/clock.h"
 #include "index/device.h"
 #include "server/backup.h"
+#include "server/checkpoint.h"
 #include "server/server.h"
 
 #define REQUEST_BYTES_MAX 4096u
@@ -120,6 +122,10 @@ static json_t *explain_memory(const struct gwi_server *s)
     part(&p, "received", in, m->connections / 4, "partial frames, and frames that wait");
     part(&p, "unsent", out, m->connections / 4, "answers that clients have not read");
     part(&p, "sessions", sessions, m->connections / 4, "sessions and their applied serials");
+    if (m->checkpoints)
+        part(&p, "checkpoints", 0, m->checkpoints, "sessions on their way to a file (with rest)");
+    if (m->commit)
+        part(&p, "commit", 0, m->commit, "what gathers for commit logs (with rest)");
     part(&p, "parked", parked, m->parked, "operations that wait for a record, a lock or a move");
 
     char text[4096];
@@ -186,6 +192,7 @@ static json_t *explain_stats(const struct gwi_server *s)
     NUMBER(compacted_live_bytes);
     NUMBER(compact_reads);
 #undef NUMBER
+    json_object_set_new(o, "durability", explain_durability(s));
     if (s->device) {
         struct gw_device_usage u;
         s->device->usage(s->device, &u);
@@ -203,6 +210,56 @@ static json_t *explain_stats(const struct gwi_server *s)
         number(tier, "failed_writes", u.failed_writes);
         json_object_set_new(o, "tier", tier);
     }
+    return o;
+}
+
+static json_t *explain_recovery(const struct gwi_recover_report *r)
+{
+    json_t *o = json_object();
+    number(o, "checkpoint", r->number);
+    number(o, "ms", r->duration_ns / 1000000);
+    number(o, "image_bytes", r->image_bytes);
+    number(o, "keys", r->keys);
+    number(o, "sessions", r->sessions);
+    number(o, "dropped_slots", r->dropped_slots);
+    number(o, "logs", r->logs);
+    number(o, "log_bytes", r->bytes);
+    number(o, "entries", r->entries);
+    number(o, "applied", r->applied);
+    number(o, "dropped", r->dropped);
+    number(o, "torn_bytes", r->torn);
+    return o;
+}
+
+static json_t *explain_durability(const struct gwi_server *s)
+{
+    static const char *const modes[] = {"none", "memory", "commit"};
+    struct gwi_checkpoint_figures f;
+    gwi_checkpoint_figures(s, &f);
+    uint64_t now_ms = gw_clock_wall_ms(gw_clock_system());
+    json_t *o = json_pack("{s:s, s:s, s:b, s:s}", "mode", modes[s->durable.mode], "doing", f.doing,
+                          "failed", atomic_load(&s->durable.failed) != GW_OK, "failure", f.failure);
+    number(o, "checkpoint", f.number);
+    json_object_set_new(o, "index", json_boolean(f.index));
+    /* -1: none by this process */
+    json_object_set_new(o, "age_ms",
+                        json_integer(f.finished_ms == 0       ? -1
+                                     : now_ms > f.finished_ms ? (json_int_t)(now_ms - f.finished_ms)
+                                                              : 0));
+    number(o, "duration_us", f.duration_ns / 1000);
+    number(o, "flushed_bytes", f.flushed_bytes);
+    number(o, "state_bytes", f.state_bytes);
+    number(o, "index_bytes", f.index_bytes);
+    number(o, "sessions", f.sessions);
+    number(o, "taken", f.taken);
+    number(o, "given_up", f.given_up);
+    number(o, "position", s->durable.mode ? gwi_durable_position(s) : 0);
+    number(o, "interval", atomic_load(&s->durable.interval));
+    number(o, "sessions_forgotten", atomic_load(&s->durable.forgotten));
+    number(o, "commit_log_bytes",
+           s->durable.mode == GWI_DURABILITY_COMMIT ? gwi_commit_log_bytes(s) : 0);
+    if (s->report.recovered)
+        json_object_set_new(o, "recovered", explain_recovery(&s->report));
     return o;
 }
 

@@ -33,8 +33,8 @@
 #define READS_MAX            512u
 #define TABLE_SHARE          (KIB - 24) /* a checksum of 4 B for 4 KiB, headers */
 #define TIER_QUEUE_BYTES     (320 * KIB)
-#define COMPACT_BYTES        MIB       /* pieces of four pages, and one large record */
-#define CHECKPOINT_BYTES     (3 * MIB) /* write buffer, blocks, the worker's stack */
+#define COMPACT_BYTES        MIB /* pieces of four pages, and one large record */
+#define CHECKPOINT_BYTES     MIB /* write buffer, blocks, the worker */
 #define GATHER_MIN           (256 * KIB)
 #define GATHER_MAX           (8 * MIB)
 #define EASE_PERCENT         98u
@@ -101,7 +101,7 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
         m->cold_reads_max = (uint32_t)(m->reads / threads / READ_BYTES);
         m->threads = threads * (COMPACT_BYTES + (UINT64_C(1) << m->page_bits));
         m->tables = o->disk_bytes / TABLE_SHARE + threads * TIER_QUEUE_BYTES;
-        m->checkpoints = clamp(CHECKPOINT_BYTES, 0, m->limit / 16) + m->connections / 8;
+        m->checkpoints = CHECKPOINT_BYTES + m->connections / 8;
     }
     if (o->durability == GWI_DURABILITY_COMMIT) {
         m->gather_bytes_max = clamp(m->limit / 64 / threads, GATHER_MIN, GATHER_MAX);
