@@ -151,6 +151,56 @@ static void number(json_t *object, const char *name, uint64_t value)
     json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
+static json_t *explain_recovery(const struct gwi_recover_report *r)
+{
+    json_t *o = json_object();
+    number(o, "checkpoint", r->number);
+    number(o, "ms", r->duration_ns / 1000000);
+    number(o, "image_bytes", r->image_bytes);
+    number(o, "keys", r->keys);
+    number(o, "sessions", r->sessions);
+    number(o, "dropped_slots", r->dropped_slots);
+    number(o, "logs", r->logs);
+    number(o, "log_bytes", r->bytes);
+    number(o, "entries", r->entries);
+    number(o, "applied", r->applied);
+    number(o, "dropped", r->dropped);
+    number(o, "torn_bytes", r->torn);
+    return o;
+}
+
+static json_t *explain_durability(const struct gwi_server *s)
+{
+    static const char *const modes[] = {"none", "memory", "commit"};
+    struct gwi_checkpoint_figures f;
+    gwi_checkpoint_figures(s, &f);
+    uint64_t now_ms = gw_clock_wall_ms(gw_clock_system());
+    json_t *o = json_pack("{s:s, s:s, s:b, s:s}", "mode", modes[s->durable.mode], "doing", f.doing,
+                          "failed", atomic_load(&s->durable.failed) != GW_OK, "failure", f.failure);
+    number(o, "checkpoint", f.number);
+    json_object_set_new(o, "index", json_boolean(f.index));
+    /* -1: none by this process */
+    json_object_set_new(o, "age_ms",
+                        json_integer(f.finished_ms == 0       ? -1
+                                     : now_ms > f.finished_ms ? (json_int_t)(now_ms - f.finished_ms)
+                                                              : 0));
+    number(o, "duration_us", f.duration_ns / 1000);
+    number(o, "flushed_bytes", f.flushed_bytes);
+    number(o, "state_bytes", f.state_bytes);
+    number(o, "index_bytes", f.index_bytes);
+    number(o, "sessions", f.sessions);
+    number(o, "taken", f.taken);
+    number(o, "given_up", f.given_up);
+    number(o, "position", s->durable.mode ? gwi_durable_position(s) : 0);
+    number(o, "interval", atomic_load(&s->durable.interval));
+    number(o, "sessions_forgotten", atomic_load(&s->durable.forgotten));
+    number(o, "commit_log_bytes",
+           s->durable.mode == GWI_DURABILITY_COMMIT ? gwi_commit_log_bytes(s) : 0);
+    if (s->report.recovered)
+        json_object_set_new(o, "recovered", explain_recovery(&s->report));
+    return o;
+}
+
 static json_t *explain_stats(const struct gwi_server *s)
 {
     struct gw_store_stats x;
@@ -210,56 +260,6 @@ static json_t *explain_stats(const struct gwi_server *s)
         number(tier, "failed_writes", u.failed_writes);
         json_object_set_new(o, "tier", tier);
     }
-    return o;
-}
-
-static json_t *explain_recovery(const struct gwi_recover_report *r)
-{
-    json_t *o = json_object();
-    number(o, "checkpoint", r->number);
-    number(o, "ms", r->duration_ns / 1000000);
-    number(o, "image_bytes", r->image_bytes);
-    number(o, "keys", r->keys);
-    number(o, "sessions", r->sessions);
-    number(o, "dropped_slots", r->dropped_slots);
-    number(o, "logs", r->logs);
-    number(o, "log_bytes", r->bytes);
-    number(o, "entries", r->entries);
-    number(o, "applied", r->applied);
-    number(o, "dropped", r->dropped);
-    number(o, "torn_bytes", r->torn);
-    return o;
-}
-
-static json_t *explain_durability(const struct gwi_server *s)
-{
-    static const char *const modes[] = {"none", "memory", "commit"};
-    struct gwi_checkpoint_figures f;
-    gwi_checkpoint_figures(s, &f);
-    uint64_t now_ms = gw_clock_wall_ms(gw_clock_system());
-    json_t *o = json_pack("{s:s, s:s, s:b, s:s}", "mode", modes[s->durable.mode], "doing", f.doing,
-                          "failed", atomic_load(&s->durable.failed) != GW_OK, "failure", f.failure);
-    number(o, "checkpoint", f.number);
-    json_object_set_new(o, "index", json_boolean(f.index));
-    /* -1: none by this process */
-    json_object_set_new(o, "age_ms",
-                        json_integer(f.finished_ms == 0       ? -1
-                                     : now_ms > f.finished_ms ? (json_int_t)(now_ms - f.finished_ms)
-                                                              : 0));
-    number(o, "duration_us", f.duration_ns / 1000);
-    number(o, "flushed_bytes", f.flushed_bytes);
-    number(o, "state_bytes", f.state_bytes);
-    number(o, "index_bytes", f.index_bytes);
-    number(o, "sessions", f.sessions);
-    number(o, "taken", f.taken);
-    number(o, "given_up", f.given_up);
-    number(o, "position", s->durable.mode ? gwi_durable_position(s) : 0);
-    number(o, "interval", atomic_load(&s->durable.interval));
-    number(o, "sessions_forgotten", atomic_load(&s->durable.forgotten));
-    number(o, "commit_log_bytes",
-           s->durable.mode == GWI_DURABILITY_COMMIT ? gwi_commit_log_bytes(s) : 0);
-    if (s->report.recovered)
-        json_object_set_new(o, "recovered", explain_recovery(&s->report));
     return o;
 }
 
