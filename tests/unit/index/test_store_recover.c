@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "index/store_internal.h"
+#include "index/table_internal.h"
+#include "index/table_snapshot.h"
 #include "tests/support/image.h"
 #include "tests/support/ram_device.h"
 
@@ -448,6 +450,99 @@ Test(store_recover, what_is_known_of_mixed_chains_is_kept)
     cr_expect(!gwi_chains_mixed(chains, UINT64_MAX / 3, begin));
     gw_test_image_free(&image);
     fixture_close(&f);
+}
+
+/* Counters under keys of 8 bytes, in batches, in few slots: many keys share a tag. */
+static void counters(struct fixture *f, uint32_t first, uint32_t last, int64_t to, bool check)
+{
+    static struct gw_op ops[256], wait[256];
+    static uint8_t keys[256][8];
+    uint32_t n = 0, next = first;
+    for (uint32_t turns = 0; next < last || n != 0; turns++) {
+        cr_assert_lt(turns, 1000000);
+        for (; n < 256 && next < last; n++, next++) {
+            char key[16];
+            snprintf(key, sizeof key, "{%02x}%04x", next % 64, next / 64);
+            /* Those that wait keep their place, and with it their key. */
+            memcpy(keys[n], key, 8);
+            ops[n] = (struct gw_op){.verb = check ? GW_VERB_READ : GW_VERB_UPSERT,
+                                    .flags = check ? 0 : GW_OP_COUNTER,
+                                    .key = keys[n],
+                                    .key_bytes = 8,
+                                    .number = to};
+            gw_store_hash(f->store, &ops[n]);
+        }
+        size_t used;
+        uint64_t hashes[64];
+        gw_store_poll(f->thread);
+        while (gw_store_ready(f->thread, hashes, 64) != 0) {}
+        gw_store_enter(f->thread);
+        gw_store_execute(f->thread, ops, n, f->room, sizeof f->room, &used);
+        gw_store_exit(f->thread);
+        uint32_t left = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            if (ops[i].status == GW_RETRY || ops[i].status == GW_PENDING) {
+                uint8_t key[8];
+                memcpy(key, ops[i].key, 8);
+                wait[left] = ops[i];
+                memcpy(keys[left], key, 8);
+                wait[left].key = keys[left];
+                wait[left].number = to;
+                left++;
+                continue;
+            }
+            cr_assert_eq(ops[i].status, GW_OK, "%.8s: %d", ops[i].key, ops[i].status);
+            if (check)
+                cr_assert_eq(ops[i].number, to, "%.8s: %ld", ops[i].key, (long)ops[i].number);
+        }
+        memcpy(ops, wait, left * sizeof *ops);
+        n = left;
+    }
+}
+
+/* Beyond six doublings the entries' own bits do not tell any more to which bucket they belong: keys
+ * that share a tag may have entries of their own by then, and records that know nothing of one
+ * another. A table that were coarser than theirs would lose some of them. */
+Test(store_recover, the_index_comes_back_as_fine_as_it_was, .timeout = 60)
+{
+    enum { KEYS = 420000, SOME = 100000 };
+    for (uint32_t way = 0; way < 3; way++) { /* no snapshot, one of a coarser table, a late one */
+        struct fixture f;
+        struct gw_test_image image;
+        struct gw_test_snapshot snapshot;
+        fixture_open(&f, 0);
+        store_close(&f);
+        f.options.log_bytes = (uint64_t)300
+                              << PAGE_BITS; /* the records are there: splits see them */
+        f.options.index_bytes_max = 16 << 20;
+        cr_assert_eq(gw_store_open(&f.options, &f.store), GW_OK);
+        gw_store_retain_all(f.store);
+        thread_open(&f);
+        counters(&f, 0, SOME, 1, false);
+        if (way == 1)
+            gw_test_snapshot_take(&snapshot, f.store);
+        uint64_t splits = f.store->table->grow->splits;
+        counters(&f, SOME, KEYS, 1, false);
+        counters(&f, 0, KEYS, 2, false);
+        if (way == 2)
+            gw_test_snapshot_take(&snapshot, f.store);
+        cr_assert_geq(f.store->table->grow->splits, splits + 2);
+        struct gwi_table_shape shape;
+        gwi_table_shape_of(f.store->table, &shape);
+        uint32_t finest = 0;
+        for (uint32_t i = 0; i < 1u << shape.directory_bits; i++)
+            finest += shape.chunk_bits[i] > shape.bucket_bits + 6;
+        cr_assert_gt(finest, 0, "the table has not grown enough");
+        for (uint32_t i = 0; i < KEYS; i += 5000) /* some at another time than their neighbours */
+            counters(&f, i, i + 1, 2, false);
+        take(&f, &image);
+        cr_assert_eq(restart(&f, &image, way ? &snapshot : NULL, NULL), GW_OK, "%s", f.why);
+        counters(&f, 0, KEYS, 2, true);
+        gw_test_image_free(&image);
+        if (way)
+            gw_test_snapshot_free(&snapshot);
+        fixture_close(&f);
+    }
 }
 
 Test(store_recover, every_damaged_page_is_named)
