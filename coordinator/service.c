@@ -142,7 +142,7 @@ static void finish(struct link *link, uint8_t *room, const struct gw_writer *bod
     gw_conn_commit(link->conn, header.bytes);
 }
 
-static void send_map(struct gw_service *service, struct link *link, uint8_t kind, uint64_t session)
+static void send_map(struct gw_service *service, struct link *link, struct gw_frame header)
 {
     const struct gw_map *map = gw_coordinator_map(service->coordinator);
     struct gw_writer body;
@@ -150,8 +150,8 @@ static void send_map(struct gw_service *service, struct link *link, uint8_t kind
     if (!room)
         return;
     gw_map_encode(map, &body);
-    finish(link, room, &body,
-           (struct gw_frame){.kind = kind, .session = session, .view = map->version});
+    header.view = map->version;
+    finish(link, room, &body, header);
 }
 
 static void send_job(struct gw_service *service, struct link *link, uint64_t id)
@@ -188,10 +188,11 @@ static void perform(struct gw_service *service, const struct gw_action *action)
     case GW_ACT_JOINED:
         gw_info("server joined", "server=%s peer=%s map_version=%" PRIu64, link->server,
                 gw_conn_peer(link->conn), gw_coordinator_map(service->coordinator)->version);
-        send_map(service, link, GW_KIND_JOINED, 0);
+        send_map(service, link,
+                 (struct gw_frame){.kind = GW_KIND_JOINED, .count = (uint32_t)action->id});
         break;
     case GW_ACT_MAP:
-        send_map(service, link, GW_KIND_MAP, action->id);
+        send_map(service, link, (struct gw_frame){.kind = GW_KIND_MAP, .session = action->id});
         break;
     case GW_ACT_JOB:
         send_job(service, link, action->id);
@@ -357,7 +358,7 @@ static enum gw_status on_map_get(struct gw_service *service, struct link *link,
         if (!gw_conn_reserve(link->conn, bytes))
             return GW_WOULD_BLOCK;
         gw_conn_commit(link->conn, 0);
-        send_map(service, link, GW_KIND_MAP, f->session);
+        send_map(service, link, (struct gw_frame){.kind = GW_KIND_MAP, .session = f->session});
         return link->ending ? GW_END : GW_OK;
     }
     return gw_coordinator_ask_map(service->coordinator, link->id, f->session);

@@ -85,6 +85,7 @@ static enum gw_status apply_server(struct gw_coordinator *c, const struct gw_fac
     if (same >= 0 ? (uint32_t)same != fact->server.index : fact->server.index != map->servers)
         return GW_E_CORRUPT; /* an id never changes its place */
     map->server[fact->server.index] = *is;
+    c->server[fact->server.index].lost = fact->server.lost;
     if (same < 0)
         map->servers++;
     return GW_OK;
@@ -196,8 +197,8 @@ static bool wrong(char *text, size_t text_bytes, const char *format, ...)
 static bool check_job(const struct gw_coordinator *c, const struct gw_job_record *job, char *text,
                       size_t text_bytes)
 {
-    bool committed =
-        job->state == GW_JOB_COMMITTED || job->state == GW_JOB_CLOSING || job->state == GW_JOB_DONE;
+    bool committed = job->state == GW_JOB_COMMITTED || job->state == GW_JOB_CLOSING ||
+                     job->state == GW_JOB_DONE || job->state == GW_JOB_REVIVED;
     if (committed != (job->commit_version != 0) || job->commit_version > c->map->version)
         return wrong(text, text_bytes, "job %" PRIu64 " is %s with commit version %" PRIu64,
                      job->id, gw_job_state_name(job->state), job->commit_version);
@@ -273,6 +274,8 @@ enum gw_status gw_coordinator_tick(struct gw_coordinator *c, uint64_t now_ns, ui
         return GW_E_NOMEM;
     GW_ASSERT(now_ns >= c->now_ns);
     c->now_ns = now_ns;
+    if (!c->started_ns)
+        c->started_ns = now_ns;
     c->wall_ms = wall_ms;
     for (uint32_t i = 0; i < c->jobs; i++)
         if (c->job[i]->unsaved && now_ns - c->job[i]->saved_ns >= GW_PROGRESS_SAVE_NS)
@@ -356,15 +359,17 @@ void gwi_coordinator_fact_server(struct gw_coordinator *c, uint32_t server)
     struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_SERVER);
     fact->server.index = server;
     fact->server.is = c->map->server[server];
+    fact->server.lost = c->server[server].lost;
 }
 
-void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server)
+void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server,
+                         uint64_t since)
 {
     struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_OWNER);
     fact->owner.server = server;
-    fact->owner.since = c->map->version;
+    fact->owner.since = since;
     fact->owner.slots = *slots;
-    own(c->map, slots, server, c->map->version);
+    own(c->map, slots, server, since);
 }
 
 void gwi_coordinator_send_map(struct gw_coordinator *c, uint64_t except_link)
@@ -416,6 +421,12 @@ void gw_coordinator_clear(struct gw_coordinator *c)
 const struct gw_map *gw_coordinator_map(const struct gw_coordinator *c)
 {
     return c->map;
+}
+
+bool gw_coordinator_server_lost(const struct gw_coordinator *c, uint32_t server)
+{
+    GW_ASSERT(server < c->map->servers);
+    return c->server[server].lost;
 }
 
 bool gw_coordinator_server_up(const struct gw_coordinator *c, uint32_t server)
@@ -470,6 +481,7 @@ void gw_coordinator_job_wire(const struct gw_coordinator *c, uint64_t id, struct
     out->id = job->id;
     out->commit_version = job->commit_version;
     out->state = job->state;
+    out->paused = job->paused;
     out->slots = job->slots;
     memcpy(out->from, from->id, sizeof out->from);
     memcpy(out->to, to->id, sizeof out->to);

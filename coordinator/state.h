@@ -46,6 +46,8 @@ struct gw_job_record {
     uint64_t created_ms, updated_ms;
     uint64_t transferred_ms; /* wall time of the commit; 0 before */
     uint64_t finished_ms;    /* 0 while open */
+    uint64_t since;          /* when the latest of the slots' tenures at `from` began */
+    bool paused;
     char phase[GW_JOB_PHASE_MAX + 1];
     char error[256];
 };
@@ -73,6 +75,7 @@ struct gw_fact {
         struct {
             uint32_t index;
             struct gw_map_server is;
+            bool lost; /* given up by the operator: it may never join again */
         } server;
         struct {
             uint32_t server;
@@ -88,7 +91,7 @@ struct gw_fact {
 };
 
 enum gw_action_kind {
-    GW_ACT_JOINED,     /* JOINED with the map as it is now */
+    GW_ACT_JOINED,     /* JOINED with the map as it is now; frame.count = id = JOBs behind it */
     GW_ACT_MAP,        /* MAP as it is now; frame.session = id */
     GW_ACT_JOB,        /* JOB `id`: gw_coordinator_job_wire */
     GW_ACT_REFUSE,     /* ERROR with status and text; the link is closed behind it */
@@ -152,6 +155,18 @@ GW_MUST_USE enum gw_status gw_coordinator_scale_out(struct gw_coordinator *c, co
 /* GW_OK also for a job that has been cancelled before. */
 GW_MUST_USE enum gw_status gw_coordinator_cancel(struct gw_coordinator *c, uint64_t job, char *text,
                                                  size_t text_bytes);
+/* GW_OK also when it is so already. GW_E_REFUSED: the job has ended. A job that is paused does not
+ * ask for the commit and ships nothing unasked; pulls, "yours" and closing go on. */
+GW_MUST_USE enum gw_status gw_coordinator_pause(struct gw_coordinator *c, uint64_t job, bool paused,
+                                                char *text, size_t text_bytes);
+/* The target `lost` of a committed job never comes back: fences it for good and gives the job's
+ * slots back to the source, which has them as they were at the commit. With `really` false nothing
+ * changes, but everything is checked. GW_E_REFUSED: the job is not committed, or closing already;
+ * `lost` is not its target, or has been heard of in the last GW_SERVER_SILENT_NS (since the
+ * coordinator's start, if it was not heard of); the source is not up. */
+GW_MUST_USE enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t job,
+                                                 const char *lost, bool really, char *text,
+                                                 size_t text_bytes);
 /* Queues an ADMIN_REPLY behind the facts of this turn; takes `json` (malloc), also on GW_E_NOMEM.
  */
 GW_MUST_USE enum gw_status gw_coordinator_reply(struct gw_coordinator *c, uint64_t link,
@@ -166,6 +181,7 @@ void gw_coordinator_clear(struct gw_coordinator *c);
 
 /* What is. */
 const struct gw_map *gw_coordinator_map(const struct gw_coordinator *c);
+bool gw_coordinator_server_lost(const struct gw_coordinator *c, uint32_t server);
 bool gw_coordinator_server_up(const struct gw_coordinator *c, uint32_t server);
 /* The newest heartbeat of a server; all zero when none has come since the coordinator's start. */
 const struct gw_heartbeat *gw_coordinator_server_numbers(const struct gw_coordinator *c,

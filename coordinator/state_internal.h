@@ -20,8 +20,9 @@
 #define GWI_JOBS_MAX (GW_JOBS_OPEN_MAX + GW_JOBS_FINISHED_MAX)
 
 struct coordinator_server {
-    uint64_t link; /* 0: not connected */
-    uint64_t heard_ns;
+    uint64_t link;     /* 0: not connected */
+    uint64_t heard_ns; /* 0: not since our start */
+    bool lost;
     struct gw_heartbeat last;
 };
 
@@ -34,7 +35,7 @@ struct coordinator_job {
 struct gw_coordinator {
     struct gw_map *map; /* its server array has room for GW_SERVERS_MAX */
     struct coordinator_server *server;
-    uint64_t now_ns, wall_ms;
+    uint64_t now_ns, wall_ms, started_ns; /* started: the first tick */
     uint64_t next_job;
     uint32_t jobs, jobs_open;
     bool started;
@@ -54,8 +55,9 @@ struct gw_action *gwi_coordinator_action(struct gw_coordinator *c, enum gw_actio
 /* The next map version, or only a changed next_job, as a fact. */
 void gwi_coordinator_fact_cluster(struct gw_coordinator *c, uint64_t version);
 void gwi_coordinator_fact_server(struct gw_coordinator *c, uint32_t server);
-/* These slots are that server's since the map's present version, as a fact, too. */
-void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server);
+/* These slots are that server's, with a tenure that began at `since`; as a fact, too. */
+void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server,
+                         uint64_t since);
 void gwi_coordinator_send_map(struct gw_coordinator *c, uint64_t except_link);
 int gwi_coordinator_find_job(const struct gw_coordinator *c, uint64_t id); /* position or -1 */
 

@@ -1,13 +1,16 @@
 /* state_jobs.c - a migration job from its creation to its end.
  *
  *   CREATED --ask_commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
- *      |--cancel--> CANCELLED
+ *      |--cancel--> CANCELLED            `--revive--> REVIVED
  *      `--gave_up--> FAILED
  *
  * The commit gives the slots away, in one transaction with the job's move: up to it the source owns
- * them, after it the target, and there is no way back but a second job (MIGRATION R3). An event
- * that does not fit the state changes nothing: it is a repeated or a late one, and its answer, the
- * job as it is, tells the sender what won. Rules: state_internal.h. */
+ * them, after it the target, and there is no way back but a second job (MIGRATION R3), or, when
+ * the target is lost for good, the operator's word for it: then the target is fenced and the source
+ * goes on with what it had. Its tenure is the one of before the commit, for what it has, and what
+ * it may have to recover, is of that one (R23). An event that does not fit the state changes
+ * nothing: it is a repeated or a late one, and its answer, the job as it is, tells the sender what
+ * won. Rules: state_internal.h. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,11 +21,12 @@
 
 static const uint32_t moves[GW_JOB_STATES] = {
     [GW_JOB_CREATED] = GW_BIT(GW_JOB_COMMITTED) | GW_BIT(GW_JOB_CANCELLED) | GW_BIT(GW_JOB_FAILED),
-    [GW_JOB_COMMITTED] = GW_BIT(GW_JOB_CLOSING),
+    [GW_JOB_COMMITTED] = GW_BIT(GW_JOB_CLOSING) | GW_BIT(GW_JOB_REVIVED),
     [GW_JOB_CLOSING] = GW_BIT(GW_JOB_DONE),
     [GW_JOB_DONE] = 0,
     [GW_JOB_CANCELLED] = 0,
     [GW_JOB_FAILED] = 0,
+    [GW_JOB_REVIVED] = 0,
 };
 
 struct coordinator_job *gwi_coordinator_job_new(void)
@@ -73,30 +77,41 @@ static bool job_move(struct gw_coordinator *c, struct coordinator_job *job, enum
     return true;
 }
 
-/* The slots change hands: map, both views and the job's state, in one batch of facts. */
+/* The slots change hands: map and both views, in one batch of facts with the job's move. `since`: 0
+ * for a new tenure. */
+static void change_hands(struct gw_coordinator *c, const struct gw_job_record *record,
+                         uint32_t server, uint64_t since)
+{
+    gwi_coordinator_fact_cluster(c, c->map->version + 1);
+    c->map->server[record->from].view = c->map->version;
+    c->map->server[record->to].view = c->map->version;
+    gwi_coordinator_fact_server(c, record->from);
+    gwi_coordinator_fact_server(c, record->to);
+    gwi_coordinator_own(c, &record->slots, server, since ? since : c->map->version);
+    gwi_coordinator_send_map(c, 0); /* rule 3 */
+}
+
 static void job_commit(struct gw_coordinator *c, struct coordinator_job *job)
 {
     struct gw_map *map = c->map;
     struct gw_job_record *record = &job->record;
-    if (record->state != GW_JOB_CREATED)
+    if (record->state != GW_JOB_CREATED || record->paused)
         return;
     /* The target has passed Prepare, but is it still there? While it is away the source goes on
      * serving and asks again: better than a range that nobody serves. */
     if (!gw_coordinator_server_up(c, record->to))
         return;
-    gwi_coordinator_fact_cluster(c, map->version + 1);
+    record->since = 0;
     uint16_t first, last;
     for (uint32_t at = 0; gw_slots_next_run(&record->slots, &at, &first, &last);)
-        for (uint32_t slot = first; slot <= last; slot++)
+        for (uint32_t slot = first; slot <= last; slot++) {
             GW_ASSERT(map->owner[slot] == record->from);
-    map->server[record->from].view = map->version;
-    map->server[record->to].view = map->version;
-    gwi_coordinator_fact_server(c, record->from);
-    gwi_coordinator_fact_server(c, record->to);
-    gwi_coordinator_own(c, &record->slots, record->to);
+            if (map->since[slot] > record->since)
+                record->since = map->since[slot];
+        }
+    change_hands(c, record, record->to, 0);
     record->commit_version = map->version;
     record->transferred_ms = c->wall_ms;
-    gwi_coordinator_send_map(c, 0); /* rule 3 */
     bool moved = job_move(c, job, GW_JOB_CREATED, GW_JOB_COMMITTED);
     GW_ASSERT(moved);
 }
@@ -218,6 +233,9 @@ enum gw_status gwi_coordinator_target(struct gw_coordinator *c, const char *to, 
     int at = gw_map_find(c->map, to);
     if (at < 0)
         return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", to);
+    if (c->server[at].lost)
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "server %.64s was given up for lost and can never take slots", to);
     if (!gw_coordinator_server_up(c, (uint32_t)at))
         return refusal(GW_E_REFUSED, text, text_bytes,
                        "server %s is down: it cannot take slots until it has joined again", to);
@@ -350,4 +368,87 @@ enum gw_status gw_coordinator_cancel(struct gw_coordinator *c, uint64_t id, char
         return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s", id,
                        gw_job_state_name(job->record.state));
     }
+}
+
+enum gw_status gw_coordinator_pause(struct gw_coordinator *c, uint64_t id, bool paused, char *text,
+                                    size_t text_bytes)
+{
+    GW_ASSERT(c->started);
+    int at = gwi_coordinator_find_job(c, id);
+    if (at < 0)
+        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
+    struct coordinator_job *job = c->job[at];
+    if (!gw_job_is_open(job->record.state))
+        return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s", id,
+                       gw_job_state_name(job->record.state));
+    if (job->record.paused == paused)
+        return GW_OK;
+    if (!gwi_coordinator_room(c, 1, 2))
+        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+    job->record.paused = paused;
+    job->record.updated_ms = c->wall_ms;
+    fact_job(c, job, job->record.state);
+    gwi_coordinator_send_job(c, job);
+    return GW_OK;
+}
+
+static enum gw_status may_revive(struct gw_coordinator *c, const struct gw_job_record *job,
+                                 const char *lost, char *text, size_t text_bytes)
+{
+    const char *from = c->map->server[job->from].id, *to = c->map->server[job->to].id;
+    switch (job->state) {
+    case GW_JOB_COMMITTED:
+        break;
+    case GW_JOB_CREATED:
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "job %" PRIu64
+                       " is not committed, server %.60s still owns the slots: cancel "
+                       "it",
+                       job->id, from);
+    case GW_JOB_CLOSING:
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "job %" PRIu64 " is closing: server %.60s has everything durably, and "
+                       "server %.60s gives its copy away; start %.60s again from its data",
+                       job->id, to, from, to);
+    default:
+        return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s",
+                       job->id, gw_job_state_name(job->state));
+    }
+    if (strcmp(lost, to) != 0)
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "the target of job %" PRIu64 " is server %.60s, not %.60s", job->id, to,
+                       lost);
+    const struct coordinator_server *target = &c->server[job->to];
+    uint64_t heard_ns = target->heard_ns > c->started_ns ? target->heard_ns : c->started_ns;
+    if (!target->lost && c->now_ns - heard_ns <= GW_SERVER_SILENT_NS)
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "server %.60s was heard of %" PRIu64 " s ago, or this coordinator has not "
+                       "run for long enough to know: it must have been silent for %" PRIu64 " s",
+                       to, (c->now_ns - heard_ns) / 1000000000, GW_SERVER_SILENT_NS / 1000000000);
+    if (!gw_coordinator_server_up(c, job->from))
+        return refusal(GW_E_REFUSED, text, text_bytes,
+                       "server %.60s, which has the frozen copy, is down: start it first", from);
+    return GW_OK;
+}
+
+enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t id, const char *lost,
+                                     bool really, char *text, size_t text_bytes)
+{
+    GW_ASSERT(c->started);
+    int at = gwi_coordinator_find_job(c, id);
+    if (at < 0)
+        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
+    struct coordinator_job *job = c->job[at];
+    if (job->record.state == GW_JOB_REVIVED && strcmp(lost, c->map->server[job->record.to].id) == 0)
+        return GW_OK;
+    enum gw_status st = may_revive(c, &job->record, lost, text, text_bytes);
+    if (st != GW_OK || !really)
+        return st;
+    if (!gwi_coordinator_room(c, 5, 3 + c->map->servers))
+        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+    c->server[job->record.to].lost = true;
+    change_hands(c, &job->record, job->record.from, job->record.since);
+    bool moved = job_move(c, job, GW_JOB_COMMITTED, GW_JOB_REVIVED);
+    GW_ASSERT(moved);
+    return GW_OK;
 }

@@ -64,6 +64,13 @@ static bool admit(struct gw_coordinator *c, uint64_t link, const struct gw_join 
         return false;
     }
     const struct coordinator_server *server = &c->server[at];
+    if (server->lost) { /* its slots may be others' now, with another history */
+        gwi_coordinator_refuse(c, link, GW_E_CANCELLED,
+                               "server %s was given up for lost by the operator and may never join "
+                               "again: start an empty one with another --id",
+                               join->id);
+        return false;
+    }
     uint64_t known = c->map->server[at].incarnation;
     if (!server->link || server->link == link || known == join->incarnation)
         return true; /* one process, whatever became of its earlier connection */
@@ -97,9 +104,14 @@ static uint32_t add_server(struct gw_coordinator *c, const struct gw_join *join)
         struct gw_slots all;
         gw_slots_clear(&all);
         gw_slots_add_range(&all, 0, GW_SLOTS - 1);
-        gwi_coordinator_own(c, &all, 0);
+        gwi_coordinator_own(c, &all, 0, map->version);
     }
     return at;
+}
+
+static bool has_part(const struct gw_job_record *job, uint32_t server)
+{
+    return gw_job_is_open(job->state) && (job->from == server || job->to == server);
 }
 
 enum gw_status gw_coordinator_join(struct gw_coordinator *c, uint64_t link,
@@ -148,16 +160,20 @@ enum gw_status gw_coordinator_join(struct gw_coordinator *c, uint64_t link,
         server->incarnation = join->incarnation;
         fact->server.index = (uint32_t)at;
         fact->server.is = *server;
+        fact->server.lost = false; /* or it would not have been admitted */
     }
     c->server[at].link = link;
     c->server[at].heard_ns = c->now_ns;
 
-    gwi_coordinator_action(c, GW_ACT_JOINED, link);
+    uint64_t open = 0;
+    for (uint32_t i = 0; i < c->jobs; i++)
+        open += has_part(&c->job[i]->record, (uint32_t)at);
+    gwi_coordinator_action(c, GW_ACT_JOINED, link)->id = open;
     if (changed)
         gwi_coordinator_send_map(c, link); /* rule 3 */
     for (uint32_t i = 0; i < c->jobs; i++) {
         const struct gw_job_record *job = &c->job[i]->record;
-        if (!gw_job_is_open(job->state) || (job->from != (uint32_t)at && job->to != (uint32_t)at))
+        if (!has_part(job, (uint32_t)at))
             continue;
         if (changed) /* the other party finds the new address in it */
             gwi_coordinator_send_job(c, c->job[i]);

@@ -23,7 +23,8 @@ static void count_free(const struct gw_coordinator *c, struct plan *plan, uint32
 {
     uint32_t future; /* what the target will have when all is done */
     for (uint32_t i = 0; i < plan->sources; i++)
-        gw_map_slots_of(c->map, i, &plan->source[i].free);
+        if (!c->server[i].lost) /* what it had nobody can give */
+            gw_map_slots_of(c->map, i, &plan->source[i].free);
     future = gw_slots_count(&plan->source[target].free);
     for (uint32_t i = 0; i < c->jobs; i++) {
         const struct gw_job_record *job = &c->job[i]->record;

@@ -33,22 +33,24 @@ enum statement {
 
 #define JOB_COLUMNS                                                                                \
     "id, state, source, target, slots, commit_version, bytes_moved, records_moved, chunks_done, "  \
-    "chunks, pulls, pause_ns, created_ms, updated_ms, transferred_ms, finished_ms, phase, error"
+    "chunks, pulls, pause_ns, created_ms, updated_ms, transferred_ms, finished_ms, phase, error, " \
+    "since, paused"
 
 static const char *const statement_text[STATEMENTS] = {
     [SAVE_CLUSTER] = "UPDATE cluster SET map_version=?2, cluster=?3, hash_seed=?4, next_job=?5 "
                      "WHERE one=1 AND map_version=?1",
-    [SAVE_SERVER] = "INSERT INTO servers(position, id, address, view, incarnation) "
-                    "VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(position) DO UPDATE SET "
+    [SAVE_SERVER] = "INSERT INTO servers(position, id, address, view, incarnation, lost) "
+                    "VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(position) DO UPDATE SET "
                     "address=excluded.address, view=excluded.view, "
-                    "incarnation=excluded.incarnation WHERE id=excluded.id",
+                    "incarnation=excluded.incarnation, lost=excluded.lost WHERE id=excluded.id",
     [SAVE_OWNER] = "UPDATE slots SET server=?3, since=?4 WHERE slot BETWEEN ?1 AND ?2",
     [INSERT_JOB] = "INSERT INTO jobs(" JOB_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
-                   "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-    [UPDATE_JOB] = "UPDATE jobs SET state=?2, source=?3, target=?4, slots=?5, commit_version=?6, "
-                   "bytes_moved=?7, records_moved=?8, chunks_done=?9, chunks=?10, pulls=?11, "
-                   "pause_ns=?12, created_ms=?13, updated_ms=?14, transferred_ms=?15, "
-                   "finished_ms=?16, phase=?17, error=?18 WHERE id=?1 AND state=?19",
+                   "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+    [UPDATE_JOB] =
+        "UPDATE jobs SET state=?2, source=?3, target=?4, slots=?5, commit_version=?6, "
+        "bytes_moved=?7, records_moved=?8, chunks_done=?9, chunks=?10, pulls=?11, "
+        "pause_ns=?12, created_ms=?13, updated_ms=?14, transferred_ms=?15, "
+        "finished_ms=?16, phase=?17, error=?18, since=?19, paused=?20 WHERE id=?1 AND state=?21",
     [DELETE_JOB] = "DELETE FROM jobs WHERE id=?1",
 };
 
@@ -59,7 +61,8 @@ static const char schema[] =
     " hash_seed INTEGER NOT NULL, map_version INTEGER NOT NULL, next_job INTEGER NOT NULL);"
     "INSERT INTO cluster VALUES(1, 0, 0, 0, 0);"
     "CREATE TABLE servers(position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
-    " address TEXT NOT NULL, view INTEGER NOT NULL, incarnation INTEGER NOT NULL);"
+    " address TEXT NOT NULL, view INTEGER NOT NULL, incarnation INTEGER NOT NULL,"
+    " lost INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE slots(slot INTEGER PRIMARY KEY, server INTEGER REFERENCES servers(position),"
     " since INTEGER NOT NULL DEFAULT 0);"
     "WITH RECURSIVE every(slot) AS (VALUES(0) UNION ALL SELECT slot + 1 FROM every"
@@ -70,7 +73,8 @@ static const char schema[] =
     " records_moved INTEGER NOT NULL, chunks_done INTEGER NOT NULL, chunks INTEGER NOT NULL,"
     " pulls INTEGER NOT NULL, pause_ns INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
     " updated_ms INTEGER NOT NULL, transferred_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
-    " phase TEXT NOT NULL, error TEXT NOT NULL);";
+    " phase TEXT NOT NULL, error TEXT NOT NULL, since INTEGER NOT NULL DEFAULT 0,"
+    " paused INTEGER NOT NULL DEFAULT 0);";
 
 /* From the schema of the index to the next one. A tenure whose beginning nobody has noted begins at
  * the owner's view, which is the latest that it can be: servers of that time kept nothing that they
@@ -79,6 +83,10 @@ static const char *const upgrade[GW_FACT_STORE_SCHEMA] = {
     [1] = "ALTER TABLE slots ADD COLUMN since INTEGER NOT NULL DEFAULT 0;"
           "UPDATE slots SET since = (SELECT view FROM servers WHERE position = server)"
           " WHERE server IS NOT NULL;"
+          "ALTER TABLE servers ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;"
+          "ALTER TABLE jobs ADD COLUMN since INTEGER NOT NULL DEFAULT 0;"
+          "ALTER TABLE jobs ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;"
+          "UPDATE jobs SET since = 1 WHERE commit_version <> 0;"
           "UPDATE meta SET value = 2 WHERE key = 'schema';",
 };
 static_assert(GW_FACT_STORE_SCHEMA == 2, "the schema's text says 2");
@@ -281,6 +289,8 @@ static void bind_job(struct gw_fact_store *store, sqlite3_stmt *s, const struct 
     bind(s, 16, job->finished_ms);
     bind_text(s, 17, job->phase);
     bind_text(s, 18, job->error);
+    bind(s, 19, job->since);
+    bind(s, 20, job->paused);
 }
 
 static bool save_owner(struct gw_fact_store *store, const struct gw_fact *fact)
@@ -321,6 +331,7 @@ static bool save_fact(struct gw_fact_store *store, const struct gw_fact *fact, i
         bind_text(s, 3, fact->server.is.address);
         bind(s, 4, fact->server.is.view);
         bind(s, 5, fact->server.is.incarnation);
+        bind(s, 6, fact->server.lost);
         break;
     }
     case GW_FACT_OWNER:
@@ -330,7 +341,7 @@ static bool save_fact(struct gw_fact_store *store, const struct gw_fact *fact, i
         which = fact->job.was ? UPDATE_JOB : INSERT_JOB;
         bind_job(store, store->statement[which], &fact->job.is);
         if (fact->job.was)
-            bind(store->statement[which], 19, fact->job.was);
+            bind(store->statement[which], 21, fact->job.was);
         break;
     case GW_FACT_JOB_GONE:
         bind(store->statement[which], 1, fact->job_gone);
@@ -411,6 +422,7 @@ static bool row_server(sqlite3_stmt *s, struct gw_fact *fact)
     fact->server.index = (uint32_t)word(s, 0);
     fact->server.is.view = word(s, 3);
     fact->server.is.incarnation = word(s, 4);
+    fact->server.lost = word(s, 5) != 0;
     return text_into(s, 1, fact->server.is.id, sizeof fact->server.is.id) &&
            text_into(s, 2, fact->server.is.address, sizeof fact->server.is.address);
 }
@@ -448,6 +460,8 @@ static bool row_job(sqlite3_stmt *s, struct gw_fact *fact)
     job->updated_ms = word(s, 13);
     job->transferred_ms = word(s, 14);
     job->finished_ms = word(s, 15);
+    job->since = word(s, 18);
+    job->paused = word(s, 19) != 0;
     return text_into(s, 16, job->phase, sizeof job->phase) &&
            text_into(s, 17, job->error, sizeof job->error);
 }
@@ -460,7 +474,8 @@ static const struct {
 } tables[] = {
     {"cluster", "SELECT map_version, cluster, hash_seed, next_job FROM cluster WHERE cluster <> 0",
      row_cluster},
-    {"servers", "SELECT position, id, address, view, incarnation FROM servers ORDER BY position",
+    {"servers",
+     "SELECT position, id, address, view, incarnation, lost FROM servers ORDER BY position",
      row_server},
     {"slots",
      "SELECT min(slot), max(slot), server, since FROM (SELECT slot, server, since, slot - "

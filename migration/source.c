@@ -8,11 +8,14 @@
  *  1. Until a JOB shows the commit we own and serve the range, and only the coordinator ends the
  *     job: giving up is asking for it (MIGRATION R3). After the commit there is no way but forward.
  *  2. The commit is asked for only while the target's PREPARED of this attempt stands.
- *  3. "Yours" is collected behind our cut, once, and kept until the job ends (R5, R7, R22).
+ *  3. "Yours" is collected behind our cut, when whatever was executed before it is durable, once,
+ *     and kept until the job ends (R5, R7, R22).
  *  4. A connection lost behind the first "yours" raises the attempt: PREPARE, every part of "yours"
  *     and every chunk that is not acknowledged go out under the new one.
  *  5. A target that comes back with another incarnation has nothing: before the commit the job is
- *     given up, after it all acks so far are void. */
+ *     given up, after it all acks so far are void.
+ *  6. We keep everything until the target has said that it has it durably, in this life of its and
+ *     in this attempt (R24): an acknowledged chunk may be forgotten by a target that restarts. */
 #include "migration/source.h"
 
 #include <stdio.h>
@@ -52,6 +55,8 @@ struct gw_source {
     struct repeat connect, greet, tell, yours;
     uint64_t unanswered_since_ns; /* no PREPARED since; matters before the commit */
     uint64_t target_incarnation;  /* 0: not known */
+    bool target_secured;          /* that one, in this attempt (rule 6) */
+    bool all_acked;               /* every chunk, in this attempt */
     char reason[128];             /* of giving up */
 
     struct gw_applied *applied; /* owned */
@@ -79,21 +84,26 @@ static const struct {
                                   GW_BIT(GW_SOURCE_CANCELLED)},
     [GW_SOURCE_PREPARING] = {"preparing", GW_BIT(GW_SOURCE_ASKING) | GW_BIT(GW_SOURCE_GIVING_UP) |
                                               GW_BIT(GW_SOURCE_CUTTING) |
-                                              GW_BIT(GW_SOURCE_CANCELLED)},
+                                              GW_BIT(GW_SOURCE_CANCELLED) |
+                                              GW_BIT(GW_SOURCE_REVIVED)},
     [GW_SOURCE_ASKING] = {"asking", GW_BIT(GW_SOURCE_GIVING_UP) | GW_BIT(GW_SOURCE_CUTTING) |
-                                        GW_BIT(GW_SOURCE_CANCELLED)},
-    [GW_SOURCE_GIVING_UP] = {"giving up", GW_BIT(GW_SOURCE_CUTTING) | GW_BIT(GW_SOURCE_CANCELLED)},
-    [GW_SOURCE_CUTTING] = {"cutting", GW_BIT(GW_SOURCE_COLLECTING)},
-    [GW_SOURCE_COLLECTING] = {"collecting", GW_BIT(GW_SOURCE_YOURS)},
-    [GW_SOURCE_YOURS] = {"yours", GW_BIT(GW_SOURCE_SHIPPING)},
-    [GW_SOURCE_SHIPPING] = {"shipping", GW_BIT(GW_SOURCE_YOURS) | GW_BIT(GW_SOURCE_ARRIVED)},
+                                        GW_BIT(GW_SOURCE_CANCELLED) | GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_GIVING_UP] = {"giving up", GW_BIT(GW_SOURCE_CUTTING) | GW_BIT(GW_SOURCE_CANCELLED) |
+                                              GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_CUTTING] = {"cutting", GW_BIT(GW_SOURCE_SECURING) | GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_SECURING] = {"securing", GW_BIT(GW_SOURCE_COLLECTING) | GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_COLLECTING] = {"collecting", GW_BIT(GW_SOURCE_YOURS) | GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_YOURS] = {"yours", GW_BIT(GW_SOURCE_SHIPPING) | GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_SHIPPING] = {"shipping", GW_BIT(GW_SOURCE_YOURS) | GW_BIT(GW_SOURCE_ARRIVED) |
+                                            GW_BIT(GW_SOURCE_REVIVED)},
     [GW_SOURCE_ARRIVED] = {"arrived", GW_BIT(GW_SOURCE_YOURS) | GW_BIT(GW_SOURCE_UNLINKING) |
-                                          GW_BIT(GW_SOURCE_DONE)},
+                                          GW_BIT(GW_SOURCE_DONE) | GW_BIT(GW_SOURCE_REVIVED)},
     [GW_SOURCE_UNLINKING] = {"unlinking", GW_BIT(GW_SOURCE_SETTLING)},
     [GW_SOURCE_SETTLING] = {"settling", GW_BIT(GW_SOURCE_CLOSED)},
     [GW_SOURCE_CLOSED] = {"closed", GW_BIT(GW_SOURCE_DONE)},
     [GW_SOURCE_DONE] = {"done", 0},
     [GW_SOURCE_CANCELLED] = {"cancelled", 0},
+    [GW_SOURCE_REVIVED] = {"revived", 0},
 };
 
 const char *gw_source_state_name(enum gw_source_state state)
@@ -121,6 +131,7 @@ static void check(const struct gw_source *s)
         GW_IMPLIES(s->state >= GW_SOURCE_YOURS && s->state <= GW_SOURCE_ARRIVED, s->parts > 0));
     GW_ASSERT(GW_IMPLIES(s->state == GW_SOURCE_SHIPPING, s->shipped));
     GW_ASSERT(GW_IMPLIES(s->state == GW_SOURCE_ARRIVED, s->shipped));
+    GW_ASSERT(GW_IMPLIES(s->state == GW_SOURCE_ARRIVED, s->all_acked && s->target_secured));
     GW_ASSERT(s->parts_acked <= s->parts);
 }
 
@@ -275,8 +286,12 @@ static void send_part(struct gw_source *s, struct gw_source_actions *out, uint32
 
 /* ---- events -------------------------------------------------------------------------------- */
 
+/* Another attempt, or another target: what it has said of having things is void. */
 static void yours_forget(struct gw_source *s)
 {
+    s->all_acked = s->target_secured = false;
+    if (s->parts == 0)
+        return;
     memset(s->part_acked, 0, s->parts);
     s->parts_acked = 0;
     s->parts_sent = 0;
@@ -326,6 +341,7 @@ static void on_start(struct gw_source *s, uint64_t now_ns, struct gw_source_acti
         break;
     case GW_JOB_CANCELLED:
     case GW_JOB_FAILED:
+    case GW_JOB_REVIVED:
         cancelled(s, out);
         break;
     default:
@@ -366,6 +382,15 @@ static void on_job(struct gw_source *s, const struct gw_job *job, struct gw_sour
             gw_error("job_cancelled_after_commit", "job=%llu state=%s",
                      (unsigned long long)s->job.id, states[s->state].name);
         break;
+    case GW_JOB_REVIVED: /* the target is fenced: nothing is said to it any more */
+        if (states[s->state].next & GW_BIT(GW_SOURCE_REVIVED)) {
+            move(s, GW_SOURCE_REVIVED);
+            act_finish(out, GW_E_CANCELLED);
+        } else {
+            gw_error("job_revived_while_unlinking", "job=%llu state=%s",
+                     (unsigned long long)s->job.id, states[s->state].name);
+        }
+        break;
     default:
         break;
     }
@@ -395,6 +420,8 @@ static void on_peer_down(struct gw_source *s, uint64_t now_ns)
     if (!greeted)
         return;   /* nothing was sent over it */
     s->attempt++; /* rule 4 */
+    if (s->state == GW_SOURCE_ARRIVED)
+        return; /* rule 6: it has everything for good, if it is the same one that comes back */
     yours_forget(s);
     if (s->state == GW_SOURCE_SHIPPING)
         move(s, GW_SOURCE_YOURS);
@@ -412,10 +439,9 @@ static bool target_known(struct gw_source *s, uint64_t incarnation)
         return false;
     }
     s->from_scratch = true;
-    if (s->state == GW_SOURCE_ARRIVED) {
-        yours_forget(s);
+    if (s->state == GW_SOURCE_ARRIVED)
         move(s, GW_SOURCE_YOURS);
-    }
+    yours_forget(s);
     return true;
 }
 
@@ -442,11 +468,19 @@ static void on_prepared(struct gw_source *s, const struct gw_source_event *e, ui
 static void on_cut_passed(struct gw_source *s, struct gw_source_actions *out)
 {
     if (s->state == GW_SOURCE_CUTTING) {
-        move(s, GW_SOURCE_COLLECTING);
-        act(out, GW_SOURCE_DO_COLLECT_APPLIED);
+        move(s, GW_SOURCE_SECURING);
+        act(out, GW_SOURCE_DO_SECURE);
     } else if (s->state == GW_SOURCE_SETTLING) {
         move(s, GW_SOURCE_CLOSED);
     }
+}
+
+static void on_secured(struct gw_source *s, struct gw_source_actions *out)
+{
+    if (s->state != GW_SOURCE_SECURING)
+        return;
+    move(s, GW_SOURCE_COLLECTING);
+    act(out, GW_SOURCE_DO_COLLECT_APPLIED);
 }
 
 static void on_applied(struct gw_source *s, const struct gw_source_event *e)
@@ -482,14 +516,18 @@ static void on_yours_ack(struct gw_source *s, const struct gw_source_event *e)
     s->parts_acked++;
 }
 
-static void on_all_acked(struct gw_source *s, const struct gw_source_event *e,
-                         struct gw_source_actions *out)
+static void on_all_acked(struct gw_source *s, const struct gw_source_event *e)
 {
-    if (s->state != GW_SOURCE_SHIPPING || e->attempt != s->attempt)
-        return;
-    move(s, GW_SOURCE_ARRIVED);
-    if (s->job.state == GW_JOB_CLOSING)
-        begin_unlink(s, out);
+    if (s->state == GW_SOURCE_SHIPPING && e->attempt == s->attempt)
+        s->all_acked = true;
+}
+
+static void on_target_secured(struct gw_source *s, const struct gw_source_event *e)
+{
+    /* It may come before the acks: a target that had everything says so at once. */
+    if ((s->state == GW_SOURCE_YOURS || s->state == GW_SOURCE_SHIPPING) && s->link == LINK_READY &&
+        e->attempt == s->attempt && e->incarnation == s->target_incarnation)
+        s->target_secured = true;
 }
 
 static void on_unlinked(struct gw_source *s, struct gw_source_actions *out)
@@ -547,7 +585,8 @@ static void drive_events(struct gw_source *s, uint64_t now_ns, struct gw_source_
 {
     switch (s->state) {
     case GW_SOURCE_ASKING:
-        if (s->link == LINK_READY && due(&s->tell, now_ns, REPEAT_FIRST_NS)) /* rule 2 */
+        if (s->link == LINK_READY && !s->job.paused &&
+            due(&s->tell, now_ns, REPEAT_FIRST_NS)) /* rule 2 */
             act_event(s, out, GW_JOB_ASK_COMMIT, "");
         break;
     case GW_SOURCE_GIVING_UP:
@@ -564,6 +603,7 @@ static void drive_events(struct gw_source *s, uint64_t now_ns, struct gw_source_
         break;
     case GW_SOURCE_DONE:
     case GW_SOURCE_CANCELLED:
+    case GW_SOURCE_REVIVED:
     case GW_SOURCE_NEW:
         break;
     default:
@@ -582,6 +622,11 @@ static void drive(struct gw_source *s, uint64_t now_ns, struct gw_source_actions
     }
     if (s->state == GW_SOURCE_YOURS)
         drive_yours(s, now_ns, out);
+    if (s->state == GW_SOURCE_SHIPPING && s->all_acked && s->target_secured) { /* rule 6 */
+        move(s, GW_SOURCE_ARRIVED);
+        if (s->job.state == GW_JOB_CLOSING)
+            begin_unlink(s, out);
+    }
     drive_events(s, now_ns, out);
 }
 
@@ -609,6 +654,9 @@ void gw_source_step(struct gw_source *s, const struct gw_source_event *e, uint64
     case GW_SOURCE_ON_CUT_PASSED:
         on_cut_passed(s, out);
         break;
+    case GW_SOURCE_ON_SECURED:
+        on_secured(s, out);
+        break;
     case GW_SOURCE_ON_APPLIED_COLLECTED:
         on_applied(s, e);
         break;
@@ -616,7 +664,10 @@ void gw_source_step(struct gw_source *s, const struct gw_source_event *e, uint64
         on_yours_ack(s, e);
         break;
     case GW_SOURCE_ON_ALL_CHUNKS_ACKED:
-        on_all_acked(s, e, out);
+        on_all_acked(s, e);
+        break;
+    case GW_SOURCE_ON_TARGET_SECURED:
+        on_target_secured(s, e);
         break;
     case GW_SOURCE_ON_UNLINKED:
         on_unlinked(s, out);

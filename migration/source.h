@@ -1,14 +1,17 @@
 /* source.h - the control machine of one outgoing job. Sans-I/O: the server tells it what happened
  * and does what it returns, in order.
  *
- *   NEW --START--> PREPARING --PREPARED--> ASKING --JOB committed--> CUTTING --> COLLECTING
- *      --> YOURS --> SHIPPING --> ARRIVED --JOB closing--> UNLINKING --> SETTLING --> CLOSED -->
- * DONE before the commit: PREPARING, ASKING --> GIVING_UP --JOB failed, cancelled--> CANCELLED The
- * commit is the coordinator's: until a JOB shows it we own and serve the range, after it there is
- * no way but forward (MIGRATION R3). Beside the state runs the connection: down, connecting,
+ *   NEW --START--> PREPARING --PREPARED--> ASKING --JOB committed--> CUTTING --> SECURING
+ *      --> COLLECTING --> YOURS --> SHIPPING --every chunk acknowledged, SECURED--> ARRIVED
+ *      --JOB closing--> UNLINKING --> SETTLING --> CLOSED --> DONE
+ *   before the commit: PREPARING, ASKING --> GIVING_UP --JOB failed, cancelled--> CANCELLED
+ *   behind it, the target is lost for good: any --JOB revived--> REVIVED
+ * The commit is the coordinator's: until a JOB shows it we own and serve the range, after it there
+ * is no way but forward (MIGRATION R3). Beside the state runs the connection: down, connecting,
  * greeting (PREPARE sent), ready (PREPARED came). Lost and regained past the commit: the attempt is
  * raised and PREPARE, "yours" and what is not acknowledged go out again, all of it idempotent; a
- * target with a new incarnation gets everything (R22).
+ * target with a new incarnation gets everything (R22). If we restart, the job starts again from
+ * what the coordinator says of it, with what we have recovered.
  *
  * Thread rule: one thread at a time. The machine owns the frames in its actions until the next
  * step. Layer: migration. */
@@ -29,6 +32,7 @@ enum gw_source_state {
     GW_SOURCE_ASKING,
     GW_SOURCE_GIVING_UP,
     GW_SOURCE_CUTTING,
+    GW_SOURCE_SECURING, /* what was executed on the range is being made durable (R5) */
     GW_SOURCE_COLLECTING,
     GW_SOURCE_YOURS,
     GW_SOURCE_SHIPPING,
@@ -38,6 +42,7 @@ enum gw_source_state {
     GW_SOURCE_CLOSED,
     GW_SOURCE_DONE,
     GW_SOURCE_CANCELLED,
+    GW_SOURCE_REVIVED,
     GW_SOURCE_STATES
 };
 const char *gw_source_state_name(enum gw_source_state state);
@@ -53,9 +58,11 @@ enum gw_source_event_kind {
     GW_SOURCE_ON_PREPARED,   /* .prepared, .attempt (frame.view) */
     GW_SOURCE_ON_CUT_PASSED, /* of BEGIN_CUT. The first: every dispatcher has crossed and every
                               * operation of the range has taken effect or was returned (R5) */
+    GW_SOURCE_ON_SECURED,    /* of SECURE */
     GW_SOURCE_ON_APPLIED_COLLECTED, /* .applied */
     GW_SOURCE_ON_YOURS_ACK,         /* .part (frame.sequence), .attempt */
     GW_SOURCE_ON_ALL_CHUNKS_ACKED,  /* gw_outgoing_done; .attempt of the last ack */
+    GW_SOURCE_ON_TARGET_SECURED,    /* SECURED came: .attempt (frame.view), .incarnation */
     GW_SOURCE_ON_UNLINKED,          /* gw_outgoing_unlinked */
     GW_SOURCE_ON_TICK,              /* at least every 100 ms */
 };
@@ -64,6 +71,7 @@ struct gw_source_event {
     enum gw_source_event_kind kind;
     uint64_t attempt;
     uint64_t part;
+    uint64_t incarnation;
     const struct gw_job *job;
     const struct gw_prepared *prepared;
     struct {
@@ -79,12 +87,14 @@ enum gw_source_action_kind {
     GW_SOURCE_DO_SEND_EVENT,       /* .event to the coordinator; the server adds its numbers;
                                     * dropped if that is down: the machine repeats */
     GW_SOURCE_DO_BEGIN_CUT,        /* publish a view in which the range is .range */
+    GW_SOURCE_DO_SECURE,           /* make durable what was executed so far; ON_SECURED then */
     GW_SOURCE_DO_COLLECT_APPLIED,  /* from the sessions of every dispatcher */
     GW_SOURCE_DO_START_SHIPPING,   /* gw_outgoing_create; open BULK connections; .attempt */
     GW_SOURCE_DO_RESTART_SHIPPING, /* gw_outgoing_restart; open BULK connections anew; .attempt,
                                     * .from_scratch: earlier acks do not count */
     GW_SOURCE_DO_BEGIN_UNLINK,     /* data plane: gw_outgoing_unlink_begin, then unlink */
-    GW_SOURCE_DO_FINISH,           /* .result GW_OK or GW_E_CANCELLED: destroy job and machine */
+    GW_SOURCE_DO_FINISH,           /* .result: destroy job and machine. GW_OK: everything is
+                                    * unlinked; GW_E_CANCELLED: the range is ours as before */
 };
 
 struct gw_source_action {

@@ -7,8 +7,12 @@
  *     source sends behind the commit only. From then on nothing cancels the job.
  *  3. The range is served when the last part of "yours" is merged (R7) and the map names us (R1).
  *     What comes again later is acknowledged and not merged: the sessions know more by then.
- *  4. An attempt replaces the one before; parts and frames of another one are dropped (R12).
- *     Within one life of the source attempts rise, a PREPARE of a lower one comes late. */
+ *  4. An attempt replaces the one before; parts and frames of another one are dropped (R12). Lives
+ *     of the source and attempts within one rise: a PREPARE of a lower one comes late, from the
+ *     buffers of an old connection. Clocks may jump, so the map has the last word on lives.
+ *  5. "Secured" is said when every chunk is complete and durable, not before (R24); until then the
+ *     source keeps everything. It is said again and again: only the source knows in which attempt
+ * it wants to hear it. */
 #include "migration/target.h"
 
 #include <stdio.h>
@@ -20,8 +24,9 @@
 #include "migration/frame_internal.h"
 
 #define FETCH_MAP_NS 200000000ull
+#define SECURED_NS   300000000ull
 #define MERGING_MAX  63u /* parts under way */
-#define FRAMES_MAX   3u  /* of a step */
+#define FRAMES_MAX   4u  /* of a step */
 #define FRAME_BYTES  (GW_FRAME_HEADER + 256u)
 
 struct gw_target {
@@ -33,6 +38,7 @@ struct gw_target {
     uint8_t chunk_bits; /* 0: no PREPARE yet */
 
     uint64_t attempt;          /* 0: no PREPARE yet */
+    uint64_t source_life;      /* incarnation of its process, of that PREPARE */
     uint64_t attempt_received; /* for which RECEIVE was given */
     uint64_t parts_next;       /* of "yours": the part that is merged next */
     uint64_t parts_merged;     /* all below are merged */
@@ -45,6 +51,9 @@ struct gw_target {
     bool committed;
     bool map_owned; /* the adopted map gives us the range */
     bool cancel_wanted, done_wanted, all_complete;
+    bool resumed;
+    bool closing;            /* the source has heard of all chunks that they are durable here */
+    uint64_t secure_ns;      /* when SECURED is due again */
     uint64_t commit_version; /* 0: not known */
     uint64_t fetch_at_ns;
 
@@ -56,14 +65,15 @@ static const struct {
     const char *name;
     uint32_t next;
 } states[GW_TARGET_STATES] = {
-    [GW_TARGET_NEW] = {"new", GW_BIT(GW_TARGET_UNLINKING) | GW_BIT(GW_TARGET_CANCELLED) |
-                                  GW_BIT(GW_TARGET_DONE)},
+    [GW_TARGET_NEW] = {"new", GW_BIT(GW_TARGET_UNLINKING) | GW_BIT(GW_TARGET_ENTERING) |
+                                  GW_BIT(GW_TARGET_CANCELLED) | GW_BIT(GW_TARGET_DONE)},
     [GW_TARGET_UNLINKING] = {"unlinking", GW_BIT(GW_TARGET_ENTERING) | GW_BIT(GW_TARGET_CANCELLED)},
     [GW_TARGET_ENTERING] = {"entering", GW_BIT(GW_TARGET_PREPARED) | GW_BIT(GW_TARGET_LEAVING)},
     [GW_TARGET_PREPARED] = {"prepared", GW_BIT(GW_TARGET_RECEIVING) | GW_BIT(GW_TARGET_LEAVING) |
                                             GW_BIT(GW_TARGET_SETTLING)},
     [GW_TARGET_RECEIVING] = {"receiving", GW_BIT(GW_TARGET_SERVING) | GW_BIT(GW_TARGET_SETTLING)},
-    [GW_TARGET_SERVING] = {"serving", GW_BIT(GW_TARGET_SETTLING)},
+    [GW_TARGET_SERVING] = {"serving", GW_BIT(GW_TARGET_SECURING) | GW_BIT(GW_TARGET_SETTLING)},
+    [GW_TARGET_SECURING] = {"securing", GW_BIT(GW_TARGET_SETTLING)},
     [GW_TARGET_SETTLING] = {"settling", GW_BIT(GW_TARGET_COMPLETE)},
     [GW_TARGET_COMPLETE] = {"complete", GW_BIT(GW_TARGET_DONE)},
     [GW_TARGET_DONE] = {"done", 0},
@@ -83,6 +93,7 @@ static void check(const struct gw_target *t)
     GW_ASSERT(GW_IMPLIES(t->state == GW_TARGET_RECEIVING, t->committed));
     GW_ASSERT(GW_IMPLIES(t->state == GW_TARGET_SERVING, t->map_owned));
     GW_ASSERT(GW_IMPLIES(t->state == GW_TARGET_SERVING, t->chunk_bits != 0));
+    GW_ASSERT(GW_IMPLIES(t->state == GW_TARGET_SECURING, t->all_complete));
     GW_ASSERT(t->parts_merged <= t->parts_next);
 }
 
@@ -95,7 +106,7 @@ static void move(struct gw_target *t, enum gw_target_state next) /* only writer 
 }
 
 enum gw_status gw_target_create(uint64_t job, const struct gw_slots *slots, uint64_t incarnation,
-                                struct gw_target **out)
+                                bool resumed, struct gw_target **out)
 {
     if (gw_slots_count(slots) == 0)
         return GW_E_INVALID;
@@ -105,6 +116,7 @@ enum gw_status gw_target_create(uint64_t job, const struct gw_slots *slots, uint
     t->job = job;
     t->slots = *slots;
     t->incarnation = incarnation;
+    t->resumed = resumed;
     t->last_part = UINT64_MAX;
     *out = t;
     return GW_OK;
@@ -173,10 +185,23 @@ static void send_ack(struct gw_target *t, struct gw_target_actions *out, uint64_
     act_frame(t, out, &w, GW_KIND_YOURS_ACK, part);
 }
 
+static void send_secured(struct gw_target *t, struct gw_target_actions *out, uint64_t now_ns)
+{
+    struct gw_writer w = frame_start(t);
+    gw_secured_encode(&(struct gw_secured){.incarnation = t->incarnation}, &w);
+    act_frame(t, out, &w, GW_KIND_SECURED, 0);
+    t->secure_ns = now_ns + SECURED_NS;
+}
+
 /* ---- moving on ----------------------------------------------------------------------------- */
 
 static void begin(struct gw_target *t, struct gw_target_actions *out)
 {
+    if (t->resumed) {
+        move(t, GW_TARGET_ENTERING);
+        act_cut(out, GW_RANGE_WAITING);
+        return;
+    }
     move(t, GW_TARGET_UNLINKING);
     act(out, GW_TARGET_DO_BEGIN_UNLINK);
 }
@@ -201,11 +226,17 @@ static void go_on(struct gw_target *t, struct gw_target_actions *out)
         move(t, GW_TARGET_SERVING);
         act(out, GW_TARGET_DO_BEGIN_SERVING)->version_highest = t->version_highest;
     }
-    if (t->state == GW_TARGET_SERVING && t->all_complete)
+    if (t->state == GW_TARGET_SERVING && t->all_complete) {
+        move(t, GW_TARGET_SECURING);
+        act(out, GW_TARGET_DO_SECURE);
+    }
+    /* An earlier life of us has said that it has everything for good, and here it is. */
+    if (t->resumed && t->closing && t->map_owned &&
+        (t->state == GW_TARGET_PREPARED || t->state == GW_TARGET_RECEIVING))
         settle(t, out);
     /* The source is gone for good, it closed when an earlier life of us had everything. */
     if (t->done_wanted && t->map_owned && t->state >= GW_TARGET_PREPARED &&
-        t->state <= GW_TARGET_SERVING)
+        t->state <= GW_TARGET_SECURING)
         settle(t, out);
     if (t->done_wanted && t->state == GW_TARGET_COMPLETE) {
         move(t, GW_TARGET_DONE);
@@ -254,8 +285,10 @@ static void on_prepare(struct gw_target *t, const struct gw_target_event *e,
                        struct gw_target_actions *out)
 {
     const struct gw_prepare *m = e->prepare;
-    if (t->attempt != 0 && gw_attempt_same_life(e->attempt, t->attempt) && e->attempt < t->attempt)
+    if (m->incarnation == t->source_life ? e->attempt < t->attempt
+                                         : m->incarnation < t->source_life && !e->current)
         return; /* rule 4 */
+    t->source_life = m->incarnation;
     adopt_attempt(t, e->attempt);
     if (memcmp(&m->slots, &t->slots, sizeof t->slots) != 0 ||
         (t->chunk_bits != 0 && m->chunk_bits != t->chunk_bits)) {
@@ -288,6 +321,7 @@ static void on_job(struct gw_target *t, const struct gw_job *job, struct gw_targ
             return;
         }
         commit_known(t, job->commit_version);
+        t->closing |= job->state == GW_JOB_CLOSING;
         if (t->state == GW_TARGET_NEW)
             begin(t, out);
         break;
@@ -415,6 +449,12 @@ static void on_unlinked(struct gw_target *t, struct gw_target_actions *out)
     act_cut(out, GW_RANGE_WAITING);
 }
 
+static void on_secured(struct gw_target *t, struct gw_target_actions *out)
+{
+    if (t->state == GW_TARGET_SECURING)
+        settle(t, out); /* the frame goes out below, as its repeats do */
+}
+
 static void on_cut_passed(struct gw_target *t, struct gw_target_actions *out)
 {
     switch (t->state) {
@@ -477,11 +517,18 @@ enum gw_status gw_target_step(struct gw_target *t, const struct gw_target_event 
     case GW_TARGET_ON_ALL_COMPLETE:
         t->all_complete = true;
         break;
+    case GW_TARGET_ON_SECURED:
+        on_secured(t, out);
+        break;
     case GW_TARGET_ON_PEER_DOWN: /* the source connects again; we only answer */
     case GW_TARGET_ON_TICK:
         break;
     }
     go_on(t, out);
+    bool has_all = t->state == GW_TARGET_SETTLING || t->state == GW_TARGET_COMPLETE;
+    if (has_all && t->attempt != 0 &&
+        (now_ns >= t->secure_ns || e->kind == GW_TARGET_ON_PREPARE)) /* rule 5 */
+        send_secured(t, out, now_ns);
     if (t->committed && !t->map_owned && t->state < GW_TARGET_DONE && now_ns >= t->fetch_at_ns) {
         t->fetch_at_ns = now_ns + FETCH_MAP_NS;
         act(out, GW_TARGET_DO_FETCH_MAP)->map_version = t->commit_version;

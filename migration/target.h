@@ -3,11 +3,14 @@
  *
  *   NEW --PREPARE, JOB--> UNLINKING --> ENTERING (cut to WAITING) --> PREPARED
  *      --JOB committed, map, first YOURS--> RECEIVING --last part merged, map adopted--> SERVING
- *      --every chunk complete--> SETTLING (cut to OWNED) --> COMPLETE --JOB done--> DONE
+ *      --every chunk complete--> SECURING --durable, SECURED to the source--> SETTLING (cut to
+ *      OWNED) --> COMPLETE --JOB done--> DONE
  *   before the commit is known: ABANDON or JOB cancelled --> LEAVING (cut to FOREIGN) --> CANCELLED
- * Nothing of the range is executed before the last part of "yours" is merged (MIGRATION R7); the
- * view is adopted as soon as the commit is known, whoever says so (R1). Everything may come twice;
- * what belongs to an earlier attempt is dropped (R12).
+ *   restarted behind the commit (`resumed`): NEW --> ENTERING: what was recovered of the range is
+ * of this tenure and stays; all else comes again, and is inserted where nothing is Nothing of the
+ * range is executed before the last part of "yours" is merged (MIGRATION R7); the view is adopted
+ * as soon as the commit is known, whoever says so (R1). Everything may come twice; what belongs to
+ * an earlier attempt is dropped (R12).
  *
  * Thread rule: one thread at a time. The machine owns the frames in its actions until the next
  * step; entries of MERGE_APPLIED borrow the event. Layer: migration. */
@@ -29,6 +32,7 @@ enum gw_target_state {
     GW_TARGET_PREPARED,
     GW_TARGET_RECEIVING,
     GW_TARGET_SERVING,
+    GW_TARGET_SECURING, /* served as before, while everything that has come is made durable */
     GW_TARGET_SETTLING,
     GW_TARGET_COMPLETE,
     GW_TARGET_DONE,
@@ -50,6 +54,7 @@ enum gw_target_event_kind {
     GW_TARGET_ON_UNLINKED,
     GW_TARGET_ON_CUT_PASSED,
     GW_TARGET_ON_ALL_COMPLETE, /* gw_incoming_done */
+    GW_TARGET_ON_SECURED,      /* of SECURE */
     GW_TARGET_ON_PEER_DOWN,
     GW_TARGET_ON_TICK,
 };
@@ -57,6 +62,7 @@ enum gw_target_event_kind {
 struct gw_target_event {
     enum gw_target_event_kind kind;
     bool owned;
+    bool current; /* ON_PREPARE: the map says that this is the source's present process */
     uint32_t count;
     uint64_t attempt, part, map_version;
     const struct gw_prepare *prepare;
@@ -75,6 +81,7 @@ enum gw_target_action_kind {
     GW_TARGET_DO_MERGE_APPLIED, /* .entries into the sessions' windows; MERGED when all are in */
     GW_TARGET_DO_BEGIN_SERVING, /* gw_store_version_floor(.version_highest), then publish ARRIVING:
                                  * no cut is waited for */
+    GW_TARGET_DO_SECURE,        /* make durable whatever is in the store now; ON_SECURED then */
     GW_TARGET_DO_FINISH,        /* .result GW_OK or GW_E_CANCELLED: destroy job and machine */
 };
 
@@ -96,10 +103,13 @@ struct gw_target_actions {
     struct gw_target_action action[GW_TARGET_ACTIONS_MAX];
 };
 
-/* incarnation: of this server's process. *slots: the job's, copied. GW_E_INVALID: no slots;
+/* incarnation: of this server's process. *slots: the job's, copied. resumed: the job was committed
+ * before this process started, and what it has of the range it has recovered under a map that gave
+ * it the range already, so that nothing of an earlier tenure is left (R23). GW_E_INVALID: no slots;
  * GW_E_NOMEM. The chunk bits come with the PREPARE. */
 GW_MUST_USE enum gw_status gw_target_create(uint64_t job, const struct gw_slots *slots,
-                                            uint64_t incarnation, struct gw_target **out);
+                                            uint64_t incarnation, bool resumed,
+                                            struct gw_target **out);
 void gw_target_destroy(struct gw_target *target); /* NULL is ignored */
 
 /* Fills *out (emptied first). Returns GW_OK, or GW_E_PROTOCOL for a YOURS whose body is not what

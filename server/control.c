@@ -4,7 +4,11 @@
  * cut, always: when it has passed, older views and jobs that ended before it are free, since every
  * dispatcher has loaded the new one at a batch boundary and none can hold what was before.
  * 3. A cancelled or finished job leaves the tables first and is freed behind the next cut. 4. The
- * coordinator may be away: nothing on the data path waits for it. */
+ * coordinator may be away: nothing on the data path waits for it.
+ * 5. A restarted server publishes no map before it knows all its open jobs: a slot that is still on
+ * its way here must not look settled (R23). Nor does it, after a recovery, publish a map that gives
+ * it slots of which older records lie here: those are unlinked first, for a checkpoint that says
+ * this view promises that they are gone. */
 #include "server/control.h"
 
 #include <stdio.h>
@@ -12,12 +16,15 @@
 #include <string.h>
 
 #include "index/base/assert.h"
+#include "index/base/clock.h"
 #include "index/base/log_line.h"
 #include "index/device.h"
+#include "server/checkpoint.h"
 #include "server/control_internal.h"
 
 #define HEARTBEAT_NS 500000000ull
 #define TICK_NS      20000000ull
+#define REJOIN_NS    1000000000ull
 #define RETRY_MS_MAX 1000u
 
 void gwi_errand_free(struct gwi_errand *e)
@@ -65,8 +72,8 @@ bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slot
 
 void gwi_control_clean(struct gwi_control *c, const struct gw_slots *slots)
 {
-    for (size_t i = 0; i < sizeof slots->word / sizeof slots->word[0]; i++)
-        c->dirty.word[i] &= ~slots->word[i];
+    gwi_slots_take_out(&c->dirty, slots);
+    gwi_slots_take_out(&c->stale, slots);
 }
 
 /* ---- views ---------------------------------------------------------------------------------- */
@@ -137,9 +144,27 @@ static bool try_publish(struct gwi_control *c)
     return true;
 }
 
+/* Rule 5. Frozen slots of an outgoing job that come back are its machine's business. */
+static bool may_publish(const struct gwi_control *c)
+{
+    if (!c->map || !c->jobs_known)
+        return false;
+    if (!c->server->recovered)
+        return true;
+    struct gw_slots stale = c->stale, ours;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        if (c->source[i].machine)
+            gwi_slots_take_out(&stale, &c->source[i].slots);
+    int self = gw_map_find(c->map, c->server->options.id);
+    if (self < 0)
+        return true;
+    gw_map_slots_of(c->map, (uint32_t)self, &ours);
+    return !gw_slots_overlap(&ours, &stale);
+}
+
 void gwi_control_publish(struct gwi_control *c)
 {
-    c->publish_wanted = !c->map || !try_publish(c);
+    c->publish_wanted = !may_publish(c) || !try_publish(c);
 }
 
 static void cut_passed(struct gwi_control *c, uint64_t generation)
@@ -176,6 +201,15 @@ static void cut_passed(struct gwi_control *c, uint64_t generation)
     }
 }
 
+/* Slots that are ours again with the tenure that they had: a job was revived while we recovered. */
+static void note_revived(struct gwi_control *c)
+{
+    int self = c->server->recovered ? gw_map_find(c->map, c->server->options.id) : -1;
+    for (uint32_t slot = 0; self >= 0 && slot < GW_SLOTS; slot++)
+        if (c->map->owner[slot] == (uint32_t)self && c->map->since[slot] <= c->server->held_version)
+            gw_slots_remove(&c->stale, (uint16_t)slot);
+}
+
 void gwi_control_adopt(struct gwi_control *c, struct gw_map *map)
 {
     if (c->map && map->version <= c->map->version) {
@@ -186,6 +220,7 @@ void gwi_control_adopt(struct gwi_control *c, struct gw_map *map)
     gw_map_destroy(c->map);
     c->map = map;
     c->server->cluster = map->cluster;
+    note_revived(c);
     gwi_control_publish(c);
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
         if (c->target[i].machine && !c->target[i].dying)
@@ -225,6 +260,34 @@ static void send_join(struct gwi_control *c)
                            gw_writer_used(&w)); /* refused only beyond the backlog */
 }
 
+static void tell_durability(const struct gwi_server *s, struct gw_heartbeat *h)
+{
+    h->durability = (uint64_t)s->durable.mode;
+    if (s->durable.mode == GWI_DURABILITY_NONE)
+        return;
+    struct gwi_checkpoint_figures figures;
+    gwi_checkpoint_figures(s, &figures);
+    uint64_t wall_ms = gw_clock_wall_ms(gw_clock_system());
+    h->checkpoint = figures.number;
+    h->checkpoint_age_ms =
+        figures.finished_ms && wall_ms > figures.finished_ms ? wall_ms - figures.finished_ms : 0;
+    h->checkpoint_ns = figures.duration_ns;
+    h->checkpoints = figures.taken;
+    h->checkpoints_failed = figures.given_up;
+    h->log_bytes = s->durable.mode == GWI_DURABILITY_COMMIT ? gwi_commit_log_bytes(s) : 0;
+    h->recovered = s->report.number;
+    h->recovery_ms = s->report.duration_ns / 1000000;
+    h->recovered_entries = s->report.applied;
+    h->sessions_forgotten = atomic_load_explicit(&s->durable.forgotten, memory_order_relaxed);
+    int failed = atomic_load_explicit(&s->durable.failed, memory_order_relaxed);
+    if (failed != GW_OK)
+        snprintf(h->trouble, sizeof h->trouble, "nothing is acknowledged as durable any more: %s",
+                 gw_status_text((enum gw_status)failed));
+    else if (figures.failure[0])
+        snprintf(h->trouble, sizeof h->trouble, "the last checkpoint was given up: %.200s",
+                 figures.failure);
+}
+
 static void send_heartbeat(struct gwi_control *c)
 {
     struct gw_store_stats stats;
@@ -253,7 +316,8 @@ static void send_heartbeat(struct gwi_control *c)
         h.sessions +=
             atomic_load_explicit(&c->server->dispatcher[i]->sessions_open, memory_order_relaxed);
     }
-    uint8_t body[256];
+    tell_durability(c->server, &h);
+    uint8_t body[512];
     struct gw_writer w = gw_writer_of(body, sizeof body);
     gw_heartbeat_encode(&h, &w);
     (void)gwi_control_send(c, GW_KIND_HEARTBEAT, body, gw_writer_used(&w)); /* another follows */
@@ -285,11 +349,12 @@ static void coordinator_closed(void *ctx, struct gw_conn *conn, enum gw_status s
     coordinator_down(ctx, st == GW_OK ? GW_E_CLOSED : st);
 }
 
-static void on_joined(struct gwi_control *c)
+/* Rule 5: the jobs that were open when we joined are all known. */
+static void know_jobs(struct gwi_control *c)
 {
-    c->joined = true;
-    c->retry_ms = 0;
-    c->heartbeat_ns = 0;
+    c->jobs_known = true;
+    gwi_target_keep_tombstones(c);
+    gwi_control_publish(c);
     if (c->ready_told)
         return;
     c->ready_told = true;
@@ -298,11 +363,28 @@ static void on_joined(struct gwi_control *c)
     fflush(stdout);
 }
 
+static void on_joined(struct gwi_control *c, uint32_t jobs)
+{
+    c->joined = true;
+    c->retry_ms = 0;
+    c->heartbeat_ns = 0;
+    c->jobs_left = jobs;
+    c->rejoin_ns = c->d->now_ns + REJOIN_NS;
+    if (jobs == 0 && !c->jobs_known)
+        know_jobs(c);
+}
+
 static enum gw_status on_refused(struct gwi_control *c, struct gw_reader *r)
 {
     char text[256];
     enum gw_status st = gw_frame_error_decode(r, text, sizeof text);
     gw_error("join_refused", "status=%s text=\"%s\"", gw_status_name(st), text);
+    if (st == GW_E_CANCELLED) { /* given up for lost: others have what was ours (control.h) */
+        fprintf(stderr, "godwit-server: the coordinator at %s has fenced id %s: %s\n",
+                c->server->options.coordinator, c->server->options.id, text);
+        atomic_store(&c->server->fatal, (int)st);
+        return GW_E_CLOSED;
+    }
     if (!c->ready_told && !c->joined) { /* never served: nothing is lost by saying so and ending */
         fprintf(stderr, "godwit-server: the coordinator at %s refuses id %s: %s\n",
                 c->server->options.coordinator, c->server->options.id, text);
@@ -335,7 +417,7 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
         }
         gwi_control_adopt(c, map);
         if (f.kind == GW_KIND_JOINED)
-            on_joined(c);
+            on_joined(c, f.count);
         return GW_OK;
     case GW_KIND_JOB:
         if (gw_job_decode(&r, &job) != GW_OK)
@@ -344,6 +426,8 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
             gwi_source_on_job(c, &job);
         else if (strcmp(job.to, c->server->options.id) == 0)
             gwi_target_on_job(c, &job);
+        if (!c->jobs_known && --c->jobs_left == 0)
+            know_jobs(c);
         return GW_OK;
     case GW_KIND_ERROR:
         return on_refused(c, &r);
@@ -379,16 +463,31 @@ static uint32_t tick_jobs(struct gwi_control *c)
     return open;
 }
 
+static void look_for_secured(struct gwi_control *c)
+{
+    c->securing = false;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        c->securing |= gwi_source_securing(&c->source[i]);
+        c->securing |= gwi_target_securing(&c->target[i]);
+    }
+}
+
 uint64_t gwi_control_turn(struct gwi_control *c)
 {
     uint64_t now = c->d->now_ns;
+    if (c->securing)
+        look_for_secured(c);
     if (!c->coordinator && now >= c->retry_ns)
         connect_coordinator(c);
     if (c->joined && now >= c->heartbeat_ns) {
         c->heartbeat_ns = now + HEARTBEAT_NS;
         send_heartbeat(c);
     }
-    if (c->publish_wanted && c->map)
+    if (c->joined && !c->jobs_known && now >= c->rejoin_ns) {
+        c->rejoin_ns = now + REJOIN_NS; /* one has ended and was forgotten in between */
+        send_join(c);
+    }
+    if (c->publish_wanted && may_publish(c))
         gwi_control_publish(c);
     if (now >= c->tick_ns) {
         c->jobs = tick_jobs(c);
@@ -399,7 +498,7 @@ uint64_t gwi_control_turn(struct gwi_control *c)
         next = c->retry_ns;
     if (c->joined && c->heartbeat_ns < next)
         next = c->heartbeat_ns;
-    return c->publish_wanted && c->map ? now : next;
+    return c->publish_wanted && may_publish(c) ? now : next;
 }
 
 void gwi_control_mail(struct gwi_control *c, const struct gwi_mail *mail)
@@ -473,12 +572,30 @@ void gwi_control_peer_closed(struct gwi_control *c, struct gwi_link *link)
     }
 }
 
+void gwi_control_note_recovery(struct gwi_server *server, const struct gw_map *map)
+{
+    int self = gw_map_find(map, server->options.id);
+    server->held_version = map->version;
+    gw_slots_clear(&server->held);
+    if (self >= 0)
+        gw_map_slots_of(map, (uint32_t)self, &server->held);
+}
+
 struct gwi_control *gwi_control_create(struct gwi_dispatcher *d)
 {
     struct gwi_control *c = calloc(1, sizeof *c);
-    if (c) {
-        c->d = d;
-        c->server = d->server;
+    if (!c)
+        return NULL;
+    c->d = d;
+    c->server = d->server;
+    if (c->server->recovered) {
+        struct gw_slots all;
+        gw_slots_clear(&all);
+        gw_slots_add_range(&all, 0, GW_SLOTS - 1);
+        c->dirty = c->stale = all;
+        c->held = c->server->held;
+        gwi_slots_take_out(&c->stale, &c->held);
+        gw_store_keep_tombstones(c->server->store, &all); /* until the jobs are known */
     }
     return c;
 }

@@ -9,6 +9,9 @@
 
 struct gwi_control;
 
+/* What lies in the store has been recovered under this map (server->recovered); before create. */
+void gwi_control_note_recovery(struct gwi_server *server, const struct gw_map *map);
+
 GW_MUST_USE struct gwi_control *gwi_control_create(struct gwi_dispatcher *d);
 void gwi_control_destroy(struct gwi_control *c); /* after all dispatchers have ended */
 /* What is due by now; once a turn, outside of the epoch. Returns when it wants to run again, ns. */

@@ -25,6 +25,8 @@ struct gwi_source_slot {       /* one outgoing job */
     uint32_t errands;        /* COLLECT under way */
     struct gw_applied *collected;
     size_t collected_count;
+    bool securing; /* until secure_ticket is done */
+    uint64_t secure_ticket;
 };
 
 #define GWI_MERGING 64u
@@ -46,6 +48,8 @@ struct gwi_target_slot { /* one incoming job */
     } merging[GWI_MERGING];
     bool unlink_wanted;       /* there was no memory for it */
     uint64_t receive_attempt; /* 0: not receiving */
+    bool securing;            /* until secure_ticket is done */
+    uint64_t secure_ticket;
 };
 
 struct gwi_old_view {
@@ -58,7 +62,7 @@ struct gwi_control {
     struct gwi_server *server;
     struct gw_map *map; /* newest known; NULL before JOINED */
     struct gw_conn *coordinator;
-    bool joined, ready_told, publish_wanted;
+    bool joined, ready_told, publish_wanted, securing;
     uint64_t generation, passed; /* of views: published last, passed by all */
     uint64_t retry_ns, heartbeat_ns, tick_ns;
     uint32_t retry_ms;
@@ -66,10 +70,23 @@ struct gwi_control {
     uint64_t over[GWI_OVER]; /* incoming jobs that ended last */
     uint32_t over_next;
     struct gw_slots dirty; /* slots of which the index may hold entries */
+    /* After a recovery. held: slots that the map of the recovery gave us: what is here of them is
+     * of the present tenure; until we give them away. stale: all others: what is here of them is of
+     * an earlier tenure, or frozen for an open outgoing job; until it is unlinked. */
+    struct gw_slots held, stale;
+    bool jobs_known;    /* all that were open when we joined: before it nothing is served */
+    uint32_t jobs_left; /* of them, to be told of yet */
+    uint64_t rejoin_ns; /* to ask for them again */
     struct gwi_source_slot source[GWI_JOBS_MAX];
     struct gwi_target_slot target[GWI_JOBS_MAX];
     uint32_t jobs;
 };
+
+static inline void gwi_slots_take_out(struct gw_slots *from, const struct gw_slots *these)
+{
+    for (size_t i = 0; i < sizeof from->word / sizeof from->word[0]; i++)
+        from->word[i] &= ~these->word[i];
+}
 
 /* control.c */
 void gwi_control_publish(struct gwi_control *c); /* now, or as soon as a cut is free */
@@ -91,6 +108,9 @@ void gwi_errand_free(struct gwi_errand *errand);
 void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job);
 void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *event);
 void gwi_source_collected(struct gwi_control *c, struct gwi_errand *takes);
+/* Looks whether what a machine wants durable is; true: not yet. */
+bool gwi_source_securing(struct gwi_source_slot *s);
+bool gwi_target_securing(struct gwi_target_slot *t);
 struct gwi_source_slot *gwi_source_find(struct gwi_control *c, uint64_t id);
 void gwi_source_bury(struct gwi_source_slot *s); /* behind the cut: frees it all */
 
@@ -100,6 +120,8 @@ enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
                                    const struct gw_frame *f, const uint8_t *body);
 enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_target_event *event);
 void gwi_target_tick(struct gwi_target_slot *t);
+/* Deleted keys of slots that are on their way here have to be remembered (ENGINE H17). */
+void gwi_target_keep_tombstones(struct gwi_control *c);
 void gwi_target_merged(struct gwi_control *c, struct gwi_errand *takes);
 struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id);
 void gwi_target_bury(struct gwi_target_slot *t);

@@ -58,6 +58,7 @@ static enum gw_status peer_frame(void *ctx, struct gw_conn *conn, const uint8_t 
     struct gw_reader r = gw_reader_of(frame + GW_FRAME_HEADER, bytes - GW_FRAME_HEADER);
     struct gw_source_event event = {.attempt = f.view, .part = f.sequence};
     struct gw_prepared prepared;
+    struct gw_secured secured;
     switch (f.kind) {
     case GW_KIND_WELCOME:
         event.kind = GW_SOURCE_ON_PEER_UP;
@@ -67,6 +68,12 @@ static enum gw_status peer_frame(void *ctx, struct gw_conn *conn, const uint8_t 
             return GW_E_PROTOCOL;
         event.kind = GW_SOURCE_ON_PREPARED;
         event.prepared = &prepared;
+        break;
+    case GW_KIND_SECURED:
+        if (gw_secured_decode(&r, &secured) != GW_OK)
+            return GW_E_PROTOCOL;
+        event.kind = GW_SOURCE_ON_TARGET_SECURED;
+        event.incarnation = secured.incarnation;
         break;
     case GW_KIND_YOURS_ACK:
         event.kind = GW_SOURCE_ON_YOURS_ACK;
@@ -163,6 +170,16 @@ void gwi_source_collected(struct gwi_control *c, struct gwi_errand *e)
     gwi_source_event(s, &event);
 }
 
+/* Pause and resume: shipping only; pulls, "yours" and closing go on. */
+static void set_paused(struct gwi_source_slot *s)
+{
+    if (!s->job)
+        return;
+    bool paused = gw_source_job(s->machine)->paused;
+    if (atomic_exchange_explicit(&s->job->paused, paused, memory_order_relaxed) && !paused)
+        gwi_control_wake_all(s->control);
+}
+
 /* The job's data plane in the table that the dispatchers look at. */
 static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt)
 {
@@ -181,6 +198,7 @@ static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt)
         return false;
     }
     s->job = job;
+    set_paused(s); /* before anybody sees it */
     atomic_store_explicit(&c->server->outgoing[s - c->source], job, memory_order_release);
     gwi_control_count_jobs(c);
     return true;
@@ -250,6 +268,8 @@ static void finish(struct gwi_source_slot *s, enum gw_status result)
     drop_peer(s);
     if (result == GW_OK)
         gwi_control_clean(c, &s->slots); /* unlinked, and nobody could write since the cut */
+    else
+        gwi_slots_take_out(&c->stale, &s->slots); /* ours as before: of this very tenure */
     atomic_store_explicit(&c->server->outgoing[s - c->source], NULL, memory_order_release);
     gwi_control_count_jobs(c);
     s->range_set = false;
@@ -294,7 +314,14 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
             s->range = a->range;
             s->range_set = true;
             s->cut_wanted = true;
+            if (a->range == GW_RANGE_LEAVING)
+                gwi_slots_take_out(&c->held, &s->slots); /* should it come back: a new tenure */
             gwi_control_publish(c);
+            break;
+        case GW_SOURCE_DO_SECURE:
+            s->secure_ticket = gwi_secure_begin(c->server, GWI_SECURE_EXECUTED);
+            s->securing = true;
+            c->securing = true;
             break;
         case GW_SOURCE_DO_COLLECT_APPLIED:
             collect(s);
@@ -311,6 +338,18 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
             break;
         }
     }
+}
+
+/* True: it is still being made durable. */
+bool gwi_source_securing(struct gwi_source_slot *s)
+{
+    if (!s->machine || s->dying || !s->securing)
+        return false;
+    if (!gwi_secure_done(s->control->server, s->secure_ticket))
+        return true;
+    s->securing = false;
+    gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_SECURED});
+    return false;
 }
 
 void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job)
@@ -336,4 +375,6 @@ void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job)
         gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_START});
     }
     gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});
+    if (s->machine && !s->dying)
+        set_paused(s);
 }

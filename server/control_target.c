@@ -14,10 +14,11 @@ struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id)
     return NULL;
 }
 
-/* Deleted keys of slots that are on their way here have to be remembered (ENGINE H17). */
-static void keep_tombstones(struct gwi_control *c)
+void gwi_target_keep_tombstones(struct gwi_control *c)
 {
     struct gw_slots slots;
+    if (c->server->recovered && !c->jobs_known)
+        return; /* of all slots: it is not known yet which of them are coming (R13) */
     gw_slots_clear(&slots);
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
         for (uint32_t w = 0; w < sizeof slots.word / sizeof slots.word[0]; w++)
@@ -34,7 +35,9 @@ static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
         t = c->target[i].machine ? NULL : &c->target[i];
     struct gwi_incoming_job *job = calloc(1, sizeof *job);
     struct gw_target *machine;
-    if (!t || !job || gw_target_create(id, slots, c->server->incarnation, &machine) != GW_OK) {
+    bool resumed = gw_slots_contains(&c->held, slots);
+    if (!t || !job ||
+        gw_target_create(id, slots, c->server->incarnation, resumed, &machine) != GW_OK) {
         gw_warn("job_refused", "job=%llu side=target reason=\"%s\"", (unsigned long long)id,
                 t ? "out of memory" : "32 incoming jobs are open");
         free(job);
@@ -46,7 +49,7 @@ static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
     *t = (struct gwi_target_slot){.machine = machine, .control = c, .id = id, .job = job};
     atomic_store_explicit(&c->server->incoming[t - c->target], job, memory_order_release);
     gwi_control_count_jobs(c);
-    keep_tombstones(c);
+    gwi_target_keep_tombstones(c);
     return t;
 }
 
@@ -104,6 +107,17 @@ static void receive(struct gwi_target_slot *t, uint64_t attempt)
     else if (gw_incoming_create(t->id, &t->job->slots, gw_target_chunk_bits(t->machine), attempt,
                                 &in) == GW_OK)
         atomic_store_explicit(&t->job->in, in, memory_order_release);
+}
+
+bool gwi_target_securing(struct gwi_target_slot *t)
+{
+    if (!t->machine || t->dying || !t->securing)
+        return false;
+    if (!gwi_secure_done(t->control->server, t->secure_ticket))
+        return true;
+    t->securing = false;
+    (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_SECURED});
+    return false;
 }
 
 void gwi_target_tick(struct gwi_target_slot *t)
@@ -183,7 +197,7 @@ static void finish(struct gwi_target_slot *t, enum gw_status result)
     gwi_control_count_jobs(c);
     t->range_set = false;
     t->dying = true;
-    keep_tombstones(c);
+    gwi_target_keep_tombstones(c);
     t->cut_wanted = true;
     gwi_control_publish(c);
 }
@@ -244,6 +258,11 @@ enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_targe
             atomic_store_explicit(&t->job->pulling, true, memory_order_release);
             set_range(t, GW_RANGE_ARRIVING);
             break;
+        case GW_TARGET_DO_SECURE:
+            t->secure_ticket = gwi_secure_begin(c->server, GWI_SECURE_RECORDS);
+            t->securing = true;
+            c->securing = true;
+            break;
         case GW_TARGET_DO_FINISH:
             finish(t, a->result);
             break;
@@ -273,6 +292,13 @@ void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
                                          .owned = gwi_control_range_is_ours(c, &t->job->slots)});
 }
 
+/* Does the map say that the source's process is the one that sent this? */
+static bool is_present_process(const struct gwi_control *c, const struct gw_prepare *m)
+{
+    int at = c->map ? gw_map_find(c->map, m->from) : -1;
+    return at >= 0 && c->map->server[at].incarnation == m->incarnation;
+}
+
 enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
                                    const struct gw_frame *f, const uint8_t *body)
 {
@@ -291,6 +317,7 @@ enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
             t = open_target(c, f->session, &prepare.slots, prepare.from_address);
         event.kind = GW_TARGET_ON_PREPARE;
         event.prepare = &prepare;
+        event.current = is_present_process(c, &prepare);
         break;
     case GW_KIND_ABANDON:
         event.kind = GW_TARGET_ON_ABANDON;

@@ -363,7 +363,8 @@ static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_o
         /* Up to a sixth of the time while clients are served, all of it otherwise; a portion at
          * a time. The sooner a record is there the fewer pulls there are. */
         uint64_t start = gw_clock_now_ns(gw_clock_system()), now = start;
-        if (start < d->haul->rest_until_ns && is_busy(d)) {
+        if (atomic_load_explicit(&job->paused, memory_order_relaxed)) { /* control wakes us */
+        } else if (start < d->haul->rest_until_ns && is_busy(d)) {
             wait = d->haul->rest_until_ns - start; /* asleep meanwhile: others want the CPU */
         } else {
             bool more;

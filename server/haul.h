@@ -19,7 +19,8 @@ struct gwi_outgoing_job {
     char to_address[GW_ADDRESS_BYTES_MAX + 1];
     struct gw_outgoing *out; /* owned; before the job is in the table */
     _Atomic uint64_t
-        shipping; /* attempt that is to be shipped; 0: none. Written by control (release) */
+        shipping;       /* attempt that is to be shipped; 0: none. Written by control (release) */
+    atomic_bool paused; /* written by control: nothing is shipped; pulls are answered */
     atomic_bool unlinking; /* set by control after gw_outgoing_unlink_begin */
     atomic_bool done_told, unlinked_told;
     _Atomic uint64_t pause_ns; /* longest that the target says an operation waited there */

@@ -19,6 +19,8 @@ const char *gw_job_state_name(enum gw_job_state state)
         return "cancelled";
     case GW_JOB_FAILED:
         return "failed";
+    case GW_JOB_REVIVED:
+        return "revived";
     case GW_JOB_STATES:
         break;
     }
@@ -63,6 +65,18 @@ void gw_heartbeat_encode(const struct gw_heartbeat *m, struct gw_writer *w)
     gw_write64(w, m->expired);
     gw_write64(w, m->compacted);
     gw_write64(w, m->compacted_live);
+    gw_write64(w, m->durability);
+    gw_write64(w, m->checkpoint);
+    gw_write64(w, m->checkpoint_age_ms);
+    gw_write64(w, m->checkpoint_ns);
+    gw_write64(w, m->log_bytes);
+    gw_write64(w, m->checkpoints);
+    gw_write64(w, m->checkpoints_failed);
+    gw_write64(w, m->recovered);
+    gw_write64(w, m->recovery_ms);
+    gw_write64(w, m->recovered_entries);
+    gw_write64(w, m->sessions_forgotten);
+    gwi_text_encode(m->trouble, sizeof m->trouble - 1, w);
 }
 
 enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out)
@@ -83,6 +97,19 @@ enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out
     m.expired = gw_read64(r);
     m.compacted = gw_read64(r);
     m.compacted_live = gw_read64(r);
+    m.durability = gw_read64(r);
+    m.checkpoint = gw_read64(r);
+    m.checkpoint_age_ms = gw_read64(r);
+    m.checkpoint_ns = gw_read64(r);
+    m.log_bytes = gw_read64(r);
+    m.checkpoints = gw_read64(r);
+    m.checkpoints_failed = gw_read64(r);
+    m.recovered = gw_read64(r);
+    m.recovery_ms = gw_read64(r);
+    m.recovered_entries = gw_read64(r);
+    m.sessions_forgotten = gw_read64(r);
+    gwi_text_decode(r, m.trouble, sizeof m.trouble);
+    gwi_expect(r, m.durability <= 2);
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK)
         *out = m;
@@ -91,14 +118,16 @@ enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out
 
 static bool state_after_commit(uint8_t state)
 {
-    return state == GW_JOB_COMMITTED || state == GW_JOB_CLOSING || state == GW_JOB_DONE;
+    return state == GW_JOB_COMMITTED || state == GW_JOB_CLOSING || state == GW_JOB_DONE ||
+           state == GW_JOB_REVIVED;
 }
 
 void gw_job_encode(const struct gw_job *m, struct gw_writer *w)
 {
     gw_write64(w, m->id);
     gw_write8(w, (uint8_t)m->state);
-    gwi_zero_encode(w, 3);
+    gw_write8(w, m->paused);
+    gwi_zero_encode(w, 2);
     gw_write64(w, m->commit_version);
     gwi_id_encode(m->from, w);
     gwi_id_encode(m->to, w);
@@ -113,7 +142,8 @@ enum gw_status gw_job_decode(struct gw_reader *r, struct gw_job *out)
     struct gw_job m = {0};
     m.id = gw_read64(r);
     uint8_t state = gw_read8(r);
-    gwi_zero_decode(r, 3);
+    uint8_t paused = gw_read8(r);
+    gwi_zero_decode(r, 2);
     m.commit_version = gw_read64(r);
     gwi_id_decode(r, m.from, GWI_REQUIRED);
     gwi_id_decode(r, m.to, GWI_REQUIRED);
@@ -122,10 +152,12 @@ enum gw_status gw_job_decode(struct gw_reader *r, struct gw_job *out)
     gw_slots_decode(r, &m.slots);
     gwi_text_decode(r, m.error, sizeof m.error);
     gwi_expect(r, state >= GW_JOB_CREATED && state < GW_JOB_STATES);
+    gwi_expect(r, paused <= 1);
     gwi_expect(r, state_after_commit(state) == (m.commit_version != 0));
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK) {
         m.state = (enum gw_job_state)state;
+        m.paused = paused != 0;
         *out = m;
     }
     return st;

@@ -19,22 +19,37 @@ struct gw_join {
     char id[GW_ID_BYTES_MAX + 1];
     char address[GW_ADDRESS_BYTES_MAX + 1];
 };
-/* JOINED carries frame.view = map version and the map as its body; refusals come as ERROR. */
+/* JOINED carries frame.view = map version, frame.count = the JOBs that follow it at once (this
+ * server's open ones: before it knows them all it serves no slot), and the map as its body.
+ * Refusals come as ERROR; with the status e_cancelled the operator has given this server up for
+ * lost: it has to end, whatever it holds (see GW_JOB_REVIVED). */
 
 /* HEARTBEAT: all u64: incarnation, map version held, operations done, keys, memory used, memory
  * total, sessions; of the SSD tier bytes used and their bound (0: none); of the store bytes that
  * are not superseded, operations that needed the device, live records dropped (a cache), records
- * found expired, bytes that compaction has read, and of those the live ones. */
+ * found expired, bytes that compaction has read, and of those the live ones; of durability the mode
+ * (0 none, 1 memory, 2 commit), number of the newest checkpoint (0: none), its age in ms and how
+ * long it took in ns, bytes of commit logs, checkpoints taken and given up by this process, number
+ * of the image that it was recovered from (0: none), how long that took in ms and how many entries
+ * of commit logs were applied, sessions forgotten with writes in doubt. Then u16+ what is wrong
+ * with durability, for people (empty: nothing). */
 struct gw_heartbeat {
     uint64_t incarnation, map_version, operations, keys, memory_used, memory_total, sessions;
     uint64_t disk_used, disk_total, live_bytes, cold_reads, evicted, expired;
     uint64_t compacted, compacted_live;
+    uint64_t durability, checkpoint, checkpoint_age_ms, checkpoint_ns, log_bytes;
+    uint64_t checkpoints, checkpoints_failed;
+    uint64_t recovered, recovery_ms, recovered_entries, sessions_forgotten;
+    char trouble[256];
 };
 
 /* Durable states of a job; moved only by the coordinator, by compare-and-set in one transaction
  * (MIGRATION R3).
  *   CREATED --commit--> COMMITTED --arrived--> CLOSING --closed--> DONE
- *      `--cancel, failure--> CANCELLED | FAILED */
+ *      `--cancel, failure--> CANCELLED | FAILED
+ * COMMITTED --the operator says that the target is lost--> REVIVED: the source owns the slots
+ * again, with what it had when it gave them away. Its tenure is the one that it had before: what it
+ * recovers of the range counts (MIGRATION R23). */
 enum gw_job_state {
     GW_JOB_CREATED = 1, /* the source prepares the target and then asks for the commit */
     GW_JOB_COMMITTED,   /* the map names the new owner; no cancel any more */
@@ -42,18 +57,20 @@ enum gw_job_state {
     GW_JOB_DONE,
     GW_JOB_CANCELLED,
     GW_JOB_FAILED,
+    GW_JOB_REVIVED,
     GW_JOB_STATES
 };
 const char *gw_job_state_name(enum gw_job_state state); /* "created", ...; never NULL */
 
-/* JOB: u64 id, u8 state, u8[3] zero, u64 map version of the commit (0 before it and in jobs that
- * never had one, never 0 after), u8+ from id, u8+ to id, u8+ from address, u8+ to address (may be
- * empty: not known), slots, u16+ last error. Sent to both parties at each change, and at JOIN for
- * every open job of that server. */
+/* JOB: u64 id, u8 state, u8 paused (0, 1), u8[2] zero, u64 map version of the commit (0 before it
+ * and in jobs that never had one, never 0 after), u8+ from id, u8+ to id, u8+ from address, u8+ to
+ * address (may be empty: not known), slots, u16+ last error. Sent to both parties at each change,
+ * and at JOIN for every open job of that server. */
 struct gw_job {
     uint64_t id;
     uint64_t commit_version;
     enum gw_job_state state;
+    bool paused; /* do not ask for the commit; behind it, ship nothing unasked */
     char from[GW_ID_BYTES_MAX + 1], to[GW_ID_BYTES_MAX + 1];
     char from_address[GW_ADDRESS_BYTES_MAX + 1], to_address[GW_ADDRESS_BYTES_MAX + 1];
     char error[256];

@@ -60,6 +60,20 @@ enum gw_status gw_prepared_decode(struct gw_reader *r, struct gw_prepared *out)
     return st;
 }
 
+void gw_secured_encode(const struct gw_secured *m, struct gw_writer *w)
+{
+    gw_write64(w, m->incarnation);
+}
+
+enum gw_status gw_secured_decode(struct gw_reader *r, struct gw_secured *out)
+{
+    struct gw_secured m = {.incarnation = gw_read64(r)};
+    enum gw_status st = gwi_body_end(r);
+    if (st == GW_OK)
+        *out = m;
+    return st;
+}
+
 void gw_yours_encode(const struct gw_yours *m, struct gw_writer *w)
 {
     GW_ASSERT(m->last <= 1);

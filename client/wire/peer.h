@@ -1,7 +1,7 @@
 /* peer.h - what two servers say to each other while a range moves (MIGRATION's phases).
  * frame.session = job id, frame.view = `attempt` (raised by the source whenever it starts sending
  * over, so that frames of an earlier attempt are recognised and dropped; R12). Connections: one
- * PEER_CONTROL (PREPARE, YOURS, ABANDON), one PEER_BULK per source dispatcher (CHUNK), one
+ * PEER_CONTROL (PREPARE, YOURS, ABANDON, SECURED), one PEER_BULK per source dispatcher (CHUNK), one
  * PEER_PULL per target dispatcher, opened by the target (PULL), so that pulls never wait behind
  * bulk (R20). "u8+" is u8 bytes and the bytes, "u16+" likewise (names.h). Any thread. Layer:
  * client/wire. */
@@ -15,7 +15,10 @@
 
 /* PREPARE: u64 source incarnation, u8 chunk bits, u8[3] zero, u8+ from id, u8+ from address, slots.
  * Idempotent. PREPARED: i8 status, u8[3] zero, u64 target incarnation, u16+ text.
- * ABANDON: empty: the job was cancelled, leave the waiting state. */
+ * ABANDON: empty: the job was cancelled, leave the waiting state.
+ * SECURED: u64 target incarnation: whatever happens to it now, it has every chunk and everything
+ * that came with them (MIGRATION R24). Repeated until the job is done; of a target that makes
+ * nothing durable it says that every chunk is there. */
 #define GW_CHUNK_BITS_MAX 12u /* bounds the book that a target must keep of chunks */
 struct gw_prepare {
     uint64_t incarnation;
@@ -24,6 +27,9 @@ struct gw_prepare {
     char from[GW_ID_BYTES_MAX + 1];
     char from_address[GW_ADDRESS_BYTES_MAX + 1];
     struct gw_slots slots;
+};
+struct gw_secured {
+    uint64_t incarnation;
 };
 struct gw_prepared {
     uint64_t incarnation;
@@ -93,6 +99,8 @@ void gw_prepare_encode(const struct gw_prepare *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_prepare_decode(struct gw_reader *r, struct gw_prepare *m);
 void gw_prepared_encode(const struct gw_prepared *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_prepared_decode(struct gw_reader *r, struct gw_prepared *m);
+void gw_secured_encode(const struct gw_secured *m, struct gw_writer *w);
+GW_MUST_USE enum gw_status gw_secured_decode(struct gw_reader *r, struct gw_secured *m);
 /* Parts of bodies: the bool ones give false at the end, or with r->bad set. Encoding requires what
  * decoding accepts. */
 void gw_yours_encode(const struct gw_yours *m, struct gw_writer *w);

@@ -115,6 +115,18 @@ static void source_begin_unlink(int s)
                                 &gw_source_job(server->source)->slots);
 }
 
+static void source_secured(int s, int unused)
+{
+    (void)unused;
+    source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_SECURED});
+}
+
+static void target_secured(int s, int unused)
+{
+    (void)unused;
+    target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_SECURED});
+}
+
 static void source_act(int s, const struct gw_source_action *a)
 {
     switch (a->kind) {
@@ -130,6 +142,9 @@ static void source_act(int s, const struct gw_source_action *a)
         break;
     case GW_SOURCE_DO_BEGIN_CUT:
         source_cut(s, a->range);
+        break;
+    case GW_SOURCE_DO_SECURE: /* nothing is durable here */
+        call_in(below(2 * MS), source_secured, s, 0);
         break;
     case GW_SOURCE_DO_COLLECT_APPLIED:
         w->server[s].collect_errands = DISPATCHERS;
@@ -289,6 +304,9 @@ static void target_act(int s, const struct gw_target_action *a)
         break;
     case GW_TARGET_DO_BEGIN_SERVING:
         serve(s, a->version_highest);
+        break;
+    case GW_TARGET_DO_SECURE:
+        call_in(below(2 * MS), target_secured, s, 0);
         break;
     case GW_TARGET_DO_FINISH:
         target_finish(s);
@@ -463,7 +481,7 @@ static void to_target(const uint8_t *bytes, const struct gw_frame *f)
         bool late = f->session < server->newest_job ||
                     (f->session == server->newest_job && w->job.state >= GW_JOB_DONE);
         if (!server->target && !late)
-            GW_ASSERT(gw_target_create(f->session, &prepare.slots, incarnation(s),
+            GW_ASSERT(gw_target_create(f->session, &prepare.slots, incarnation(s), false,
                                        &server->target) == GW_OK);
     }
     if (!server->target || gw_target_job(server->target) != f->session)
@@ -491,6 +509,14 @@ static void to_source(const uint8_t *bytes, const struct gw_frame *f)
             fail("a PREPARED does not decode");
         e.kind = GW_SOURCE_ON_PREPARED;
         e.prepared = &prepared;
+    }
+    struct gw_secured secured;
+    if (f->kind == GW_KIND_SECURED) {
+        struct gw_reader body = gw_frame_body(bytes, f);
+        if (gw_secured_decode(&body, &secured) != GW_OK)
+            fail("a SECURED does not decode");
+        e.kind = GW_SOURCE_ON_TARGET_SECURED;
+        e.incarnation = secured.incarnation;
     }
     source_step(w->source, e);
 }

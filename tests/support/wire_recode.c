@@ -32,6 +32,7 @@ WHOLE_BODY(welcome)
 WHOLE_BODY(scan)
 WHOLE_BODY(prepare)
 WHOLE_BODY(prepared)
+WHOLE_BODY(secured)
 WHOLE_BODY(join)
 WHOLE_BODY(heartbeat)
 WHOLE_BODY(job)
@@ -140,9 +141,10 @@ const struct wire_codec wire_ops_codecs[] = {
 const size_t wire_ops_codecs_count = sizeof wire_ops_codecs / sizeof wire_ops_codecs[0];
 
 const struct wire_codec wire_peer_codecs[] = {
-    {"prepare", recode_prepare, false}, {"prepared", recode_prepared, false},
-    {"yours", recode_yours, true},      {"chunk", recode_peer_records, true},
-    {"pull", recode_pull, true},        {"pull_answer", recode_pull_answer, true},
+    {"prepare", recode_prepare, false},        {"prepared", recode_prepared, false},
+    {"secured", recode_secured, false},        {"yours", recode_yours, true},
+    {"chunk", recode_peer_records, true},      {"pull", recode_pull, true},
+    {"pull_answer", recode_pull_answer, true},
 };
 const size_t wire_peer_codecs_count = sizeof wire_peer_codecs / sizeof wire_peer_codecs[0];
 

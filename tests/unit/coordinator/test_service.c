@@ -321,7 +321,7 @@ Test(service, strange_frames_are_answered_with_an_error_and_closed)
     hang_up(&p);
 
     dial(&p); /* a heartbeat of somebody who never joined */
-    uint8_t more[128];
+    uint8_t more[512];
     body = gw_writer_of(more, sizeof more);
     gw_heartbeat_encode(&(struct gw_heartbeat){.incarnation = 3}, &body);
     say(&p, GW_KIND_HEARTBEAT, 1, &body);

@@ -100,6 +100,9 @@ Test(store, a_file_of_schema_1_is_brought_up_to_date)
     world_join(&w, "b", 1);
     uint64_t view = gw_coordinator_map(w.c)->server[0].view;
     cr_assert_eq(started_after("ALTER TABLE slots DROP COLUMN since;"
+                               "ALTER TABLE servers DROP COLUMN lost;"
+                               "ALTER TABLE jobs DROP COLUMN since;"
+                               "ALTER TABLE jobs DROP COLUMN paused;"
                                "UPDATE meta SET value = 1 WHERE key = 'schema'"),
                  GW_OK, "%s", why);
     cr_expect_eq(gw_coordinator_map(w.c)->since[0], view);

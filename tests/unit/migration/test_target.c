@@ -26,7 +26,7 @@ static void rig_open(struct rig *r)
     gw_slots_add_range(&r->prepare.slots, 0, 99);
     r->attempt = gw_attempt_first(7);
     r->now_ns = 1000 * MS;
-    cr_assert_eq(gw_target_create(5, &r->prepare.slots, 3, &r->target), GW_OK);
+    cr_assert_eq(gw_target_create(5, &r->prepare.slots, 3, false, &r->target), GW_OK);
 }
 
 static void rig_close(struct rig *r)
@@ -127,6 +127,28 @@ static bool acked(struct rig *r, uint64_t part)
     return f.kind == GW_KIND_YOURS_ACK && f.sequence == part && f.view == r->attempt;
 }
 
+/* Is SECURED of the rig's attempt among what was sent? */
+static bool said_secured(struct rig *r)
+{
+    for (uint32_t i = 0; i < r->out.count; i++) {
+        const struct gw_target_action *a = &r->out.action[i];
+        struct gw_frame f;
+        if (a->kind != GW_TARGET_DO_SEND_PEER)
+            continue;
+        cr_assert_eq(gw_frame_decode(a->frame, (uint32_t)a->frame_bytes, &f), GW_OK);
+        if (f.kind != GW_KIND_SECURED)
+            continue;
+        struct gw_reader body = gw_frame_body(a->frame, &f);
+        struct gw_secured m;
+        cr_assert_eq(gw_secured_decode(&body, &m), GW_OK);
+        cr_expect_eq(m.incarnation, 3);
+        cr_expect_eq(f.session, 5);
+        cr_expect_eq(f.view, r->attempt);
+        return true;
+    }
+    return false;
+}
+
 static void go_prepared(struct rig *r)
 {
     step(r, GW_TARGET_ON_PREPARE);
@@ -177,6 +199,10 @@ Test(target, a_job_runs_through)
     cr_assert_not_null(find(&r, GW_TARGET_DO_BEGIN_SERVING));
     cr_expect_eq(find(&r, GW_TARGET_DO_BEGIN_SERVING)->version_highest, 77, "R19");
     step(&r, GW_TARGET_ON_ALL_COMPLETE);
+    cr_assert_not_null(find(&r, GW_TARGET_DO_SECURE));
+    cr_expect_not(said_secured(&r));
+    step(&r, GW_TARGET_ON_SECURED);
+    cr_expect(said_secured(&r));
     cr_assert_not_null(find(&r, GW_TARGET_DO_BEGIN_CUT));
     cr_expect_eq(find(&r, GW_TARGET_DO_BEGIN_CUT)->range, GW_RANGE_OWNED);
     step(&r, GW_TARGET_ON_CUT_PASSED);
@@ -367,7 +393,135 @@ Test(target, chunks_may_all_be_there_before_it_may_serve)
     cr_expect_null(find(&r, GW_TARGET_DO_BEGIN_CUT));
     step_map(&r, 12, true);
     cr_expect_not_null(find(&r, GW_TARGET_DO_BEGIN_SERVING));
+    cr_expect_not_null(find(&r, GW_TARGET_DO_SECURE));
+    step(&r, GW_TARGET_ON_SECURED);
     cr_expect_eq(find(&r, GW_TARGET_DO_BEGIN_CUT)->range, GW_RANGE_OWNED);
+    rig_close(&r);
+}
+
+/* Hole 16: acknowledged is not durable. */
+Test(target, hole_16_secured_is_said_when_all_is_durable_and_until_the_job_is_done)
+{
+    struct rig r;
+    rig_open(&r);
+    go_serving(&r);
+    step(&r, GW_TARGET_ON_SECURED);
+    cr_expect_not(said_secured(&r), "of nothing");
+    step(&r, GW_TARGET_ON_ALL_COMPLETE);
+    cr_assert_not_null(find(&r, GW_TARGET_DO_SECURE));
+    for (uint32_t i = 0; i < 20; i++) {
+        r.now_ns += 100 * MS;
+        step(&r, GW_TARGET_ON_TICK);
+        cr_assert_not(said_secured(&r));
+        cr_assert_null(find(&r, GW_TARGET_DO_SECURE), "once");
+        cr_assert_eq(gw_target_state(r.target), GW_TARGET_SECURING);
+    }
+    step(&r, GW_TARGET_ON_SECURED);
+    cr_expect(said_secured(&r));
+    step(&r, GW_TARGET_ON_CUT_PASSED);
+    uint32_t repeats = 0;
+    for (uint32_t i = 0; i < 20; i++) {
+        r.now_ns += 100 * MS;
+        step(&r, GW_TARGET_ON_TICK);
+        repeats += said_secured(&r);
+    }
+    cr_expect_geq(repeats, 4, "it may have been lost");
+    r.attempt++; /* the source has lost its connection, or restarted: it wants to hear it again */
+    step(&r, GW_TARGET_ON_PREPARE);
+    struct gw_prepared m;
+    cr_expect(answered(&r, &m));
+    cr_expect(said_secured(&r));
+    step_job(&r, GW_JOB_DONE);
+    r.now_ns += 1000 * MS;
+    cr_expect_not_null(find(&r, GW_TARGET_DO_FINISH));
+    rig_close(&r);
+}
+
+static void reopen(struct rig *r, bool resumed)
+{
+    gw_target_destroy(r->target);
+    cr_assert_eq(gw_target_create(5, &r->prepare.slots, 3, resumed, &r->target), GW_OK);
+}
+
+/* R22, R23: what it has recovered of the range is newer than what comes again. */
+Test(target, rule_22_a_target_that_has_recovered_keeps_it_and_receives_everything_again)
+{
+    struct rig r;
+    rig_open(&r);
+    reopen(&r, true);
+    step_job(&r, GW_JOB_COMMITTED);
+    cr_expect_null(find(&r, GW_TARGET_DO_BEGIN_UNLINK), "its own writes lie there");
+    cr_assert_not_null(find(&r, GW_TARGET_DO_BEGIN_CUT));
+    cr_expect_eq(find(&r, GW_TARGET_DO_BEGIN_CUT)->range, GW_RANGE_WAITING, "until \"yours\"");
+    step_map(&r, 12, true);
+    step(&r, GW_TARGET_ON_CUT_PASSED);
+    cr_expect_eq(gw_target_state(r.target), GW_TARGET_PREPARED);
+    step(&r, GW_TARGET_ON_PREPARE);
+    struct gw_prepared m;
+    cr_assert(answered(&r, &m));
+    cr_expect_eq(m.status, GW_OK);
+    step_yours(&r, 0, true, 3);
+    cr_expect_not_null(find(&r, GW_TARGET_DO_MERGE_APPLIED), "entry by entry, again");
+    step_merged(&r, 0);
+    cr_expect_not_null(find(&r, GW_TARGET_DO_BEGIN_SERVING));
+    rig_close(&r);
+
+    rig_open(&r); /* the source's PREPARE may be faster than the coordinator's JOB */
+    reopen(&r, true);
+    step(&r, GW_TARGET_ON_PREPARE);
+    cr_expect_null(find(&r, GW_TARGET_DO_BEGIN_UNLINK));
+    rig_close(&r);
+}
+
+/* It had said "secured" before it restarted, the source gives its copy away: nobody sends again. */
+Test(target, rule_24_a_target_that_had_everything_durably_serves_it_at_once)
+{
+    struct rig r;
+    rig_open(&r);
+    reopen(&r, true);
+    step_job(&r, GW_JOB_CLOSING);
+    step_map(&r, 12, true);
+    step(&r, GW_TARGET_ON_CUT_PASSED);
+    cr_assert_not_null(find(&r, GW_TARGET_DO_BEGIN_CUT));
+    cr_expect_eq(find(&r, GW_TARGET_DO_BEGIN_CUT)->range, GW_RANGE_OWNED);
+    step(&r, GW_TARGET_ON_CUT_PASSED);
+    /* The source had not heard of the closing yet when we came back. */
+    step(&r, GW_TARGET_ON_PREPARE);
+    cr_expect(said_secured(&r));
+    step_yours(&r, 0, true, 3);
+    cr_expect(acked(&r, 0));
+    cr_expect_null(find(&r, GW_TARGET_DO_MERGE_APPLIED));
+    cr_expect_not_null(find(&r, GW_TARGET_DO_RECEIVE), "its chunks are acknowledged, too");
+    rig_close(&r);
+}
+
+/* R12: attempts of a source that restarts rise, whatever its clock says. */
+Test(target, rule_12_a_restarted_source_is_not_taken_for_an_earlier_attempt)
+{
+    struct rig r;
+    struct gw_prepared m;
+    rig_open(&r);
+    go_serving(&r);
+    uint64_t old_attempt = r.attempt;
+    r.prepare.incarnation = 8;
+    r.attempt = gw_attempt_first(8);
+    step(&r, GW_TARGET_ON_PREPARE);
+    cr_expect(answered(&r, &m), "a newer life");
+    cr_expect_eq(gw_target_attempt(r.target), r.attempt);
+
+    r.prepare.incarnation = 7; /* what the dead one left in a buffer */
+    r.attempt = old_attempt + 5;
+    step(&r, GW_TARGET_ON_PREPARE);
+    cr_expect_eq(gw_target_attempt(r.target), gw_attempt_first(8));
+
+    r.prepare.incarnation = 6; /* its clock was put back, but the coordinator has let it join */
+    r.attempt = gw_attempt_first(6);
+    cr_assert_eq(step_event(&r, (struct gw_target_event){.kind = GW_TARGET_ON_PREPARE,
+                                                         .prepare = &r.prepare,
+                                                         .current = true}),
+                 GW_OK);
+    cr_expect(answered(&r, &m));
+    cr_expect_eq(gw_target_attempt(r.target), r.attempt);
     rig_close(&r);
 }
 

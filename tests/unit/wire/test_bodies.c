@@ -91,8 +91,8 @@ Test(bodies, what_does_not_exist_is_refused)
         {"join", 16, 0},         {"join", 17, '\\'},
         {"join", 20, 0},         {"join", 20, 64},
         {"join", 21, ' '},       {"join", 21, 0x80},
-        {"job", 8, 0},           {"job", 8, 7},
-        {"job", 8, 1},           {"job", 9, 1},
+        {"job", 8, 0},           {"job", 8, 8},
+        {"job", 8, 1},           {"job", 9, 2},
         {"job", 11, 1},          {"job", 12, 0},
         {"job_event", 8, 0},     {"job_event", 8, 6},
         {"job_event", 9, 1},     {"job_event", 60, 1},
@@ -386,8 +386,8 @@ Test(bodies, a_commit_version_goes_with_the_states_behind_the_commit)
     for (uint32_t state = GW_JOB_CREATED; state < GW_JOB_STATES; state++)
         for (uint64_t version = 0; version < 2; version++) {
             struct gw_job job = sample_job(), got;
-            bool committed =
-                state == GW_JOB_COMMITTED || state == GW_JOB_CLOSING || state == GW_JOB_DONE;
+            bool committed = state == GW_JOB_COMMITTED || state == GW_JOB_CLOSING ||
+                             state == GW_JOB_DONE || state == GW_JOB_REVIVED;
             job.state = (enum gw_job_state)state;
             job.commit_version = version;
             struct gw_writer w = gw_writer_of(room, sizeof room);

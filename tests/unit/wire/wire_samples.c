@@ -41,7 +41,19 @@ const struct gw_heartbeat sample_heartbeat = {.incarnation = 1,
                                               .evicted = 12,
                                               .expired = 13,
                                               .compacted = 14,
-                                              .compacted_live = 15};
+                                              .compacted_live = 15,
+                                              .durability = 2,
+                                              .checkpoint = 17,
+                                              .checkpoint_age_ms = 18,
+                                              .checkpoint_ns = 19,
+                                              .log_bytes = 20,
+                                              .checkpoints = 21,
+                                              .checkpoints_failed = 22,
+                                              .recovered = 23,
+                                              .recovery_ms = 24,
+                                              .recovered_entries = 25,
+                                              .sessions_forgotten = 26,
+                                              .trouble = "no room on the device"};
 const struct gw_job_event sample_job_event = {.job = 12,
                                               .bytes_moved = 1,
                                               .records_moved = 2,
@@ -205,6 +217,7 @@ size_t wire_samples(struct wire_sample *out, size_t max)
     SAMPLE("map", gw_map_encode(empty, &w));
     SAMPLE("prepare", gw_prepare_encode(&prepare, &w));
     SAMPLE("prepared", gw_prepared_encode(&sample_prepared, &w));
+    SAMPLE("secured", gw_secured_encode(&(struct gw_secured){.incarnation = 7}, &w));
     SAMPLE("yours", gw_yours_encode(&sample_yours, &w);
            for (size_t i = 0; i < SAMPLE_APPLIED; i++) gw_applied_encode(&sample_applied[i], &w));
     SAMPLE("chunk", for (size_t i = 0; i < SAMPLE_PEER_RECORDS; i++)
