@@ -108,7 +108,7 @@ void gw_log_destroy(struct gw_log *log)
     free(log);
 }
 
-void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view)
+void gw_log_view_load(struct gw_log *log, struct gw_log_view *view)
 {
     /* Acquire, all: they were raised by triggers whose effects we are to see. From the top down,
      * each only rises: the copy keeps begin <= head <= ... only if the lower ones are read first.

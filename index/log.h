@@ -138,7 +138,7 @@ GW_MUST_USE enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes,
 GW_MUST_USE enum gw_status gw_log_attach(struct gw_log *log, struct gw_device *device, bool evict);
 void gw_log_destroy(struct gw_log *log); /* requires: no write is on its way */
 
-void gw_log_view_load(const struct gw_log *log, struct gw_log_view *view);
+void gw_log_view_load(struct gw_log *log, struct gw_log_view *view);
 /* Has a cut begun that the view does not know? Ask after what may lie above it was acquired: an
  * allocation, or the entry that leads to a record. */
 static inline bool gw_log_cut_is_newer(const struct gw_log *log, const struct gw_log_view *view)

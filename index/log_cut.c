@@ -45,19 +45,13 @@ void gwi_log_cut_met(struct gw_log *log, uint64_t page)
     cut_raise(log, page << log->page_bits);
 }
 
-uint64_t gwi_log_cut_view(const struct gw_log *log, struct gw_log_view *view)
+uint64_t gwi_log_cut_view(struct gw_log *log, struct gw_log_view *view)
 {
     /* Acquire, both: 3 in the head; the tail first. */
     uint64_t tail = atomic_load_explicit(&log->tail, memory_order_acquire);
+    if (GW_UNLIKELY(tail & GW_LOG_TAIL_CUT))
+        cut_raise(log, (tail >> GW_LOG_OFFSET_BITS) << log->page_bits);
     view->cut = atomic_load_explicit(&log->cut, memory_order_acquire);
-    if (GW_UNLIKELY(tail & GW_LOG_TAIL_CUT)) {
-        uint64_t address = (tail >> GW_LOG_OFFSET_BITS) << log->page_bits;
-        /* The name is that of this cut: the next one waits for a flush, hence for us to leave the
-         * epoch if we have not seen this one's word. */
-        if (GW_UNLIKELY((view->cut & ~GW_LOG_CUT_NAME) < address))
-            view->cut = address | (atomic_load_explicit(&log->cut_name, memory_order_relaxed) &
-                                   GW_LOG_CUT_NAME);
-    }
     uint64_t end = view->cut & ~GW_LOG_CUT_NAME;
     view->read_only = view->read_only > end ? view->read_only : end;
     view->parity = (view->cut & 1) ? GW_CONTROL_PARITY : 0;

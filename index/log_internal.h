@@ -20,7 +20,7 @@ static inline uint64_t gwi_log_address_of(const struct gw_log *log, uint64_t tai
     return ((tail >> GW_LOG_OFFSET_BITS) << log->page_bits) + offset;
 }
 /* Loads tail and cut into the view, whose read_only has been loaded; returns the tail's address. */
-uint64_t gwi_log_cut_view(const struct gw_log *log, struct gw_log_view *view);
+uint64_t gwi_log_cut_view(struct gw_log *log, struct gw_log_view *view);
 /* Makes and frees what log_flush.c keeps for each frame. */
 GW_MUST_USE enum gw_status gwi_log_flush_begin(struct gw_log *log);
 void gwi_log_flush_end(struct gw_log *log);
