@@ -7,8 +7,11 @@
  * A block is n x 4 KiB: header, groups, zeros. A group is what one session did in a row, an entry
  * one operation's result. Who acknowledges when is not decided here (server/commit.h).
  * Files: commit/c<dispatcher>-<incarnation>-<first sequence>.gwl in the data directory, of a fixed
- * size, blocks back to back, every block written once; a file is given back as a whole when every
- * block in it belongs to an interval whose checkpoint is finished.
+ * size (larger for a block that is larger), blocks back to back, every block written once, the
+ * first is number 1; the last 4 KiB say how long the file is. A file is given back as a whole when
+ * every block in it, and the first one behind it, belongs to an interval whose checkpoint is
+ * finished. "spare-..." are files made ahead.
+ *
  * Thread rule: all calls on one log by its dispatcher; commit_read.h by anybody. Layer: tiering. */
 #ifndef GW_TIERING_COMMIT_H
 #define GW_TIERING_COMMIT_H
@@ -84,16 +87,21 @@ struct gw_commit_options {
     const struct gw_ssd_calls *calls; /* NULL: the system */
 };
 
-/* GW_E_IO, GW_E_FULL (no room for the first file), GW_E_NOMEM; `error` names the file. */
+/* GW_E_IO (also: the incarnation has been used already), GW_E_FULL (no room for the first file),
+ * GW_E_NOMEM, GW_E_INVALID; `error` names the file. Begins a thread. */
 GW_MUST_USE enum gw_status gw_commit_open(const struct gw_commit_options *options,
                                           struct gw_commit **out, char *error);
-void gw_commit_close(struct gw_commit *log); /* waits for what is in flight; NULL is ignored */
+/* Waits for what is in flight, unless there is no room for it; what is only gathered is not
+ * written. NULL is ignored. */
+void gw_commit_close(struct gw_commit *log);
 
-/* Begins a group; entries follow until the next begin. GW_E_NOMEM: the gather buffer cannot grow.
- */
+/* Begins a group; entries follow until the next begin, also over divisions and flushes. Always
+ * GW_OK: its bytes are taken with its first entry. */
 GW_MUST_USE enum gw_status gw_commit_group(struct gw_commit *log, uint64_t session,
                                            uint64_t confirmed, uint64_t first_serial);
-/* Hot: some 10 ns. A serial must lie within 65,535 above the group's first, else begin a group. */
+/* Hot: some 10 ns. A serial must lie within 65,535 above the group's first, else begin a group.
+ * GW_E_NOMEM: the gather buffer cannot grow (2 GiB is the end); GW_E_TOO_LARGE: beyond 1 GiB. The
+ * entry's `flags` but EXPIRES, which follows from expiry_ms, are taken as they are. */
 GW_MUST_USE enum gw_status gw_commit_append(struct gw_commit *log,
                                             const struct gw_commit_entry *entry);
 size_t gw_commit_gathered(const struct gw_commit *log); /* bytes that the next flush takes */
@@ -102,7 +110,8 @@ size_t gw_commit_gathered(const struct gw_commit *log); /* bytes that the next f
 void gw_commit_divide(struct gw_commit *log, uint64_t interval, uint64_t view);
 /* Sends what is gathered (interval and view: of what was not divided yet). GW_PENDING: in flight;
  * GW_OK: nothing was gathered; GW_WOULD_BLOCK: one is in flight already; GW_E_FULL: limit_bytes or
- * the filesystem; what is gathered stays. GW_E_IO: broken, for good. */
+ * the filesystem, for this flush or for the one in flight (which goes on trying); what is gathered
+ * stays. GW_E_IO: broken, for good. Intervals never fall. */
 GW_MUST_USE enum gw_status gw_commit_flush(struct gw_commit *log, uint64_t interval, uint64_t view);
 /* GW_PENDING: still in flight; GW_OK: none is, all flushed so far is durable; GW_E_IO: a write or
  * its sync has failed: nothing is durable any more from here on, for good. Never waits. */

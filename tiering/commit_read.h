@@ -22,8 +22,8 @@ struct gw_commit_log_info {
  * another format, corruption: each a failure that `error` names (GW_E_REFUSED, GW_E_VERSION,
  * GW_E_CORRUPT, GW_E_IO). Blocks of intervals at or below `interval` are skipped, and whole files
  * of such may be missing. salvage: instead of failing on corruption, what lies at and behind the
- * first bad block of a log is left out, and counted as torn. A directory that is not there: no
- * logs. */
+ * first bad block of a log is left out, and counted as torn; `error` then tells the first such,
+ * else it is "". A directory that is not there: no logs. */
 GW_MUST_USE enum gw_status gw_commit_logs_open(const char *dir, uint64_t store_id,
                                                uint64_t interval, bool salvage,
                                                struct gw_commit_logs **out, char *error);
@@ -45,8 +45,9 @@ bool gw_commit_next_group(const uint8_t *payload, uint32_t payload_bytes, uint32
 bool gw_commit_next_entry(const struct gw_commit_group *group, const uint8_t *entries, uint32_t *at,
                           struct gw_commit_entry *entry, bool *bad);
 
-/* Removes files all of whose blocks have an interval at or below this one; those of incarnation
- * `ours` stay (their log gives them back). *removed may be NULL. */
+/* Removes the logs all of whose blocks have an interval at or below this one, and what was made
+ * ahead; those of incarnation `ours` stay (their log gives them back). *removed may be NULL. A
+ * crash in the middle leaves logs that can be read. GW_E_REFUSED: a file of another store. */
 GW_MUST_USE enum gw_status gw_commit_logs_remove(const char *dir, uint64_t store_id,
                                                  uint64_t interval, uint32_t ours,
                                                  uint32_t *removed);
