@@ -220,6 +220,7 @@ struct gw_session {
     bool hurry;     /* some lane's */
     bool syncing;   /* inside of gw_session_sync */
     bool waits;     /* somebody waits for callbacks: what they wait for is wanted durable */
+    bool refused;   /* a call, for want of room that kept ones take */
     bool room_made; /* operations have become durable since the poll began */
     uint8_t mode;   /* of what is issued */
     uint16_t pass;

@@ -203,6 +203,7 @@ void gwi_keep_durable(struct gwi_lane *lane, uint64_t position)
         else
             give(s, op);
         s->room_made = true;
+        s->refused = false;
     }
 }
 

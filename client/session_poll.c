@@ -121,7 +121,7 @@ static bool is_busy(const struct gw_session *s, int timeout_ms)
 {
     if (s->syncing)
         return !gwi_keep_secured(s, s->sync_to);
-    if (s->in_flight > 0)
+    if (s->in_flight > 0 || (s->refused && s->kept > 0))
         return true;
     return timeout_ms > 0 && (s->oldest != s->next || (s->on_durable && has_marks(s)));
 }

@@ -16,8 +16,10 @@ static inline bool key_fits(size_t key_bytes)
 
 static enum gw_status full(struct gw_session *s)
 {
-    if (s->kept > 0)
-        gwi_keep_hurry(s, NULL); /* what is kept holds the places */
+    if (s->kept > 0) { /* what is kept holds the places */
+        s->refused = true;
+        gwi_keep_hurry(s, NULL);
+    }
     return GW_WOULD_BLOCK;
 }
 

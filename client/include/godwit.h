@@ -240,7 +240,8 @@ void gw_session_set_deadline(struct gw_session *s, uint32_t deadline_ms);
 /* Sends what waits in batches; runs no callback. */
 void gw_flush(struct gw_session *s);
 /* Sends, receives, runs callbacks; waits up to timeout_ms (0: not at all, -1: as long as something
- * is in flight) if nothing is there. Returns the number of callbacks run. */
+ * is in flight, or a call was refused for want of room that kept operations take) if nothing is
+ * there. Ends early, with 0, when such room was made. Returns the number of callbacks run. */
 int gw_poll(struct gw_session *s, int timeout_ms);
 /* Until nothing is in flight, or GW_E_TIMEOUT. */
 GW_MUST_USE enum gw_status gw_drain(struct gw_session *s, int timeout_ms);

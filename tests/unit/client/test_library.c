@@ -26,7 +26,10 @@ struct host {
     char value[256]; /* of every "s..." key */
     uint32_t value_bytes;
     uint32_t scans;
-    atomic_uint hellos, byes;
+    uint8_t durability; /* of its WELCOME; then a SYNC is answered by DURABLE */
+    uint64_t position;
+    atomic_bool deaf; /* to SYNC */
+    atomic_uint hellos, byes, syncs;
 };
 
 static void send_body(struct gw_conn *conn, struct gw_frame head, const struct gw_writer *w)
@@ -128,7 +131,8 @@ static enum gw_status on_frame(void *ctx, struct gw_conn *conn, const uint8_t *f
         struct gw_welcome m = {.incarnation = 1,
                                .window = 65536,
                                .frame_bytes_max = 4 << 20,
-                               .value_bytes_max = 1024};
+                               .value_bytes_max = 1024,
+                               .durability = h->durability};
         out.kind = GW_KIND_WELCOME;
         gw_welcome_encode(&m, &w);
         break;
@@ -136,6 +140,7 @@ static enum gw_status on_frame(void *ctx, struct gw_conn *conn, const uint8_t *f
     case GW_KIND_BATCH:
         out.kind = GW_KIND_REPLY;
         out.count = head.count;
+        out.confirmed = h->position;
         on_batch(h, &head, &r, &w);
         break;
     case GW_KIND_SCAN:
@@ -147,6 +152,13 @@ static enum gw_status on_frame(void *ctx, struct gw_conn *conn, const uint8_t *f
         gw_write_bytes(&w, "{\"you\":", 7);
         gw_write_bytes(&w, r.at, gw_reader_left(&r));
         gw_write_bytes(&w, "}", 1);
+        break;
+    case GW_KIND_SYNC:
+        atomic_fetch_add(&h->syncs, 1);
+        if (atomic_load(&h->deaf))
+            return GW_OK;
+        out.kind = GW_KIND_DURABLE;
+        out.confirmed = h->position++;
         break;
     case GW_KIND_BYE:
         atomic_fetch_add(&h->byes, 1);
@@ -169,9 +181,11 @@ static void *host_run(void *arg)
     return NULL;
 }
 
-static struct host *host_start(void)
+static struct host *host_start_durable(uint8_t durability)
 {
     struct host *h = calloc(1, sizeof *h);
+    h->durability = durability;
+    h->position = durability != GW_WIRE_DURABILITY_NONE;
     cr_assert_eq(gw_net_uring_create(NULL, &host_events, h, &h->net), GW_OK);
     cr_assert_eq(gw_net_listen(h->net, "127.0.0.1:0", h->address), GW_OK);
     h->map = gw_map_create();
@@ -185,6 +199,11 @@ static struct host *host_start(void)
         h->map->owner[i] = 0;
     cr_assert_eq(pthread_create(&h->thread, NULL, host_run, h), 0);
     return h;
+}
+
+static struct host *host_start(void)
+{
+    return host_start_durable(GW_WIRE_DURABILITY_NONE);
 }
 
 static void host_stop(struct host *h)
@@ -260,6 +279,76 @@ Test(library, a_million_pipelined_adds_are_all_counted, .timeout = 60)
     gw_session_stats_reset_wait(s);
     gw_session_stats(s, &stats);
     cr_expect_eq(stats.wait_longest_ns, 0);
+    gw_session_close(s);
+    gw_cluster_close(cluster);
+    host_stop(h);
+}
+
+/* Nothing becomes durable there but by being asked for: whoever waits must ask. */
+Test(library, waiting_for_durability_asks_for_it, .timeout = 20)
+{
+    struct host *h = host_start_durable(GW_WIRE_DURABILITY_MEMORY);
+    struct gw_cluster *cluster;
+    struct gw_session *s;
+    open_both(h, &cluster, &s);
+    struct gw_result result;
+    cr_expect_eq(gw_session_set_acknowledge(s, GW_ACKNOWLEDGE_DURABLE), GW_OK);
+    for (int i = 1; i <= 3; i++) {
+        cr_assert_eq(gw_add_sync(s, "key-0005", 8, 1, 0, &result), GW_OK);
+        cr_expect_eq(result.number, i);
+        cr_expect_eq(gw_session_durable(s), i);
+    }
+    cr_expect_eq(h->syncs, 3);
+    uint64_t done = 0;
+    cr_assert_eq(gw_add(s, "key-0005", 8, 1, 0, count_up, &done), GW_OK);
+    cr_expect_eq(gw_drain(s, 5000), GW_OK);
+    cr_expect_eq(done, 1);
+
+    for (enum gw_acknowledge m = GW_ACKNOWLEDGE_SERVER; m <= GW_ACKNOWLEDGE_APPLIED; m++) {
+        cr_expect_eq(gw_session_set_acknowledge(s, m), GW_OK);
+        cr_assert_eq(gw_add_sync(s, "key-0005", 8, 1, 0, NULL), GW_OK);
+        cr_expect_lt(gw_session_durable(s), gw_session_issued(s));
+        cr_expect_eq(gw_session_sync(s, 5000), GW_OK);
+        cr_expect_eq(gw_session_durable(s), gw_session_issued(s));
+    }
+    h->deaf = true;
+    cr_assert_eq(gw_add_sync(s, "key-0005", 8, 1, 0, NULL), GW_OK);
+    cr_expect_eq(gw_session_sync(s, 50), GW_E_TIMEOUT);
+    gw_session_close(s);
+    gw_cluster_close(cluster);
+    host_stop(h);
+}
+
+static void risen(void *ctx, uint64_t durable)
+{
+    *(uint64_t *)ctx = durable;
+}
+
+Test(library, a_pipeline_goes_on_through_a_window_of_kept_operations, .timeout = 60)
+{
+    struct host *h = host_start_durable(GW_WIRE_DURABILITY_MEMORY);
+    struct gw_cluster *cluster;
+    struct gw_session *s;
+    struct gw_session_options o;
+    gw_session_options_default(&o);
+    o.operations_max = 256;
+    o.acknowledge = GW_ACKNOWLEDGE_APPLIED;
+    cr_assert_eq(gw_cluster_open(h->address, NULL, &cluster), GW_OK);
+    cr_assert_eq(gw_session_open(cluster, &o, &s), GW_OK);
+    uint64_t done = 0, durable = 0;
+    gw_session_on_durable(s, risen, &durable);
+    for (uint32_t i = 0; i < 100000; i++)
+        while (gw_add(s, "key-0001", 8, 1, 0, count_up, &done) == GW_WOULD_BLOCK)
+            gw_poll(s, i % 2 ? -1 : 1000);
+    cr_expect_eq(gw_session_sync(s, 10000), GW_OK);
+    cr_expect_eq(done, 100000);
+    gw_poll(s, 0);
+    cr_expect_eq(durable, 100000);
+    cr_expect_eq(h->count[1], 100000);
+    struct gw_session_stats stats;
+    gw_session_stats(s, &stats);
+    cr_expect_eq(stats.kept + stats.replayed + stats.lost, 0);
+    cr_expect_eq(stats.durable, 100000);
     gw_session_close(s);
     gw_cluster_close(cluster);
     host_stop(h);
