@@ -115,7 +115,7 @@ static json_t *job_json(const struct gw_coordinator *c, const struct gw_job_reco
     const struct gw_map *map = gw_coordinator_map(c);
     return json_pack(
         "{s:o, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o}",
+        "s:o, s:b}",
         "id", number(job->id), "state", gw_job_state_name(job->state), "from",
         map->server[job->from].id, "to", map->server[job->to].id, "slots",
         slots_text(&job->slots, slots_max), "slot_count", (int)gw_slots_count(&job->slots),
@@ -124,7 +124,8 @@ static json_t *job_json(const struct gw_coordinator *c, const struct gw_job_reco
         number(job->pulls), "pause_us", number(job->pause_ns / 1000), "phase",
         foreign_text(job->phase), "error", foreign_text(job->error), "created_ms",
         number(job->created_ms), "updated_ms", number(job->updated_ms), "transferred_ms",
-        number(job->transferred_ms), "finished_ms", number(job->finished_ms));
+        number(job->transferred_ms), "finished_ms", number(job->finished_ms), "paused",
+        job->paused);
 }
 
 static json_t *jobs_json(const struct gw_coordinator *c, bool open_only)
@@ -142,6 +143,13 @@ static json_t *jobs_json(const struct gw_coordinator *c, bool open_only)
     return list;
 }
 
+static const char *state_of(const struct gw_coordinator *c, uint32_t at)
+{
+    if (gw_coordinator_server_lost(c, at))
+        return "lost";
+    return gw_coordinator_server_up(c, at) ? "up" : "down";
+}
+
 static json_t *server_json(const struct gw_coordinator *c, uint32_t at, uint32_t *slots)
 {
     const struct gw_map_server *server = &gw_coordinator_map(c)->server[at];
@@ -153,21 +161,40 @@ static json_t *server_json(const struct gw_coordinator *c, uint32_t at, uint32_t
         json_pack("{s:s, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", server->id,
                   "address", server->address, "slots", (int)*slots, "slot_ranges",
                   slots_text(&owned, SLOTS_TEXT_LISTED), "view", number(server->view), "state",
-                  gw_coordinator_server_up(c, at) ? "up" : "down", "keys", number(numbers->keys),
-                  "operations", number(numbers->operations), "memory_used",
-                  number(numbers->memory_used), "memory_total", number(numbers->memory_total),
-                  "sessions", number(numbers->sessions), "incarnation", hex(server->incarnation));
+                  state_of(c, at), "keys", number(numbers->keys), "operations",
+                  number(numbers->operations), "memory_used", number(numbers->memory_used),
+                  "memory_total", number(numbers->memory_total), "sessions",
+                  number(numbers->sessions), "incarnation", hex(server->incarnation));
     const struct {
         const char *name;
         uint64_t value;
     } more[] = {
-        {"disk_used", numbers->disk_used},   {"disk_total", numbers->disk_total},
-        {"live_bytes", numbers->live_bytes}, {"cold_reads", numbers->cold_reads},
-        {"evicted", numbers->evicted},       {"expired", numbers->expired},
-        {"compacted", numbers->compacted},   {"compacted_live", numbers->compacted_live},
+        {"disk_used", numbers->disk_used},
+        {"disk_total", numbers->disk_total},
+        {"live_bytes", numbers->live_bytes},
+        {"cold_reads", numbers->cold_reads},
+        {"evicted", numbers->evicted},
+        {"expired", numbers->expired},
+        {"compacted", numbers->compacted},
+        {"compacted_live", numbers->compacted_live},
+        {"checkpoint", numbers->checkpoint},
+        {"checkpoint_age_ms", numbers->checkpoint_age_ms},
+        {"checkpoint_us", numbers->checkpoint_ns / 1000},
+        {"checkpoints", numbers->checkpoints},
+        {"checkpoints_failed", numbers->checkpoints_failed},
+        {"log_bytes", numbers->log_bytes},
+        {"recovered", numbers->recovered},
+        {"recovery_ms", numbers->recovery_ms},
+        {"recovered_entries", numbers->recovered_entries},
+        {"sessions_forgotten", numbers->sessions_forgotten},
     };
     for (size_t i = 0; json && i < sizeof more / sizeof more[0]; i++)
         json_object_set_new(json, more[i].name, number(more[i].value));
+    static const char *const modes[] = {"none", "memory", "commit"};
+    if (json) {
+        json_object_set_new(json, "durability", json_string(modes[numbers->durability % 3]));
+        json_object_set_new(json, "trouble", foreign_text(numbers->trouble));
+    }
     return json;
 }
 
@@ -269,12 +296,72 @@ static json_t *verb_job_cancel(struct request *r)
     return r->status == GW_OK ? verb_job_show(r) : NULL;
 }
 
+static json_t *pause_or_resume(struct request *r, bool paused)
+{
+    uint64_t id;
+    if (!id_field(r, &id))
+        return NULL;
+    r->status = gw_coordinator_pause(r->c, id, paused, r->text, sizeof r->text);
+    return r->status == GW_OK ? verb_job_show(r) : NULL;
+}
+
+static json_t *verb_job_pause(struct request *r)
+{
+    return pause_or_resume(r, true);
+}
+
+static json_t *verb_job_resume(struct request *r)
+{
+    return pause_or_resume(r, false);
+}
+
+/* What goes with the lost target of a job, as far as anybody knows. */
+static json_t *loss_json(const struct gw_coordinator *c, const struct gw_job_record *job)
+{
+    struct gw_slots others;
+    gw_map_slots_of(gw_coordinator_map(c), job->to, &others);
+    if (job->state != GW_JOB_REVIVED)
+        for (uint32_t w = 0; w < GW_SLOTS / 64; w++)
+            others.word[w] &= ~job->slots.word[w];
+    uint32_t jobs = 0;
+    for (uint32_t i = 0; i < gw_coordinator_jobs(c); i++) {
+        const struct gw_job_record *other = gw_coordinator_job_at(c, i);
+        jobs += other != job && gw_job_is_open(other->state) &&
+                (other->from == job->to || other->to == job->to);
+    }
+    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:i}", "writes_since_ms",
+                     number(job->transferred_ms), "slots", (int)gw_slots_count(&job->slots),
+                     "other_slots", (int)gw_slots_count(&others), "other_slot_ranges",
+                     slots_text(&others, SLOTS_TEXT_LISTED), "keys",
+                     number(gw_coordinator_server_numbers(c, job->to)->keys), "other_jobs",
+                     (int)jobs);
+}
+
+static json_t *verb_job_revive(struct request *r)
+{
+    uint64_t id;
+    const char *lost = id_field(r, &id) ? text_field(r, "lost") : NULL;
+    if (!lost)
+        return NULL;
+    const json_t *really = json_object_get(r->json, "really");
+    if (really && !json_is_boolean(really))
+        return refuse(r, GW_E_INVALID, "field \"really\" must be true or false");
+    r->status =
+        gw_coordinator_revive(r->c, id, lost, json_is_true(really), r->text, sizeof r->text);
+    if (r->status != GW_OK)
+        return NULL;
+    const struct gw_job_record *job = gw_coordinator_job(r->c, id);
+    return json_pack("{s:o, s:b, s:o}", "job", job_json(r->c, job, SLOTS_TEXT_WHOLE), "revived",
+                     job->state == GW_JOB_REVIVED, "loses", loss_json(r->c, job));
+}
+
 static const struct {
     const char *op;
     verb_cb verb;
 } verbs[] = {
-    {"status", verb_status},     {"migrate", verb_migrate},   {"scale-out", verb_scale_out},
-    {"job-list", verb_job_list}, {"job-show", verb_job_show}, {"job-cancel", verb_job_cancel},
+    {"status", verb_status},       {"migrate", verb_migrate},       {"scale-out", verb_scale_out},
+    {"job-list", verb_job_list},   {"job-show", verb_job_show},     {"job-cancel", verb_job_cancel},
+    {"job-pause", verb_job_pause}, {"job-resume", verb_job_resume}, {"job-revive", verb_job_revive},
 };
 
 static json_t *run(struct request *r)
@@ -288,8 +375,8 @@ static json_t *run(struct request *r)
         if (strcmp(verbs[i].op, op) == 0)
             return verbs[i].verb(r);
     return refuse(r, GW_E_INVALID,
-                  "unknown op \"%.40s\"; there are status, migrate, scale-out, job-list, job-show "
-                  "and job-cancel",
+                  "unknown op \"%.40s\"; there are status, migrate, scale-out, job-list, job-show, "
+                  "job-cancel, job-pause, job-resume and job-revive",
                   op);
 }
 

@@ -115,7 +115,7 @@ static bool job_ended(const json_t *job)
 {
     const char *state = gw_json_text(job, "state");
     return strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
-           strcmp(state, "cancelled") == 0;
+           strcmp(state, "cancelled") == 0 || strcmp(state, "revived") == 0;
 }
 
 static void show(struct gw_progress *progress, const json_t *jobs)

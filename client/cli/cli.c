@@ -37,6 +37,19 @@ static const struct gw_cli_verb verbs[] = {
      "Cancels a job whose transfer is not committed yet (else exit code 5).\n"
      "A committed job finishes, and what it moved can be moved back.\n",
      gwi_cli_job_cancel},
+    {"job pause", "ID",
+     "Holds an open job up, at any step, for as long as you like.\n"
+     "Before the transfer is committed it does not ask for it; later it ships nothing but what\n"
+     "requests wait for, and closes. Durable: a restart of any server does not resume it.\n",
+     gwi_cli_job_pause},
+    {"job resume", "ID", "Lets a paused job go on.\n", gwi_cli_job_resume},
+    {"job revive", "ID --lost SERVER [--yes]",
+     "Gives the slots of a committed job back to its source, for a target that never comes back.\n"
+     "The source goes on with what it had at the transfer; the lost server is fenced for good.\n"
+     "Says what is lost by it, and does nothing without --yes. Exit code 5 when the server was\n"
+     "heard of in the last 15 seconds, the source is down, the job is not committed (cancel it)\n"
+     "or is closing (the target had everything: start it from its data).\n",
+     gwi_cli_job_revive},
     {"get", "K",
      "Prints the value of a key: counters in decimal, bytes as they are.\n"
      "Exit code 1 when there is no such key.\n",

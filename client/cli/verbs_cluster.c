@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/cli/admin.h"
 #include "client/cli/flags.h"
@@ -13,15 +14,29 @@
 
 /* ---- status --------------------------------------------------------------------------------- */
 
+/* "commit, checkpoint 12 3.1 s ago", "none" */
+static void describe_durability(const json_t *server, char *room, size_t room_bytes)
+{
+    const char *mode = gw_json_text(server, "durability");
+    uint64_t checkpoint = gw_json_number(server, "checkpoint");
+    if (strcmp(mode, "none") == 0 || !mode[0])
+        snprintf(room, room_bytes, "none");
+    else if (checkpoint == 0)
+        snprintf(room, room_bytes, "%.16s, no checkpoint yet", mode);
+    else
+        snprintf(room, room_bytes, "%.16s, checkpoint %" PRIu64 " %.1f s ago", mode, checkpoint,
+                 (double)gw_json_number(server, "checkpoint_age_ms") / 1000);
+}
+
 static void print_servers(const json_t *servers)
 {
-    printf("%-16s %-6s %-22s %7s %12s %22s %22s %9s\n", "SERVER", "STATE", "ADDRESS", "SLOTS",
-           "KEYS", "MEMORY", "DISK", "SESSIONS");
+    printf("%-16s %-6s %-22s %7s %12s %22s %22s %9s  %s\n", "SERVER", "STATE", "ADDRESS", "SLOTS",
+           "KEYS", "MEMORY", "DISK", "SESSIONS", "DURABLE");
     size_t i;
     json_t *server;
     json_array_foreach((json_t *)servers, i, server)
     {
-        char used[32], total[32], memory[72], disk[72] = "-";
+        char used[32], total[32], memory[72], disk[72] = "-", durable[96];
         gw_format_size(gw_json_number(server, "memory_used"), used, sizeof used);
         gw_format_size(gw_json_number(server, "memory_total"), total, sizeof total);
         snprintf(memory, sizeof memory, "%s of %s", used, total);
@@ -30,28 +45,39 @@ static void print_servers(const json_t *servers)
             gw_format_size(gw_json_number(server, "disk_total"), total, sizeof total);
             snprintf(disk, sizeof disk, "%s of %s", used, total);
         }
-        printf("%-16s %-6s %-22s %7" PRIu64 " %12" PRIu64 " %22s %22s %9" PRIu64 "\n",
+        describe_durability(server, durable, sizeof durable);
+        printf("%-16s %-6s %-22s %7" PRIu64 " %12" PRIu64 " %22s %22s %9" PRIu64 "  %s\n",
                gw_json_text(server, "id"), gw_json_text(server, "state"),
                gw_json_text(server, "address"), gw_json_number(server, "slots"),
-               gw_json_number(server, "keys"), memory, disk, gw_json_number(server, "sessions"));
+               gw_json_number(server, "keys"), memory, disk, gw_json_number(server, "sessions"),
+               durable);
+    }
+    json_array_foreach((json_t *)servers, i, server)
+    {
+        const char *trouble = gw_json_text(server, "trouble");
+        if (trouble[0])
+            printf("%s: %s\n", gw_json_text(server, "id"), trouble);
     }
 }
 
 static void print_jobs(const json_t *jobs)
 {
-    printf("%-6s %-10s %-12s %-12s %7s %9s %12s %10s  %s\n", "JOB", "STATE", "FROM", "TO", "SLOTS",
+    printf("%-6s %-17s %-12s %-12s %7s %9s %12s %10s  %s\n", "JOB", "STATE", "FROM", "TO", "SLOTS",
            "CHUNKS", "MOVED", "PAUSE", "ERROR");
     size_t i;
     json_t *job;
     json_array_foreach((json_t *)jobs, i, job)
     {
-        char moved[32], chunks[48];
+        char moved[32], chunks[48], state[48];
+        bool paused = json_is_true(json_object_get(job, "paused"));
+        snprintf(state, sizeof state, "%.20s%s", gw_json_text(job, "state"),
+                 paused ? ", paused" : "");
         gw_format_size(gw_json_number(job, "bytes_moved"), moved, sizeof moved);
         snprintf(chunks, sizeof chunks, "%" PRIu64 "/%" PRIu64, gw_json_number(job, "chunks_done"),
                  gw_json_number(job, "chunks"));
-        printf("%-6" PRIu64 " %-10s %-12s %-12s %7" PRIu64 " %9s %12s %7.1f ms  %s\n",
-               gw_json_number(job, "id"), gw_json_text(job, "state"), gw_json_text(job, "from"),
-               gw_json_text(job, "to"), gw_json_number(job, "slot_count"), chunks, moved,
+        printf("%-6" PRIu64 " %-17s %-12s %-12s %7" PRIu64 " %9s %12s %7.1f ms  %s\n",
+               gw_json_number(job, "id"), state, gw_json_text(job, "from"), gw_json_text(job, "to"),
+               gw_json_number(job, "slot_count"), chunks, moved,
                (double)gw_json_number(job, "pause_us") / 1000, gw_json_text(job, "error"));
     }
 }
@@ -220,12 +246,15 @@ static void print_job(const json_t *job)
     {
         if (json_is_string(value))
             printf("%-15s %s\n", key, json_string_value(value));
+        else if (json_is_boolean(value))
+            printf("%-15s %s\n", key, json_is_true(value) ? "yes" : "no");
         else
             printf("%-15s %" PRIu64 "\n", key, gw_json_number(job, key));
     }
 }
 
-/* job-show and job-cancel: one request with an id, which is answered with the job. */
+/* job-show, job-cancel, job-pause, job-resume: one request with an id, which is answered with the
+ * job. */
 static enum gw_exit ask_about(struct gw_cli *cli, const char *op, int argc, char **argv)
 {
     uint64_t id;
@@ -250,6 +279,78 @@ enum gw_exit gwi_cli_job_show(struct gw_cli *cli, int argc, char **argv)
 enum gw_exit gwi_cli_job_cancel(struct gw_cli *cli, int argc, char **argv)
 {
     return ask_about(cli, "job-cancel", argc, argv);
+}
+
+enum gw_exit gwi_cli_job_pause(struct gw_cli *cli, int argc, char **argv)
+{
+    return ask_about(cli, "job-pause", argc, argv);
+}
+
+enum gw_exit gwi_cli_job_resume(struct gw_cli *cli, int argc, char **argv)
+{
+    return ask_about(cli, "job-resume", argc, argv);
+}
+
+static void print_loss(const json_t *answer, const char *lost)
+{
+    const json_t *job = json_object_get(answer, "job"), *loses = json_object_get(answer, "loses");
+    time_t at = (time_t)(gw_json_number(loses, "writes_since_ms") / 1000);
+    char when[64] = "?";
+    struct tm tm;
+    if (localtime_r(&at, &tm))
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+    bool revived = json_is_true(json_object_get(answer, "revived"));
+    fprintf(stderr,
+            "job %" PRIu64 ": server %s %s its %" PRIu64 " slots back as it had them at %s\n",
+            gw_json_number(job, "id"), gw_json_text(job, "from"), revived ? "has" : "would get",
+            gw_json_number(job, "slot_count"), when);
+    fprintf(stderr, "lost with server %s:\n", lost);
+    fprintf(stderr, "  every write to these slots since then, acknowledged ones too\n");
+    fprintf(stderr, "  its %" PRIu64 " other slots (%s), with whatever they hold\n",
+            gw_json_number(loses, "other_slots"),
+            gw_json_number(loses, "other_slots") ? gw_json_text(loses, "other_slot_ranges")
+                                                 : "none");
+    fprintf(stderr,
+            "  it had %" PRIu64 " keys in all when it was heard of last, and a part in %" PRIu64
+            " other open jobs\n",
+            gw_json_number(loses, "keys"), gw_json_number(loses, "other_jobs"));
+    if (revived)
+        fprintf(stderr, "server %s is fenced: it can never join again\n", lost);
+    else
+        fprintf(stderr,
+                "Server %s would be fenced for good. Make sure that its process is dead: while it "
+                "lives it serves\nwho still asks it. Nothing has been done; --yes does it.\n",
+                lost);
+}
+
+enum gw_exit gwi_cli_job_revive(struct gw_cli *cli, int argc, char **argv)
+{
+    uint64_t id;
+    const char *lost = NULL;
+    bool yes = false;
+    const struct gw_flag flags[] = {
+        {"--lost", GW_FLAG_TEXT, &lost, 0, 0},
+        {"--yes", GW_FLAG_SWITCH, &yes, 0, 0},
+        {0},
+    };
+    json_t *answer;
+    enum gw_exit code = parse_id(cli, flags, &argc, argv, &id);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (!lost)
+        return gw_cli_fail_usage(cli, "--lost is missing: name the server that never comes back");
+    json_t *request = json_pack("{s:s, s:I, s:s, s:b}", "op", "job-revive", "id", (json_int_t)id,
+                                "lost", lost, "really", yes);
+    if (!request)
+        return gw_cli_fail_usage(cli, "--lost: a server's id is printable text");
+    code = gw_admin_ask(cli, request, &answer);
+    if (code != GW_EXIT_OK)
+        return code;
+    if (cli->json)
+        return gw_cli_print(cli, answer);
+    print_loss(answer, lost);
+    json_decref(answer);
+    return GW_EXIT_OK;
 }
 
 enum gw_exit gwi_cli_job_watch(struct gw_cli *cli, int argc, char **argv)

@@ -203,3 +203,54 @@ Test(admin, lists_cut_long_slot_texts_and_single_jobs_do_not)
     cr_assert_eq(gw_slots_parse(text(shown, "slots"), &back, NULL, 0), GW_OK);
     cr_expect_arr_eq(back.word, odd.word, sizeof odd.word);
 }
+
+Test(admin, a_job_is_paused_and_resumed)
+{
+    uint64_t job;
+    world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "0-9", "a", "b", &job), GW_OK);
+    const json_t *shown = json_object_get(ask("{\"op\":\"job-pause\",\"id\":1}"), "job");
+    cr_expect(json_is_true(json_object_get(shown, "paused")));
+    cr_expect_str_eq(text(shown, "state"), "created");
+    shown = json_object_get(ask("{\"op\":\"job-resume\",\"id\":1}"), "job");
+    cr_expect(json_is_false(json_object_get(shown, "paused")));
+    refused("{\"op\":\"job-pause\",\"id\":7}", "not_found", "no job 7");
+    refused("{\"op\":\"job-pause\"}", "e_invalid", "id");
+}
+
+Test(admin, reviving_says_beforehand_what_it_loses)
+{
+    uint64_t job, a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "0-9", "a", "b", &job), GW_OK);
+    for (enum gw_job_event_kind e = GW_JOB_ASK_COMMIT; e <= GW_JOB_CLOSED; e++)
+        world_event(&w, a, job, e);
+    cr_assert_eq(world_migrate(&w, "20-24", "a", "b", &job), GW_OK);
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    cr_assert_eq(world_migrate(&w, "30", "a", "b", &job), GW_OK);
+    refused("{\"op\":\"job-revive\",\"id\":2,\"lost\":\"b\"}", "e_refused", "heard of");
+    refused("{\"op\":\"job-revive\",\"id\":2}", "e_invalid", "lost");
+    refused("{\"op\":\"job-revive\",\"id\":2,\"lost\":\"b\",\"really\":1}", "e_invalid", "really");
+    for (int i = 0; i < 20; i++) {
+        world_pass(&w, 1000);
+        world_heartbeat(&w, a, 1);
+    }
+    ask("{\"op\":\"job-revive\",\"id\":2,\"lost\":\"b\"}");
+    cr_expect(json_is_false(json_object_get(answer, "revived")));
+    cr_expect_str_eq(text(json_object_get(answer, "job"), "state"), "committed");
+    const json_t *loses = json_object_get(answer, "loses");
+    cr_expect_eq(number(loses, "slots"), 5);
+    cr_expect_eq(number(loses, "other_slots"), 10);
+    cr_expect_str_eq(text(loses, "other_slot_ranges"), "0-9");
+    cr_expect_eq(number(loses, "other_jobs"), 1);
+    cr_expect_eq(number(loses, "writes_since_ms"),
+                 (json_int_t)gw_coordinator_job(w.c, 2)->transferred_ms);
+    ask("{\"op\":\"job-revive\",\"id\":2,\"lost\":\"b\",\"really\":true}");
+    cr_expect(json_is_true(json_object_get(answer, "revived")));
+    cr_expect_str_eq(text(json_object_get(answer, "job"), "state"), "revived");
+    cr_expect_eq(number(json_object_get(answer, "loses"), "other_slots"), 10);
+    const json_t *b = json_array_get(json_object_get(ask("{\"op\":\"status\"}"), "servers"), 1);
+    cr_expect_str_eq(text(b, "state"), "lost");
+    cr_expect_str_eq(text(b, "durability"), "none");
+}

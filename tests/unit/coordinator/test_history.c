@@ -140,6 +140,18 @@ static void random_cancel(void)
     cr_assert_eq(gw_coordinator_job(w.c, id)->state, may ? GW_JOB_CANCELLED : was);
 }
 
+static void random_pause(void)
+{
+    char text[256];
+    uint32_t jobs = gw_coordinator_jobs(w.c);
+    if (!jobs)
+        return;
+    const struct gw_job_record *job = gw_coordinator_job_at(w.c, jobs - 1 - below(jobs));
+    bool paused = below(3) == 0, open = gw_job_is_open(job->state);
+    cr_assert_eq(gw_coordinator_pause(w.c, job->id, paused, text, sizeof text) == GW_OK, open);
+    cr_assert(!open || job->paused == paused);
+}
+
 static void random_loss(void)
 {
     uint32_t s = below(SERVERS);
@@ -202,8 +214,10 @@ static void history(uint64_t seed, uint32_t events)
                 random_scale_out();
             else if (what < 85)
                 random_event();
-            else if (what < 90)
+            else if (what < 89)
                 random_cancel();
+            else if (what < 92)
+                random_pause();
             else
                 world_pass(&w, below(900));
             note_refusals();

@@ -425,3 +425,148 @@ Test(state, only_so_many_finished_jobs_are_remembered)
     world_start(&w);
     cr_expect_eq(gw_coordinator_jobs(w.c), GW_JOBS_FINISHED_MAX);
 }
+
+/* MIGRATION hole 28: a job may be held up at every step, durably. */
+Test(state, a_paused_job_is_not_committed_and_stays_paused_over_a_restart)
+{
+    uint64_t job, a = world_join(&w, "a", 1);
+    char text[256];
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
+    cr_assert_eq(gw_coordinator_pause(w.c, job, true, text, sizeof text), GW_OK);
+    world_turn(&w);
+    cr_expect_eq(world_sent_to(&w, a, GW_ACT_JOB), 1, "the source is told");
+    struct gw_job wire;
+    gw_coordinator_job_wire(w.c, job, &wire);
+    cr_expect(wire.paused);
+    cr_assert_eq(gw_coordinator_pause(w.c, job, true, text, sizeof text), GW_OK, "again");
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT); /* it was on its way */
+    cr_expect_eq(gw_coordinator_job(w.c, job)->state, GW_JOB_CREATED);
+    world_stop(&w);
+    world_start(&w);
+    a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    cr_expect(gw_coordinator_job(w.c, job)->paused);
+    cr_assert_eq(gw_coordinator_pause(w.c, job, false, text, sizeof text), GW_OK);
+    world_turn(&w);
+    for (enum gw_job_event_kind e = GW_JOB_ASK_COMMIT; e <= GW_JOB_CLOSED; e++) {
+        world_event(&w, a, job, e);
+        if (gw_job_is_open(gw_coordinator_job(w.c, job)->state)) {
+            cr_expect_eq(gw_coordinator_pause(w.c, job, true, text, sizeof text), GW_OK);
+            world_turn(&w);
+        }
+    }
+    cr_expect_eq(gw_coordinator_job(w.c, job)->state, GW_JOB_DONE, "later steps are the source's");
+    cr_expect_eq(gw_coordinator_pause(w.c, job, true, text, sizeof text), GW_E_REFUSED);
+    cr_expect_eq(gw_coordinator_pause(w.c, 99, true, text, sizeof text), GW_NOT_FOUND);
+}
+
+static enum gw_status revive(uint64_t job, const char *lost, bool really, const char *mention)
+{
+    char text[256] = "";
+    enum gw_status st = gw_coordinator_revive(w.c, job, lost, really, text, sizeof text);
+    cr_expect_not_null(strstr(text, mention), "\"%s\" does not mention \"%s\"", text, mention);
+    world_turn(&w);
+    return st;
+}
+
+/* a is heard of, b is silent. */
+static void pass_silent(uint64_t a, uint32_t seconds)
+{
+    for (uint32_t i = 0; i < seconds; i++) {
+        world_pass(&w, 1000);
+        world_heartbeat(&w, a, 1);
+    }
+}
+
+Test(state, a_lost_target_is_fenced_and_the_source_goes_on_with_its_tenure)
+{
+    uint64_t job, a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    world_pass(&w, 20000);
+    a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    uint64_t first = gw_coordinator_map(w.c)->since[5];
+    cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
+    cr_expect_eq(revive(job, "b", true, "cancel"), GW_E_REFUSED, "not committed");
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    uint64_t commit = gw_coordinator_job(w.c, job)->commit_version;
+    cr_expect_eq(revive(job, "b", true, "heard of"), GW_E_REFUSED, "it lives");
+    cr_expect_eq(revive(job, "a", true, "the target of job"), GW_E_REFUSED);
+    cr_expect_eq(revive(99, "b", true, "no job"), GW_NOT_FOUND);
+    world_pass(&w, 16000);
+    cr_expect_eq(revive(job, "b", true, "is down"), GW_E_REFUSED, "the source is silent, too");
+    a = world_join(&w, "a", 1);
+    pass_silent(a, 2);
+    cr_expect_eq(revive(job, "b", false, ""), GW_OK);
+    cr_expect_eq(gw_coordinator_job(w.c, job)->state, GW_JOB_COMMITTED, "only asked");
+    cr_expect_eq(revive(job, "b", true, ""), GW_OK);
+    cr_expect_eq(world_last(&w, a, GW_ACT_JOB)->state, GW_JOB_REVIVED);
+    cr_expect_eq(world_sent_to(&w, a, GW_ACT_MAP), 1);
+    cr_expect_eq(revive(job, "b", true, ""), GW_OK, "again");
+
+    world_stop(&w);
+    world_start(&w);
+    const struct gw_map *map = gw_coordinator_map(w.c);
+    cr_expect_str_eq(world_owner(&w, 5), "a");
+    cr_expect_eq(map->since[5], first, "what it recovers of this tenure counts");
+    cr_expect_gt(map->server[0].view, commit);
+    cr_expect_gt(map->server[1].view, commit);
+    for (uint64_t incarnation = 1; incarnation < 3; incarnation++) {
+        uint64_t b = world_join(&w, "b", incarnation);
+        const struct world_sent *no = world_last(&w, b, GW_ACT_REFUSE);
+        cr_assert_not_null(no);
+        cr_expect_eq(no->status, GW_E_CANCELLED);
+        cr_expect_not_null(strstr(no->text, "given up for lost"));
+    }
+    uint64_t other;
+    world_join(&w, "a", 1);
+    cr_expect_eq(world_migrate(&w, "5-9", "a", "b", &other), GW_E_REFUSED);
+}
+
+/* The target had everything durably, the source gives its copy away: there is nothing to go back
+ * to. */
+Test(state, a_closing_job_is_not_revived)
+{
+    uint64_t job, a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    world_event(&w, a, job, GW_JOB_ARRIVED);
+    pass_silent(a, 17);
+    cr_expect_eq(revive(job, "b", true, "closing"), GW_E_REFUSED);
+    world_event(&w, a, job, GW_JOB_CLOSED);
+    cr_expect_eq(revive(job, "b", true, "ended already"), GW_E_REFUSED);
+}
+
+/* Who has just started has heard of nobody: that says nothing about anybody. */
+Test(state, a_coordinator_that_has_just_started_gives_nobody_up)
+{
+    uint64_t job, a = world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    world_stop(&w);
+    world_start(&w);
+    a = world_join(&w, "a", 1);
+    pass_silent(a, 10);
+    cr_expect_eq(revive(job, "b", true, "not run for long enough"), GW_E_REFUSED);
+    pass_silent(a, 6);
+    cr_expect_eq(revive(job, "b", true, ""), GW_OK);
+}
+
+/* Before it knows them all the server serves no slot. */
+Test(state, joined_says_how_many_jobs_follow)
+{
+    uint64_t job;
+    world_join(&w, "a", 1);
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
+    cr_assert_eq(world_migrate(&w, "15-19", "a", "b", &job), GW_OK);
+    uint64_t b = world_join(&w, "b", 2);
+    cr_expect_eq(world_last(&w, b, GW_ACT_JOINED)->id, 2);
+    cr_expect_eq(world_sent_to(&w, b, GW_ACT_JOB), 2);
+    world_join(&w, "c", 1);
+    uint64_t c = world_join(&w, "c", 1);
+    cr_expect_eq(world_last(&w, c, GW_ACT_JOINED)->id, 0);
+}

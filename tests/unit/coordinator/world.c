@@ -162,7 +162,8 @@ static bool same_job(const struct gw_job_record *a, const struct gw_job_record *
 {
     return a->id == b->id && a->state == b->state && a->from == b->from && a->to == b->to &&
            memcmp(&a->slots, &b->slots, sizeof a->slots) == 0 &&
-           a->commit_version == b->commit_version && a->bytes_moved == b->bytes_moved &&
+           a->commit_version == b->commit_version && a->since == b->since &&
+           a->paused == b->paused && a->bytes_moved == b->bytes_moved &&
            a->records_moved == b->records_moved && a->chunks_done == b->chunks_done &&
            a->chunks == b->chunks && a->pulls == b->pulls && a->pause_ns == b->pause_ns &&
            a->created_ms == b->created_ms && a->updated_ms == b->updated_ms &&
