@@ -563,7 +563,7 @@ Test(state, joined_says_how_many_jobs_follow)
     world_join(&w, "b", 1);
     cr_assert_eq(world_migrate(&w, "5-9", "a", "b", &job), GW_OK);
     cr_assert_eq(world_migrate(&w, "15-19", "a", "b", &job), GW_OK);
-    uint64_t b = world_join(&w, "b", 2);
+    uint64_t b = world_join(&w, "b", 1);
     cr_expect_eq(world_last(&w, b, GW_ACT_JOINED)->id, 2);
     cr_expect_eq(world_sent_to(&w, b, GW_ACT_JOB), 2);
     world_join(&w, "c", 1);
