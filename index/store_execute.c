@@ -211,7 +211,8 @@ static inline bool add_small(struct gw_thread *t, struct gw_op *op,
     /* As gwi_effect says; a record that changes in place lies above the cut. */
     op->effect = (uint8_t)(GW_EFFECT_CHANGED | (control >> 6 & GW_EFFECT_START) |
                            ((control ^ t->view.parity) >> 4 & GW_EFFECT_FIRST));
-    op->expiry_ms = 0;
+    if (GW_UNLIKELY(t->gives_results))
+        op->expiry_ms = 0;
     op->number = sum;
     op->version = gw_control_version(next);
     op->kind = GW_KIND_COUNTER;
