@@ -151,8 +151,9 @@ enum gw_wire_durability {
 struct gw_welcome {
     uint64_t incarnation, cluster;
     uint64_t durable; /* the position that is durable now; positions count within an incarnation */
-    uint64_t forgotten; /* sessions whose memory this server has dropped, durably counted: equal
-                           before and after a restart, nothing of a session unknown was applied */
+    uint64_t forgotten; /* changes with each session that is dropped with unconfirmed writes, never
+                           back: equal before and after a restart, of a session that is not KNOWN
+                           nothing is in what was recovered */
     uint32_t window, frame_bytes_max, value_bytes_max;
     uint8_t flags;
     uint8_t durability; /* enum gw_wire_durability */
