@@ -31,10 +31,8 @@
  *     GW_BATCH_RESUME (R2).
  *  4. Callbacks run only where `running` is set, which is inside gw_poll and what is built on it;
  *     what fails elsewhere becomes FAILED and is delivered there.
- *  5. An operation whose caller has been told (deadline) while it was under way stays in the
- * window, `abandoned`, until its answer comes or its lane is lost: its place in order is still
- * taken.
- *
+ *  5. An operation whose caller has been told of a deadline while it was under way stays in the
+ *     window, `abandoned`, until its answer comes or its lane is lost: its place in order is taken.
  *  6. A kept operation (APPLIED) binds its slot to its lane, as one under way does (rule 1), until
  *     it is durable or is given to another owner because its server does not come back. `oldest`,
  *     which is what servers are told as confirmed, does not pass it.
