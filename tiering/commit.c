@@ -65,7 +65,7 @@ enum gw_status gw_commit_open(const struct gw_commit_options *options, struct gw
         log->options.file_bytes = FILE_BYTES;
     enum gw_status status = GW_E_INVALID;
     if (log->options.file_bytes % GW_COMMIT_BLOCK_UNIT != 0 ||
-        log->options.file_bytes < 2 * GW_COMMIT_BLOCK_UNIT)
+        log->options.file_bytes < GWI_COMMIT_END_BYTES + GW_COMMIT_BLOCK_UNIT)
         goto fail_log;
     log->sequence = 1;
     log->dir_fd = -1;

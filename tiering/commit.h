@@ -8,9 +8,9 @@
  * one operation's result. Who acknowledges when is not decided here (server/commit.h).
  * Files: commit/c<dispatcher>-<incarnation>-<first sequence>.gwl in the data directory, of a fixed
  * size (larger for a block that is larger), blocks back to back, every block written once, the
- * first is number 1; the last 4 KiB say how long the file is. A file is given back as a whole when
- * every block in it, and the first one behind it, belongs to an interval whose checkpoint is
- * finished. "spare-..." are files made ahead.
+ * first is number 1; the last 8 KiB say what follows it and how long it is. A file is given back as
+ * a whole when every block in it, and the first one behind it, belongs to an interval whose
+ * checkpoint is finished. "spare-..." are files made ahead.
  *
  * Thread rule: all calls on one log by its dispatcher; commit_read.h by anybody. Layer: tiering. */
 #ifndef GW_TIERING_COMMIT_H

@@ -5,7 +5,8 @@
  *     '------- at most one is used again <---- given back <---------' the rest: removed
  *
  * Rules:
- *  1. A block is written only into a file whose size, foot and name are on the disk.
+ *  1. A block is written only into a file whose size, foot and name are on the disk, and when the
+ *     seal of the file in front of it is: so none of the two can be lost unseen.
  *  2. A file goes only when the one behind it begins at or below the finished interval: so what is
  *     left always begins with block 1 or with a block that nobody needs, and a reader can tell a
  *     file that was given back from one that was lost.
@@ -14,7 +15,6 @@
  *     them for nothing (commit_scan.c). Files of other incarnations are never used again.
  *  4. Whatever fails before a block is in a file leaves the log as it was; only an error that says
  *     more than "no room" breaks it. */
-#define _GNU_SOURCE /* O_DIRECT */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -48,13 +48,9 @@ static int prepare(struct gw_commit *log, int fd, uint64_t bytes)
     int rc = calls->allocate(calls->ctx, fd, bytes);
     if (rc < 0)
         return rc;
-    uint8_t *foot = calls->memory(calls->ctx, GW_COMMIT_BLOCK_UNIT);
-    if (!foot)
-        return -ENOMEM;
-    gwi_commit_foot_make(foot, log->options.store_id, bytes);
-    ssize_t n =
-        calls->pwrite(calls->ctx, fd, foot, GW_COMMIT_BLOCK_UNIT, bytes - GW_COMMIT_BLOCK_UNIT);
-    free(foot);
+    gwi_commit_foot_make(log->end_unit, log->options.store_id, bytes);
+    ssize_t n = calls->pwrite(calls->ctx, fd, log->end_unit, GW_COMMIT_BLOCK_UNIT,
+                              bytes - GW_COMMIT_BLOCK_UNIT);
     if (n != (ssize_t)GW_COMMIT_BLOCK_UNIT)
         return n < 0 ? (int)n : -EIO;
     return calls->sync(calls->ctx, fd);
@@ -131,6 +127,20 @@ static enum gw_status use(struct gw_commit *log, struct gwi_commit_file *file, i
     return GW_OK;
 }
 
+/* What was the current file ends here. */
+static enum gw_status seal(struct gw_commit *log, const struct gwi_commit_file *file,
+                           uint64_t next_number)
+{
+    uint8_t *unit = log->end_unit;
+    gwi_commit_seal_make(unit, log->options.store_id, file->name.number, next_number);
+    for (;;) {
+        ssize_t n = log->calls.pwrite(log->calls.ctx, file->fd, unit, GW_COMMIT_BLOCK_UNIT,
+                                      file->bytes - GWI_COMMIT_END_BYTES);
+        if (n != -EINTR)
+            return n == (ssize_t)GW_COMMIT_BLOCK_UNIT ? GW_OK : GW_E_IO;
+    }
+}
+
 static void append(struct gw_commit *log, struct gwi_commit_file *file)
 {
     struct gwi_commit_file **at = &log->files;
@@ -148,7 +158,7 @@ static void append(struct gw_commit *log, struct gwi_commit_file *file)
 
 enum gw_status gwi_commit_files_turn(struct gw_commit *log, uint64_t block_bytes)
 {
-    uint64_t bytes = block_bytes + GW_COMMIT_BLOCK_UNIT;
+    uint64_t bytes = block_bytes + GWI_COMMIT_END_BYTES;
     bool large = bytes > log->options.file_bytes;
     struct gwi_commit_file *file = large ? NULL : log->spare;
     int rc;
@@ -174,20 +184,22 @@ enum gw_status gwi_commit_files_turn(struct gw_commit *log, uint64_t block_bytes
     }
     if (!large)
         log->spare = NULL;
+    const struct gwi_commit_file *before = log->current;
+    status = before->at > 0 ? seal(log, before, file->name.number) : GW_OK;
     append(log, file);
-    return GW_OK;
+    return status;
 }
 
 enum gw_status gwi_commit_files_ahead(struct gw_commit *log)
 {
     struct gwi_commit_file *file = log->current;
-    uint64_t end = file->bytes - GW_COMMIT_BLOCK_UNIT;
+    uint64_t end = file->bytes - GWI_COMMIT_END_BYTES;
     int rc;
     if (file->filled >= end && !log->spare)
         return make(log, log->options.file_bytes, &log->spare, &rc);
     if (file->filled >= end) {
         file = log->spare;
-        end = file->bytes - GW_COMMIT_BLOCK_UNIT;
+        end = file->bytes - GWI_COMMIT_END_BYTES;
     } else if (!log->spare && file->at > end / 2) {
         return make(log, log->options.file_bytes, &log->spare, &rc); /* more urgent */
     }
@@ -232,9 +244,9 @@ void gwi_commit_files_count(struct gw_commit *log)
     uint32_t files = 0;
     for (const struct gwi_commit_file *f = log->files; f; f = f->next)
         files++;
-    uint64_t left = log->current->bytes - GW_COMMIT_BLOCK_UNIT - log->current->at;
+    uint64_t left = log->current->bytes - GWI_COMMIT_END_BYTES - log->current->at;
     if (log->spare)
-        left += log->spare->bytes - GW_COMMIT_BLOCK_UNIT;
+        left += log->spare->bytes - GWI_COMMIT_END_BYTES;
     atomic_store_explicit(&log->left, left, memory_order_relaxed);
     atomic_store_explicit(&log->files_count, files + (log->spare != NULL), memory_order_relaxed);
     atomic_store_explicit(&log->file_bytes, bytes_of_all(log), memory_order_relaxed);
@@ -289,9 +301,10 @@ enum gw_status gwi_commit_files_open(struct gw_commit *log, char *error)
         goto fail;
     }
     log->zeros = log->calls.memory(log->calls.ctx, GWI_COMMIT_FILL_BYTES);
+    log->end_unit = log->calls.memory(log->calls.ctx, GW_COMMIT_BLOCK_UNIT);
     rc = -ENOMEM;
     status = GW_E_NOMEM;
-    if (log->zeros)
+    if (log->zeros && log->end_unit)
         status = make(log, log->options.file_bytes, &log->spare, &rc);
     if (status == GW_OK)
         status = use(log, log->spare, &rc);
@@ -327,6 +340,7 @@ void gwi_commit_files_close(struct gw_commit *log)
     }
     (void)calls->close(calls->ctx, log->dir_fd);
     free(log->zeros);
+    free(log->end_unit);
     log->spare = log->current = NULL;
-    log->zeros = NULL;
+    log->zeros = log->end_unit = NULL;
 }

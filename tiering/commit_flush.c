@@ -95,7 +95,7 @@ static enum gw_status flush(struct gw_commit *log)
     uint8_t *at = log->flight.base, *end = at + log->flight.used;
     while (at < end) {
         struct gwi_commit_file *file = log->current;
-        uint64_t room = file->bytes - GW_COMMIT_BLOCK_UNIT - file->at;
+        uint64_t room = file->bytes - GWI_COMMIT_END_BYTES - file->at;
         uint64_t bytes = 0;
         uint64_t first = gw_load64(at + GWI_BLOCK_INTERVAL), last = first;
         while (at + bytes < end && block_bytes(at + bytes) <= room - bytes) {

@@ -12,8 +12,11 @@
 #include "tiering/commit_read.h"
 
 #define FOOT_MAGIC 0x46475747u /* "GWGF" */
-#define FOOT_CHECK 60u         /* magic 4, format 2, zeros 2, store id 8, file bytes 8, zeros */
-#define ENTRY_MAX  (1u << 30)
+#define SEAL_MAGIC 0x53475747u /* "GWGS" */
+/* Foot: magic 4, format 2, zeros 2, store id 8, file bytes 8, zeros; at 60 the CRC32C of the first
+ * 60; zeros. Seal: the same, but for file bytes: number 8, number of the next 8. */
+#define END_CHECK 60u
+#define ENTRY_MAX (1u << 30)
 
 _Static_assert(GWI_BLOCK_CHECK + 4 == GW_COMMIT_BLOCK_HEADER, "the checksum ends the header");
 
@@ -124,22 +127,46 @@ enum gwi_commit_found gwi_commit_block_look(const uint8_t *at, uint64_t bytes,
     return out->sequence > out->durable_sequence ? GWI_COMMIT_BLOCK : GWI_COMMIT_NOTHING;
 }
 
-void gwi_commit_foot_make(uint8_t *unit, uint64_t store_id, uint64_t file_bytes)
+static void end_make(uint8_t *unit, uint32_t magic, uint64_t store_id, uint64_t a, uint64_t b)
 {
     memset(unit, 0, GW_COMMIT_BLOCK_UNIT);
-    gw_store32(unit, FOOT_MAGIC);
+    gw_store32(unit, magic);
     gw_store16(unit + 4, GW_COMMIT_FORMAT);
     gw_store64(unit + 8, store_id);
-    gw_store64(unit + 16, file_bytes);
-    gw_store32(unit + FOOT_CHECK, gw_crc32c(0, unit, FOOT_CHECK));
+    gw_store64(unit + 16, a);
+    gw_store64(unit + 24, b);
+    gw_store32(unit + END_CHECK, gw_crc32c(0, unit, END_CHECK));
+}
+
+static bool end_look(const uint8_t *unit, uint32_t magic)
+{
+    return gw_load32(unit) == magic &&
+           gw_load32(unit + END_CHECK) == gw_crc32c(0, unit, END_CHECK) &&
+           zeros(unit + END_CHECK + 4, GW_COMMIT_BLOCK_UNIT - END_CHECK - 4);
+}
+
+void gwi_commit_seal_make(uint8_t *unit, uint64_t store_id, uint64_t number, uint64_t next_number)
+{
+    end_make(unit, SEAL_MAGIC, store_id, number, next_number);
+}
+
+uint64_t gwi_commit_seal_look(const uint8_t *unit, uint64_t store_id, uint64_t number)
+{
+    return end_look(unit, SEAL_MAGIC) && gw_load64(unit + 8) == store_id &&
+                   gw_load64(unit + 16) == number
+               ? gw_load64(unit + 24)
+               : 0;
+}
+
+void gwi_commit_foot_make(uint8_t *unit, uint64_t store_id, uint64_t file_bytes)
+{
+    end_make(unit, FOOT_MAGIC, store_id, file_bytes, 0);
 }
 
 bool gwi_commit_foot_look(const uint8_t *unit, uint16_t *format, uint64_t *store_id,
                           uint64_t *file_bytes)
 {
-    if (gw_load32(unit) != FOOT_MAGIC ||
-        gw_load32(unit + FOOT_CHECK) != gw_crc32c(0, unit, FOOT_CHECK) ||
-        !zeros(unit + FOOT_CHECK + 4, GW_COMMIT_BLOCK_UNIT - FOOT_CHECK - 4))
+    if (!end_look(unit, FOOT_MAGIC))
         return false;
     *format = gw_load16(unit + 4);
     *store_id = gw_load64(unit + 8);

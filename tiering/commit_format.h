@@ -1,7 +1,9 @@
 /* commit_format.h - the bytes of commit-log files, for the writer, the reader and their tests.
  *
- * A file: blocks back to back, then old bytes or zeros, then one unit, the foot, that says how long
- * the file is: so that a file cut short is told from one that is not full. Layer: tiering. */
+ * A file: blocks back to back, then old bytes or zeros, then two units: the seal, written when the
+ * next file has got its name: so that a last file that is gone is missed; and the foot, written
+ * when the file is made: so that one cut short is told from one that is not full. Layer: tiering.
+ */
 #ifndef GW_TIERING_COMMIT_FORMAT_H
 #define GW_TIERING_COMMIT_FORMAT_H
 
@@ -54,7 +56,11 @@ enum gwi_commit_found gwi_commit_block_look(const uint8_t *at, uint64_t bytes,
 /* The header of a block that has been looked at. */
 void gwi_commit_block_read(const uint8_t *at, struct gw_commit_block *out);
 
+#define GWI_COMMIT_END_BYTES (2 * GW_COMMIT_BLOCK_UNIT) /* seal and foot */
 void gwi_commit_foot_make(uint8_t *unit, uint64_t store_id, uint64_t file_bytes);
+void gwi_commit_seal_make(uint8_t *unit, uint64_t store_id, uint64_t number, uint64_t next_number);
+/* The number of the file that follows file `number`; 0: none does. */
+uint64_t gwi_commit_seal_look(const uint8_t *unit, uint64_t store_id, uint64_t number);
 /* false: it is none. */
 bool gwi_commit_foot_look(const uint8_t *unit, uint16_t *format, uint64_t *store_id,
                           uint64_t *file_bytes);

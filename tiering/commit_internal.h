@@ -70,6 +70,7 @@ struct gw_commit {
     struct gwi_commit_file *files, *current; /* oldest; newest, into which is written */
     struct gwi_commit_file *spare;           /* the next one, made ahead or given back */
     uint8_t *zeros;                          /* GWI_COMMIT_FILL_BYTES of them */
+    uint8_t *end_unit;                       /* room for a foot or a seal */
     uint64_t sequence, durable;              /* of the next block; highest durable */
     uint64_t spares;                         /* numbers them */
 

@@ -255,8 +255,28 @@ static enum gw_status remove_one(const struct gwi_scan_wish *wish,
     return GW_OK;
 }
 
-/* From the last file of a log to its first, and the first only when the others are gone for good:
- * so what is left by a crash in between still begins with the first and is a log like any other. */
+/* So that the file behind it is not missed. */
+static enum gw_status unseal(const struct gwi_scan_wish *wish, const struct gwi_commit_name *name)
+{
+    static const uint8_t zeros[GW_COMMIT_BLOCK_UNIT];
+    char text[GWI_COMMIT_NAME_BYTES], path[GW_COMMIT_TEXT_BYTES + GWI_COMMIT_NAME_BYTES];
+    gwi_commit_name_print(name, text);
+    snprintf(path, sizeof path, "%s/%s", wish->dir, text);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return GW_E_IO;
+    off_t bytes = lseek(fd, 0, SEEK_END);
+    bool done = bytes < (off_t)GWI_COMMIT_END_BYTES ||
+                (pwrite(fd, zeros, sizeof zeros, bytes - (off_t)GWI_COMMIT_END_BYTES) ==
+                     (ssize_t)sizeof zeros &&
+                 fsync(fd) == 0);
+    close(fd);
+    return done ? GW_OK : GW_E_IO;
+}
+
+/* From the first file to the last, but of the last two the last one first: a last file may hold no
+ * block at all, and then only the one in front of it says that nothing is missing. So what a crash
+ * in between leaves is a log like any other. */
 static enum gw_status remove_log(const struct gwi_scan_wish *wish,
                                  const struct gwi_commit_name *names, size_t count,
                                  uint32_t *removed)
@@ -267,14 +287,20 @@ static enum gw_status remove_log(const struct gwi_scan_wish *wish,
         if (status != GW_OK || interval > wish->interval)
             return status;
     }
-    for (size_t i = count; i > 0; i--) {
-        enum gw_status status = i == 1 && count > 1 ? sync_dir(wish->dir) : GW_OK;
+    enum gw_status status = GW_OK;
+    size_t i = 0;
+    for (; status == GW_OK && i + 2 < count; i++)
+        status = remove_one(wish, &names[i], removed);
+    if (status == GW_OK && i + 1 < count) {
+        status = i > 0 ? sync_dir(wish->dir) : GW_OK;
         if (status == GW_OK)
-            status = remove_one(wish, &names[i - 1], removed);
-        if (gw_failed(status))
-            return status;
+            status = unseal(wish, &names[i]);
+        if (status == GW_OK)
+            status = remove_one(wish, &names[i + 1], removed);
+        if (status == GW_OK)
+            status = sync_dir(wish->dir);
     }
-    return GW_OK;
+    return status == GW_OK ? remove_one(wish, &names[i], removed) : status;
 }
 
 enum gw_status gw_commit_logs_remove(const char *dir, uint64_t store_id, uint64_t interval,

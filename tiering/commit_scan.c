@@ -5,13 +5,13 @@
  *
  *  1. Nobody needs it if the block behind it is of an interval that is not wanted: intervals rise.
  *     So may a file that was given back be missing, and only such (commit_files.c, rule 2).
- *  2. It is corruption if it was durable: some good block says so, or the name of a file that
- * begins behind it, for a file gets its name when all before it is on the disk.
+ *  2. It is corruption if it was durable: some good block says so, or the name of a file behind it,
+ *     for a file gets its name when all before it is on the disk. So is a last file that is sealed:
+ *     the one that follows it is lost.
  *  3. Else it is the torn tail, and so is what follows it (ENGINE rule 22).
  *
  * A good block below its file's first sequence is an old one of a file that was used again; its
  * interval is not wanted, else the file has another's name. */
-#define _GNU_SOURCE /* MADV_POPULATE_READ */
 #include "tiering/commit_scan.h"
 
 #include <errno.h>
@@ -96,12 +96,13 @@ static bool take_file(const struct gwi_scan_wish *wish, struct gwi_scan_log *log
     uint16_t format;
     uint64_t store_id, bytes;
     file->content = file->bytes & ~(uint64_t)(UNIT - 1);
-    if (file->content < UNIT ||
+    if (file->content < GWI_COMMIT_END_BYTES ||
         !gwi_commit_foot_look(file->map + file->content - UNIT, &format, &store_id, &bytes))
         return fail(wish, log, GW_E_CORRUPT,
                     "%s: cut short, or damaged at its end: no foot at byte %" PRIu64, path,
                     file->content < UNIT ? 0 : file->content - UNIT);
-    file->content -= UNIT;
+    file->content -= GWI_COMMIT_END_BYTES;
+    file->next = gwi_commit_seal_look(file->map + file->content, wish->store_id, file->name.number);
     if (format != GW_COMMIT_FORMAT)
         return fail(wish, log, GW_E_VERSION, "%s: has format %u, known is %u", path, format,
                     GW_COMMIT_FORMAT);
@@ -243,7 +244,8 @@ static void count_torn(struct gwi_scan_log *log)
 
 static void judge(const struct gwi_scan_wish *wish, struct gwi_scan_log *log)
 {
-    uint64_t durable = log->files[log->files_count - 1].name.number - 1, before = 0;
+    const struct gwi_scan_file *newest = &log->files[log->files_count - 1];
+    uint64_t durable = (newest->next ? newest->next : newest->name.number) - 1, before = 0;
     for (uint64_t i = 0; i < log->blocks_count; i++) {
         if (log->blocks[i].durable > durable)
             durable = log->blocks[i].durable;
@@ -270,6 +272,8 @@ static void judge(const struct gwi_scan_wish *wish, struct gwi_scan_log *log)
     bool all = i == log->blocks_count;
     cut(log, i);
     if (all && durable > before && !missing(wish, log, before + 1))
+        return;
+    if (all && newest->next && !missing(wish, log, newest->next))
         return;
     count_torn(log);
 }

@@ -9,7 +9,8 @@ struct gwi_scan_file {
     struct gwi_commit_name name;
     const uint8_t *map; /* owned: mapped for reading; NULL: not yet */
     uint64_t bytes;     /* of the file */
-    uint64_t content;   /* where blocks may be: without the foot */
+    uint64_t content;   /* where blocks may be: without seal and foot */
+    uint64_t next;      /* number of the file that follows, if it is sealed; else 0 */
     uint64_t run_end;   /* behind the last block of the row that begins at 0 */
 };
 

@@ -13,7 +13,7 @@
 #include "tests/support/tier.h"
 #include "tiering/commit_internal.h"
 
-#define FILE_BYTES (8u * 4096u) /* seven blocks of one unit */
+#define FILE_BYTES (9u * 4096u) /* seven blocks of one unit */
 
 static char *dir;
 static struct gw_commit *log_;
