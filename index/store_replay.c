@@ -101,12 +101,10 @@ static enum gw_status raise(struct worker *w, const struct found *f)
     uint64_t tag = gw_table_tag(table, f->hash, f->slot);
     for (;;) {
         uint64_t entry;
-        _Atomic uint64_t *place = gw_table_find(table, f->hash, tag, &entry);
-        if (!place) {
-            enum gw_status st = gw_table_insert(table, f->hash, tag, f->address, &place, &entry);
-            if (st != GW_EXISTS)
-                return st;
-        }
+        _Atomic uint64_t *place;
+        enum gw_status st = gw_table_insert(table, f->hash, tag, f->address, &place, &entry);
+        if (st != GW_EXISTS)
+            return st;
         while (gw_entry_matches(entry, tag)) {
             gw_addr there = gw_addr_widen(gw_entry_narrow(entry), gw_addr_of(w->reference));
             if (there.v >= f->address.v)
