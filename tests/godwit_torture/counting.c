@@ -1,15 +1,15 @@
 /* counting.c - see counting.h.
  *
- * Sorted by number, an add before the gets of its number: in that order the operations can have
- * taken effect if none was answered before one that stands in front of it was invoked. Numbers that
- * no answer names belong to adds in doubt: the i-th of them needs i adds in doubt that were invoked
- * before anybody was told a higher number. */
+ * Sorted by number, an add before the gets of its number, and those by time: in that order the
+ * operations can have taken effect if none was answered before one that stands in front of it was
+ * invoked. Numbers that no answer names belong to adds in doubt: the i-th of them needs i adds in
+ * doubt that were invoked before anybody was told a higher number. */
 #include "tests/godwit_torture/counting.h"
 
 #include <stdlib.h>
 
 struct entry {
-    uint64_t number;
+    uint64_t number, invoke_ns;
     size_t op;
     bool add;
 };
@@ -34,7 +34,7 @@ static int by_number(const void *a, const void *b)
         return x->number < y->number ? -1 : 1;
     if (x->add != y->add)
         return x->add ? -1 : 1;
-    return x->op < y->op ? -1 : x->op > y->op;
+    return x->invoke_ns < y->invoke_ns ? -1 : x->invoke_ns > y->invoke_ns;
 }
 
 static int by_value(const void *a, const void *b)
@@ -117,7 +117,7 @@ enum torture_miscount torture_count_check(const struct torture_op *ops, size_t c
         if (torture_answered(op)) {
             out->acknowledged += add;
             uint64_t number = op->outcome == TORTURE_OK ? op->result : 0;
-            sorted[n++] = (struct entry){number, i, add};
+            sorted[n++] = (struct entry){number, op->invoke_ns, i, add};
         } else if (torture_doubtful(op) && add) {
             doubts[out->in_doubt++] = op->invoke_ns;
         }

@@ -36,6 +36,7 @@ Test(counting, adds_and_gets_that_agree_are_right)
 {
     EXPECT(TORTURE_COUNT_RIGHT, 2, get(1, 2, 0), add(3, 6, 2), add(3, 5, 1), get(5, 6, 1),
            get(7, 8, 2));
+    EXPECT(TORTURE_COUNT_RIGHT, 1, add(1, 2, 1), get(5, 6, 1), get(3, 4, 1), get(9, 10, 1));
     EXPECT(TORTURE_COUNT_RIGHT, 0, get(1, 2, 0));
 }
 

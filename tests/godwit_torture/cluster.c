@@ -1,0 +1,415 @@
+/* cluster.c - see cluster.h. */
+#define _GNU_SOURCE
+#include "tests/godwit_torture/cluster.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/include/godwit.h"
+
+#define START_MS   60000u
+#define END_MS     20000
+#define ASK_MS     4000u
+#define PATH_BYTES 1100
+
+static uint64_t now(const struct torture_cluster *cluster)
+{
+    return torture_now_ns(cluster->run);
+}
+
+char *torture_ask(struct torture_run *run, const char *request)
+{
+    char *answer = NULL;
+    return gw_admin(run->coordinator, request, ASK_MS, &answer) == GW_OK ? answer : NULL;
+}
+
+/* ---- starting ------------------------------------------------------------------------------- */
+
+static bool start_coordinator(struct torture_cluster *c, struct torture_party *p)
+{
+    char program[PATH_BYTES], store[PATH_BYTES], log[PATH_BYTES];
+    snprintf(program, sizeof program, "%s/godwit-coordinator", c->programs);
+    snprintf(store, sizeof store, "sqlite:%s/coordinator.db", c->directory);
+    snprintf(log, sizeof log, "%s/coordinator.log", c->directory);
+    const char *listen = p->address[0] ? p->address : "127.0.0.1:0";
+    const char *argv[] = {program, "--listen", listen, "--store", store, NULL};
+    return gw_process_start(&p->process, argv, log);
+}
+
+static bool start_server(struct torture_cluster *c, uint32_t i)
+{
+    const struct torture_options *o = &c->run->options;
+    struct torture_party *p = &c->party[i];
+    char program[PATH_BYTES], data[PATH_BYTES], log[PATH_BYTES], advertise[64];
+    char threads[24], memory[24], disk[24], segment[24], interval[24];
+    snprintf(program, sizeof program, "%s/godwit-server", c->programs);
+    snprintf(data, sizeof data, "%s/%s", c->data, p->id);
+    snprintf(log, sizeof log, "%s/%s.log", c->directory, p->id);
+    snprintf(threads, sizeof threads, "%" PRIu64, o->threads);
+    snprintf(memory, sizeof memory, "%" PRIu64, o->memory_bytes);
+    snprintf(disk, sizeof disk, "%" PRIu64, o->disk_bytes);
+    snprintf(segment, sizeof segment, "%u", 8u << 20);
+    /* Checkpoints as often as can be asked for; each server at a pace of its own. */
+    snprintf(interval, sizeof interval, "%" PRIu64, 1 + torture_seed(c->run, "interval", i) % 4);
+    torture_relay_address(c->relays, i, advertise, sizeof advertise);
+    const char *argv[GW_PROCESS_ARGS_MAX] = {program,
+                                             "--id",
+                                             p->id,
+                                             "--listen",
+                                             p->address[0] ? p->address : "127.0.0.1:0",
+                                             "--advertise",
+                                             advertise,
+                                             "--coordinator",
+                                             c->run->coordinator,
+                                             "--data",
+                                             data,
+                                             "--threads",
+                                             threads,
+                                             "--memory",
+                                             memory};
+    size_t n = 15;
+    if (o->disk_bytes) {
+        argv[n++] = "--disk";
+        argv[n++] = disk;
+        argv[n++] = "--segment-size";
+        argv[n++] = segment;
+    }
+    if (o->durability != TORTURE_MODE_NONE) {
+        argv[n++] = "--durability";
+        argv[n++] = torture_mode_name(o->durability);
+        argv[n++] = "--checkpoint-interval";
+        argv[n++] = interval;
+    }
+    argv[n] = NULL;
+    mkdir(data, 0755);
+    return gw_process_start(&p->process, argv, log);
+}
+
+static void begin(struct torture_cluster *c, uint32_t i)
+{
+    struct torture_party *p = &c->party[i];
+    bool begun = i == 0 ? start_coordinator(c, p) : start_server(c, i);
+    p->started_ns = now(c);
+    if (begun) {
+        p->state = TORTURE_STARTING;
+        torture_event(c->run, "%s is started, pid %d", p->id, (int)p->process.pid);
+        return;
+    }
+    p->until_ns = p->started_ns + 1000000000;
+    torture_event(c->run, "%s cannot be started: %s", p->id, strerror(errno));
+}
+
+/* The last lines of a party's log, on one. */
+static void log_tail(const struct torture_cluster *c, const struct torture_party *p, char *room,
+                     size_t room_bytes)
+{
+    char path[PATH_BYTES], text[400];
+    room[0] = '\0';
+    snprintf(path, sizeof path, "%s/%s.log", c->directory, p->id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    off_t end = lseek(fd, 0, SEEK_END), from = end > 390 ? end - 390 : 0;
+    ssize_t n = pread(fd, text, sizeof text - 1, from);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    for (char *at = text; *at; at++)
+        if (*at == '\n')
+            *at = '|';
+    snprintf(room, room_bytes, "%s", text);
+}
+
+static void ended(struct torture_cluster *c, struct torture_party *p, int code)
+{
+    char tail[420];
+    log_tail(c, p, tail, sizeof tail);
+    torture_event(c->run, "%s has ended by itself, code %d", p->id, code);
+    if (!p->may_end || code > 128)
+        torture_violation(c->run, TORTURE_NO_KEY, now(c),
+                          "%s ended by itself %s, exit code %d; its log ends with: %s", p->id,
+                          p->state == TORTURE_STARTING ? "while it started" : "while it served",
+                          code, tail);
+    p->exits++;
+    p->state = TORTURE_DOWN;
+    p->until_ns = now(c) + 500000000;
+}
+
+static void look_after(struct torture_cluster *c, uint32_t i)
+{
+    struct torture_party *p = &c->party[i];
+    char line[512], ready[64];
+    if (p->state == TORTURE_DOWN) {
+        if (now(c) >= p->until_ns && p->exits < 50)
+            begin(c, i);
+        return;
+    }
+    if (p->state == TORTURE_STOPPED) {
+        if (now(c) < p->until_ns)
+            return;
+        kill(p->process.pid, SIGCONT);
+        p->state = TORTURE_UP;
+        torture_event(c->run, "%s goes on", p->id);
+        return;
+    }
+    if (p->state == TORTURE_STARTING && gw_process_line(&p->process, line, sizeof line, 1)) {
+        snprintf(ready, sizeof ready, "%s ready ", i ? "godwit-server" : "godwit-coordinator");
+        if (strncmp(line, ready, strlen(ready)) == 0 &&
+            gw_process_word(line, "listen", p->address, sizeof p->address)) {
+            uint64_t took = now(c) - p->started_ns;
+            p->state = TORTURE_UP;
+            c->longest_start_ns = took > c->longest_start_ns ? took : c->longest_start_ns;
+            (void)torture_relay_lead(c->relays, i, p->address);
+            torture_event(c->run, "%s is ready after %.3f s", p->id, (double)took / 1e9);
+        }
+    }
+    int code = gw_process_wait(&p->process, 0);
+    if (code >= 0) {
+        ended(c, p, code);
+    } else if (p->state == TORTURE_STARTING && now(c) - p->started_ns > START_MS * 1000000ull) {
+        torture_violation(c->run, TORTURE_NO_KEY, now(c), "%s is not ready after %u s", p->id,
+                          START_MS / 1000);
+        torture_cluster_kill(c, i, 1000);
+    }
+}
+
+void torture_cluster_turn(struct torture_cluster *c)
+{
+    for (uint32_t i = 0; i < c->parties; i++)
+        look_after(c, i);
+}
+
+void torture_cluster_kill(struct torture_cluster *c, uint32_t i, uint32_t away_ms)
+{
+    struct torture_party *p = &c->party[i];
+    if (p->state == TORTURE_DOWN)
+        return;
+    torture_event(c->run, "%s is killed%s, for %u ms", p->id,
+                  p->state == TORTURE_STARTING ? " while it starts" : "", away_ms);
+    int code = gw_process_stop(&p->process, SIGKILL, END_MS);
+    if (code >= 0 && code != 128 + SIGKILL)
+        ended(c, p, code); /* it had just ended by itself */
+    p->state = TORTURE_DOWN;
+    p->until_ns = now(c) + (uint64_t)away_ms * 1000000;
+    atomic_fetch_add(&c->run->kills, 1);
+}
+
+void torture_cluster_freeze(struct torture_cluster *c, uint32_t i, uint32_t ms)
+{
+    struct torture_party *p = &c->party[i];
+    if (p->state != TORTURE_UP || kill(p->process.pid, SIGSTOP) != 0)
+        return;
+    p->state = TORTURE_STOPPED;
+    p->until_ns = now(c) + (uint64_t)ms * 1000000;
+    torture_event(c->run, "%s is stopped for %u ms", p->id, ms);
+    atomic_fetch_add(&c->run->stops, 1);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static bool all_up(const struct torture_cluster *c)
+{
+    for (uint32_t i = 0; i < c->parties; i++)
+        if (c->party[i].state != TORTURE_UP)
+            return false;
+    return true;
+}
+
+/* Is the cluster healthy, with `jobs_max` open jobs at most? Paused ones are resumed. */
+static bool settled(struct torture_cluster *c, char *why, size_t why_bytes)
+{
+    char *answer = torture_ask(c->run, "{\"op\":\"status\"}");
+    json_t *status = answer ? json_loads(answer, 0, NULL) : NULL;
+    bool healthy = json_is_true(json_object_get(status, "healthy"));
+    const json_t *jobs = json_object_get(status, "jobs");
+    size_t i, open = json_array_size(jobs);
+    json_t *job;
+    snprintf(why, why_bytes, "%s, %zu open jobs",
+             !status   ? "the coordinator does not answer"
+             : healthy ? "healthy"
+                       : "not healthy",
+             open);
+    json_array_foreach((json_t *)jobs, i, job)
+    {
+        char request[96], *said;
+        json_int_t id = json_integer_value(json_object_get(job, "id"));
+        const char *state = json_string_value(json_object_get(job, "state"));
+        const char *phase = json_string_value(json_object_get(job, "phase"));
+        size_t used = strlen(why);
+        snprintf(why + used, why_bytes - used, "; job %lld %s %s", (long long)id,
+                 state ? state : "?", phase ? phase : "");
+        snprintf(request, sizeof request, "{\"op\":\"job-resume\",\"id\":%lld}", (long long)id);
+        said = torture_ask(c->run, request);
+        free(said);
+    }
+    json_decref(status);
+    free(answer);
+    return healthy && open == 0;
+}
+
+bool torture_cluster_heal(struct torture_cluster *c, uint64_t timeout_ms)
+{
+    uint64_t end = now(c) + timeout_ms * 1000000;
+    char why[300] = "";
+    for (uint32_t i = 0; i < c->parties; i++) {
+        struct torture_party *p = &c->party[i];
+        torture_relay_heal(c->relays, i);
+        p->may_end = false;
+        if (p->state != TORTURE_UP)
+            p->until_ns = 0;
+    }
+    for (;;) {
+        torture_cluster_turn(c);
+        bool up = all_up(c);
+        if (up && settled(c, why, sizeof why))
+            return true;
+        if (now(c) >= end)
+            break;
+        torture_sleep_ms(50);
+    }
+    torture_violation(c->run, TORTURE_NO_KEY, now(c),
+                      "left alone for %.0f s the cluster does not settle: %s",
+                      (double)timeout_ms / 1e3, all_up(c) ? why : "not all are up");
+    return false;
+}
+
+static bool make_directory(struct torture_cluster *c)
+{
+    const struct torture_options *o = &c->run->options;
+    const char *base = getenv("TMPDIR");
+    if (o->directory) {
+        snprintf(c->directory, sizeof c->directory, "%s", o->directory);
+        c->made_directory = mkdir(c->directory, 0755) == 0;
+        if (!c->made_directory && errno != EEXIST)
+            return false;
+    } else {
+        snprintf(c->directory, sizeof c->directory, "%.100s/godwit-torture-XXXXXX",
+                 base && base[0] ? base : "/tmp");
+        if (!mkdtemp(c->directory))
+            return false;
+        c->made_directory = true;
+    }
+    snprintf(c->data, sizeof c->data, "%s/data", c->directory);
+    return mkdir(c->data, 0755) == 0; /* what is there already is not ours to change */
+}
+
+/* A file system of its own, that can be filled without harm to anybody else. */
+static void mount_data(struct torture_cluster *c)
+{
+    const struct torture_options *o = &c->run->options;
+    char how[64];
+    if (o->no_fill || o->durability == TORTURE_MODE_NONE)
+        return;
+    snprintf(how, sizeof how, "size=%" PRIu64, o->servers * (o->disk_bytes + (256u << 20)));
+    c->mounted = mount("godwit-torture", c->data, "tmpfs", MS_NODEV | MS_NOSUID, how) == 0;
+    if (!c->mounted)
+        printf("no disk is filled: a tmpfs cannot be mounted on %s: %s\n", c->data,
+               strerror(errno));
+}
+
+static bool wait_up(struct torture_cluster *c, uint32_t i)
+{
+    uint64_t end = now(c) + START_MS * 1000000ull;
+    begin(c, i);
+    while (c->party[i].state == TORTURE_STARTING && now(c) < end)
+        torture_cluster_turn(c);
+    if (c->party[i].state == TORTURE_UP)
+        return true;
+    fprintf(stderr, "godwit-torture: %s does not start\n", c->party[i].id);
+    return false;
+}
+
+static bool spread_slots(struct torture_cluster *c)
+{
+    char why[300];
+    for (uint32_t i = 2; i < c->parties; i++) {
+        char request[80], *answer;
+        snprintf(request, sizeof request, "{\"op\":\"scale-out\",\"to\":\"%s\"}", c->party[i].id);
+        answer = torture_ask(c->run, request);
+        bool good = answer && !strstr(answer, "\"error\":{") && !strstr(answer, "\"error\": {");
+        if (!good)
+            fprintf(stderr, "godwit-torture: scale-out: %s\n", answer ? answer : "no answer");
+        free(answer);
+        uint64_t end = now(c) + 30000000000;
+        while (good && !settled(c, why, sizeof why)) {
+            torture_cluster_turn(c);
+            good = now(c) < end;
+            torture_sleep_ms(20);
+        }
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
+bool torture_cluster_start(struct torture_cluster *c, struct torture_run *run)
+{
+    memset(c, 0, sizeof *c);
+    c->run = run;
+    c->parties = (uint32_t)run->options.servers + 1;
+    c->relays = torture_relays_start(c->parties);
+    if (run->options.programs)
+        snprintf(c->programs, sizeof c->programs, "%s", run->options.programs);
+    else if (!gw_process_own_directory(c->programs, sizeof c->programs))
+        return false;
+    if (!c->relays || !make_directory(c)) {
+        fprintf(stderr, "godwit-torture: %s: %s\n", c->directory, strerror(errno));
+        return false;
+    }
+    mount_data(c);
+    torture_relay_address(c->relays, 0, run->coordinator, sizeof run->coordinator);
+    for (uint32_t i = 0; i < c->parties; i++)
+        c->party[i].until_ns = UINT64_MAX; /* not before its turn below */
+    for (uint32_t i = 0; i < c->parties; i++) {
+        if (i == 0)
+            snprintf(c->party[i].id, sizeof c->party[i].id, "coordinator");
+        else
+            snprintf(c->party[i].id, sizeof c->party[i].id, "%c", 'A' + (char)(i - 1));
+        if (!wait_up(c, i))
+            return false;
+    }
+    return spread_slots(c);
+}
+
+void torture_cluster_stop(struct torture_cluster *c)
+{
+    for (uint32_t i = c->parties; i-- > 0;) {
+        struct torture_party *p = &c->party[i];
+        if (p->state != TORTURE_UP)
+            continue;
+        int code = gw_process_stop(&p->process, SIGTERM, END_MS);
+        if (code != 0) {
+            char tail[420];
+            log_tail(c, p, tail, sizeof tail);
+            torture_violation(c->run, TORTURE_NO_KEY, now(c),
+                              "%s, told to stop, ended with code %d; its log ends with: %s", p->id,
+                              code, tail);
+        }
+        p->state = TORTURE_DOWN;
+    }
+}
+
+void torture_cluster_end(struct torture_cluster *c, bool keep)
+{
+    for (uint32_t i = 0; i < c->parties; i++)
+        (void)gw_process_stop(&c->party[i].process, SIGKILL, END_MS);
+    torture_relays_stop(c->relays);
+    c->relays = NULL;
+    if (c->mounted && !keep)
+        (void)umount2(c->data, MNT_DETACH);
+    if (!c->directory[0])
+        return;
+    if (keep)
+        printf("kept: %s\n", c->directory);
+    else if (c->made_directory)
+        gw_process_remove_tree(c->directory);
+    else
+        gw_process_remove_tree(c->data);
+}

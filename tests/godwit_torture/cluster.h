@@ -1,0 +1,54 @@
+/* cluster.h - the coordinator and the servers of a run: started, killed, stopped and started again
+ * with the same data at the same address, each behind a relay. All calls from one thread, the one
+ * that ends last: children die with it. Layer: tests. */
+#ifndef GW_TESTS_TORTURE_CLUSTER_H
+#define GW_TESTS_TORTURE_CLUSTER_H
+
+#include "bench/process.h"
+#include "tests/godwit_torture/relay.h"
+#include "tests/godwit_torture/run.h"
+
+enum torture_party_state {
+    TORTURE_DOWN,     /* to be started at until_ns */
+    TORTURE_STARTING, /* has not said that it is ready */
+    TORTURE_UP,
+    TORTURE_STOPPED, /* SIGSTOP, until until_ns */
+};
+
+struct torture_party {
+    struct gw_process process;
+    char id[16];
+    char address[64]; /* where it listens, once known */
+    enum torture_party_state state;
+    uint64_t until_ns, started_ns;
+    uint32_t exits; /* how often it ended by itself */
+    /* It may end by itself meanwhile (its disk is full), and is then started again. */
+    bool may_end;
+};
+
+struct torture_cluster {
+    struct torture_run *run;
+    struct torture_relays *relays;                       /* of party i: relay i */
+    struct torture_party party[TORTURE_SERVERS_MAX + 1]; /* 0: the coordinator */
+    uint32_t parties;
+    char programs[512], directory[256], data[300];
+    bool made_directory, mounted;
+    uint64_t longest_start_ns;
+};
+
+/* Starts all, and spreads the slots over the servers. False: it cannot run; said on stderr. */
+bool torture_cluster_start(struct torture_cluster *cluster, struct torture_run *run);
+/* Looks after those that are starting, stopped, down or have ended by themselves. */
+void torture_cluster_turn(struct torture_cluster *cluster);
+void torture_cluster_kill(struct torture_cluster *cluster, uint32_t party, uint32_t away_ms);
+void torture_cluster_freeze(struct torture_cluster *cluster, uint32_t party, uint32_t ms);
+/* Ends every trouble, and waits until all are up and no job is open; false: they are not. */
+bool torture_cluster_heal(struct torture_cluster *cluster, uint64_t timeout_ms);
+/* SIGTERM to all; an exit code other than 0 is a violation. */
+void torture_cluster_stop(struct torture_cluster *cluster);
+/* Kills what is left; removes the directory unless it is to be kept. */
+void torture_cluster_end(struct torture_cluster *cluster, bool keep);
+
+/* Asks the coordinator (a JSON document); NULL: no answer. The caller frees it. Any thread. */
+char *torture_ask(struct torture_run *run, const char *request);
+#endif

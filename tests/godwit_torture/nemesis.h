@@ -1,0 +1,20 @@
+/* nemesis.h - kills, stops, cuts and fills, by a seed. In the thread of the cluster. Layer: tests.
+ */
+#ifndef GW_TESTS_TORTURE_NEMESIS_H
+#define GW_TESTS_TORTURE_NEMESIS_H
+
+#include "index/base/rand.h"
+#include "tests/godwit_torture/cluster.h"
+
+struct torture_nemesis {
+    struct torture_cluster *cluster;
+    struct gw_rand rand;
+    uint64_t kill_at_ns, stop_at_ns, cut_at_ns, fill_at_ns, full_until_ns, may_end_until_ns;
+    int filler;
+};
+void torture_nemesis_init(struct torture_nemesis *nemesis, struct torture_cluster *cluster);
+/* Does what is due. */
+void torture_nemesis_turn(struct torture_nemesis *nemesis);
+/* Gives the disk back. */
+void torture_nemesis_end(struct torture_nemesis *nemesis);
+#endif

@@ -1,0 +1,112 @@
+/* operator.c - see operator.h. */
+#include "tests/godwit_torture/operator.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/rand.h"
+#include "tests/godwit_torture/cluster.h"
+
+#define JOBS_MAX   4u
+#define RANGES_MAX 200u
+
+struct range {
+    uint32_t first, last;
+};
+
+/* "0-99,200,..." as ranges; a text that was cut ends in "...". */
+static size_t parse_ranges(const char *text, struct range *out)
+{
+    size_t n = 0;
+    while (*text >= '0' && *text <= '9' && n < RANGES_MAX) {
+        char *end;
+        out[n].first = out[n].last = (uint32_t)strtoul(text, &end, 10);
+        if (*end == '-')
+            out[n].last = (uint32_t)strtoul(end + 1, &end, 10);
+        if (*end == '.')
+            return n; /* cut in the middle of a number, perhaps */
+        n++;
+        text = *end == ',' ? end + 1 : end;
+    }
+    return n;
+}
+
+static void say(struct torture_run *run, const char *request, bool count)
+{
+    char *answer = torture_ask(run, request);
+    json_t *said = answer ? json_loads(answer, 0, NULL) : NULL;
+    json_t *error = json_object_get(said, "error");
+    const char *message = json_string_value(json_object_get(error, "message"));
+    if (said && !message && count) {
+        torture_event(run, "job %lld: %s",
+                      (long long)json_integer_value(json_object_get(said, "job")), request);
+        atomic_fetch_add(&run->jobs, 1);
+    } else {
+        torture_event(run, "%s: %s", request, !said ? "no answer" : message ? message : "done");
+    }
+    json_decref(said);
+    free(answer);
+}
+
+static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t *servers)
+{
+    size_t count = json_array_size(servers);
+    if (count < 2)
+        return;
+    size_t from = gw_rand_below(rand, count), to = gw_rand_below(rand, count - 1);
+    to += to >= from;
+    const json_t *source = json_array_get(servers, from);
+    const char *owned = json_string_value(json_object_get(source, "slot_ranges"));
+    struct range ranges[RANGES_MAX];
+    size_t n = owned ? parse_ranges(owned, ranges) : 0;
+    if (n == 0)
+        return;
+    const struct range *r = &ranges[gw_rand_below(rand, n)];
+    uint32_t width = r->last - r->first + 1;
+    uint32_t most = gw_rand_below(rand, 4) ? 400 : 6000;
+    uint32_t slots = 1 + (uint32_t)gw_rand_below(rand, width < most ? width : most);
+    uint32_t first = r->first + (uint32_t)gw_rand_below(rand, width - slots + 1);
+    char request[256];
+    snprintf(request, sizeof request,
+             "{\"op\":\"migrate\",\"slots\":\"%u-%u\",\"from\":\"%s\",\"to\":\"%s\"}", first,
+             first + slots - 1, json_string_value(json_object_get(source, "id")),
+             json_string_value(json_object_get(json_array_get(servers, to), "id")));
+    say(run, request, true);
+}
+
+static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *jobs)
+{
+    static const char *const verbs[] = {"job-pause", "job-pause", "job-resume", "job-resume",
+                                        "job-cancel"};
+    const json_t *job = json_array_get(jobs, gw_rand_below(rand, json_array_size(jobs)));
+    char request[96];
+    snprintf(request, sizeof request, "{\"op\":\"%s\",\"id\":%lld}",
+             verbs[gw_rand_below(rand, sizeof verbs / sizeof verbs[0])],
+             (long long)json_integer_value(json_object_get(job, "id")));
+    say(run, request, false);
+}
+
+void *torture_operator_run(void *ctx)
+{
+    struct torture_run *run = ctx;
+    struct gw_rand rand;
+    gw_rand_init(&rand, torture_seed(run, "operator", 0));
+    while (!atomic_load(&run->stop)) {
+        char *answer = torture_ask(run, "{\"op\":\"status\"}");
+        json_t *status = answer ? json_loads(answer, 0, NULL) : NULL;
+        const json_t *jobs = json_object_get(status, "jobs");
+        size_t open = json_array_size(jobs);
+        if (status && open < JOBS_MAX && gw_rand_below(&rand, 3))
+            migrate(run, &rand, json_object_get(status, "servers"));
+        else if (open > 0)
+            meddle(run, &rand, jobs);
+        json_decref(status);
+        free(answer);
+        for (uint64_t ms = 100 + gw_rand_below(&rand, 900); ms > 0 && !atomic_load(&run->stop);
+             ms -= ms < 20 ? ms : 20)
+            torture_sleep_ms(20);
+    }
+    return NULL;
+}
