@@ -12,4 +12,5 @@ int gw_bench_profile(int argc, char **argv);
 int gw_bench_cluster(int argc, char **argv);
 int gw_bench_ssd(int argc, char **argv);
 int gw_bench_recover(int argc, char **argv);
+int gw_bench_fsync(int argc, char **argv);
 #endif

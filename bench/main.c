@@ -16,6 +16,7 @@ static const struct {
     {"hash", gw_bench_hash, "what hashing a key costs"},
     {"dram", gw_bench_dram, "this machine's random cache lines per second: the ceiling"},
     {"ssd", gw_bench_ssd, "the SSD tier alone: random reads per second and what they cost"},
+    {"fsync", gw_bench_fsync, "what the device takes to make a block durable, and the commit log"},
     {"recover", gw_bench_recover, "how long a store takes to come back from its log"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
