@@ -190,6 +190,11 @@ enum gw_status gwi_commit_files_turn(struct gw_commit *log, uint64_t block_bytes
     return status;
 }
 
+bool gwi_commit_files_urgent(const struct gw_commit *log)
+{
+    return !log->spare && log->current->at > log->current->bytes / 2;
+}
+
 enum gw_status gwi_commit_files_ahead(struct gw_commit *log)
 {
     struct gwi_commit_file *file = log->current;
@@ -200,7 +205,7 @@ enum gw_status gwi_commit_files_ahead(struct gw_commit *log)
     if (file->filled >= end) {
         file = log->spare;
         end = file->bytes - GWI_COMMIT_END_BYTES;
-    } else if (!log->spare && file->at > end / 2) {
+    } else if (gwi_commit_files_urgent(log)) {
         return make(log, log->options.file_bytes, &log->spare, &rc); /* more urgent */
     }
     if (file->filled >= end)

@@ -16,20 +16,22 @@
 #include "tiering/commit_internal.h"
 
 #define RETRY_MS 50u /* between two tries to make a file when there was no room */
+#define QUIET_MS 2u  /* without a flush, before something is filled that may delay the next one */
 
-/* Waits for a flush, a truncation or the end, at most `ms` (0: for ever). Under the lock. */
-static void flusher_wait(struct gw_commit *log, uint32_t ms)
+/* Waits for a flush, a truncation or the end, at most `ms` (0: for ever). Under the
+ * lock. False: the time is over. */
+static bool flusher_wait(struct gw_commit *log, uint32_t ms)
 {
     if (ms == 0) {
         pthread_cond_wait(&log->wakes, &log->lock);
-        return;
+        return true;
     }
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)ms * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&log->wakes, &log->lock, &until);
+    return pthread_cond_timedwait(&log->wakes, &log->lock, &until) == 0;
 }
 
 static uint64_t block_bytes(const uint8_t *block)
@@ -176,8 +178,10 @@ void *gwi_commit_flusher(void *arg)
         } else if (log->end) {
             break;
         } else if (!broken && (more || seen != log->finished || wait_ms)) {
-            if (wait_ms)
-                flusher_wait(log, wait_ms);
+            if (!wait_ms && seen == log->finished && !gwi_commit_files_urgent(log))
+                wait_ms = QUIET_MS;
+            if (wait_ms && seen == log->finished && flusher_wait(log, wait_ms))
+                continue; /* woken: by what, says the next turn */
             if (log->job || log->end)
                 continue;
             seen = log->finished;

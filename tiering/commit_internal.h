@@ -88,6 +88,8 @@ GW_MUST_USE enum gw_status gwi_commit_files_open(struct gw_commit *log, char *er
 /* The next file, ready to be written, with room for a block of this many bytes. GW_E_FULL: try
  * again later, nothing has changed; GW_E_IO. */
 GW_MUST_USE enum gw_status gwi_commit_files_turn(struct gw_commit *log, uint64_t block_bytes);
+/* A spare is missing and will be needed soon. */
+bool gwi_commit_files_urgent(const struct gw_commit *log);
 /* One small piece of work ahead: a spare, or zeros. GW_OK: there may be more; GW_END: none;
  * GW_E_FULL, GW_E_IO. */
 GW_MUST_USE enum gw_status gwi_commit_files_ahead(struct gw_commit *log);
