@@ -356,6 +356,8 @@ static void on_job(struct gw_source *s, const struct gw_job *job, struct gw_sour
     if (job->id != s->job.id || s->state == GW_SOURCE_NEW || s->state >= GW_SOURCE_DONE)
         return;
     struct gw_slots slots = s->job.slots; /* fixed at creation */
+    if (job->paused != s->job.paused)
+        s->tell = (struct repeat){0}; /* resumed: at once */
     s->job = *job;
     s->job.slots = slots;
     bool ours = before_commit(s);
@@ -585,9 +587,12 @@ static void drive_events(struct gw_source *s, uint64_t now_ns, struct gw_source_
 {
     switch (s->state) {
     case GW_SOURCE_ASKING:
-        if (s->link == LINK_READY && !s->job.paused &&
-            due(&s->tell, now_ns, REPEAT_FIRST_NS)) /* rule 2 */
-            act_event(s, out, GW_JOB_ASK_COMMIT, "");
+        if (s->job.paused) { /* it may have been cancelled meanwhile: that is what we are told */
+            if (due(&s->tell, now_ns, PROGRESS_NS))
+                act_event(s, out, GW_JOB_PROGRESS, "paused");
+        } else if (s->link == LINK_READY && due(&s->tell, now_ns, REPEAT_FIRST_NS)) {
+            act_event(s, out, GW_JOB_ASK_COMMIT, ""); /* rule 2 */
+        }
         break;
     case GW_SOURCE_GIVING_UP:
         if (due(&s->tell, now_ns, REPEAT_FIRST_NS))

@@ -349,9 +349,15 @@ static void coordinator_closed(void *ctx, struct gw_conn *conn, enum gw_status s
     coordinator_down(ctx, st == GW_OK ? GW_E_CLOSED : st);
 }
 
-/* Rule 5: the jobs that were open when we joined are all known. */
+/* Rule 5: the jobs that were open when we joined are all known; others have ended, and we were not
+ * told, for the connection was lost then. Sources ask by themselves. */
 static void know_jobs(struct gwi_control *c)
 {
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        if (c->target[i].machine && c->target[i].untold)
+            gwi_target_ended(&c->target[i]);
+    if (c->jobs_known)
+        return;
     c->jobs_known = true;
     gwi_target_keep_tombstones(c);
     gwi_control_publish(c);
@@ -369,8 +375,10 @@ static void on_joined(struct gwi_control *c, uint32_t jobs)
     c->retry_ms = 0;
     c->heartbeat_ns = 0;
     c->jobs_left = jobs;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
+        c->target[i].untold = c->target[i].machine != NULL;
     c->rejoin_ns = c->d->now_ns + REJOIN_NS;
-    if (jobs == 0 && !c->jobs_known)
+    if (jobs == 0)
         know_jobs(c);
 }
 
@@ -426,7 +434,7 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
             gwi_source_on_job(c, &job);
         else if (strcmp(job.to, c->server->options.id) == 0)
             gwi_target_on_job(c, &job);
-        if (!c->jobs_known && --c->jobs_left == 0)
+        if (c->jobs_left && --c->jobs_left == 0)
             know_jobs(c);
         return GW_OK;
     case GW_KIND_ERROR:

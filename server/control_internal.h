@@ -47,6 +47,7 @@ struct gwi_target_slot { /* one incoming job */
         bool failed;
     } merging[GWI_MERGING];
     bool unlink_wanted;       /* there was no memory for it */
+    bool untold;              /* of it the coordinator has not spoken since we joined */
     uint64_t receive_attempt; /* 0: not receiving */
     bool securing;            /* until secure_ticket is done */
     uint64_t secure_ticket;
@@ -122,6 +123,8 @@ enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_targe
 void gwi_target_tick(struct gwi_target_slot *t);
 /* Deleted keys of slots that are on their way here have to be remembered (ENGINE H17). */
 void gwi_target_keep_tombstones(struct gwi_control *c);
+/* The job is not open any more. */
+void gwi_target_ended(struct gwi_target_slot *t);
 void gwi_target_merged(struct gwi_control *c, struct gwi_errand *takes);
 struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id);
 void gwi_target_bury(struct gwi_target_slot *t);

@@ -271,6 +271,17 @@ enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_targe
     return st;
 }
 
+void gwi_target_ended(struct gwi_target_slot *t)
+{
+    t->untold = false;
+    /* Committed, it can only have been closed: then we had said that we have everything. */
+    struct gw_job job = {.id = t->id, .state = GW_JOB_DONE};
+    if (gw_target_committed(t->machine))
+        (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_JOB, .job = &job});
+    else
+        (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_ABANDON});
+}
+
 void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
 {
     struct gwi_target_slot *t = gwi_target_find(c, job->id);
@@ -283,6 +294,7 @@ void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
         if (!t)
             return;
     }
+    t->untold = false;
     (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_JOB,
                                                         .job = job}); /* no YOURS: never bad */
     if (c->map && t->machine && !t->dying)

@@ -11,11 +11,6 @@
 static void source_step(int s, struct gw_source_event e);
 static void target_step(int s, struct gw_target_event e);
 
-static uint64_t incarnation(int s)
-{
-    return 1000 + (uint64_t)s;
-}
-
 /* ---- source -------------------------------------------------------------------------------- */
 
 static void source_connections_close(void)
@@ -86,19 +81,17 @@ static void source_finish(int s)
     server->collected_count = 0;
     server->shipping = server->unlinking = server->unlinked_told = false;
     server->range_set = false;
+    server->stale = false; /* unlinked, or ours as before */
     server_publish(s, false);
 }
 
 static void source_cut(int s, enum gw_range_state range)
 {
     struct server *server = &w->server[s];
-    const struct gw_job *job = gw_source_job(server->source);
     server->range = range;
     server->range_set = true;
-    if (range == GW_RANGE_LEAVING) {
-        server->map_version = job->commit_version;
-        server->map_owner = 1 - s;
-    }
+    if (range == GW_RANGE_LEAVING)
+        server->held = false;
     server_publish(s, true);
 }
 
@@ -115,16 +108,10 @@ static void source_begin_unlink(int s)
                                 &gw_source_job(server->source)->slots);
 }
 
-static void source_secured(int s, int unused)
+static void look_secured(int s, int unused)
 {
     (void)unused;
-    source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_SECURED});
-}
-
-static void target_secured(int s, int unused)
-{
-    (void)unused;
-    target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_SECURED});
+    jobs_secured(s);
 }
 
 static void source_act(int s, const struct gw_source_action *a)
@@ -138,18 +125,20 @@ static void source_act(int s, const struct gw_source_action *a)
         break;
     case GW_SOURCE_DO_SEND_EVENT:
         if (chance(85))
-            conn_send(&w->coordinator[s], 0, &a->event, sizeof a->event);
+            server_say_event(s, &a->event);
         break;
     case GW_SOURCE_DO_BEGIN_CUT:
         source_cut(s, a->range);
         break;
-    case GW_SOURCE_DO_SECURE: /* nothing is durable here */
-        call_in(below(2 * MS), source_secured, s, 0);
+    case GW_SOURCE_DO_SECURE:
+        w->server[s].source_secures = true;
+        w->server[s].source_ticket = checkpoint_ask(s);
+        party_call_in(s, below(2 * MS), look_secured, s, 0);
         break;
     case GW_SOURCE_DO_COLLECT_APPLIED:
         w->server[s].collect_errands = DISPATCHERS;
         for (int d = 0; d < DISPATCHERS; d++)
-            call_in(below(2 * MS), collect, s, d);
+            party_call_in(s, below(2 * MS), collect, s, d);
         break;
     case GW_SOURCE_DO_START_SHIPPING:
     case GW_SOURCE_DO_RESTART_SHIPPING:
@@ -223,12 +212,22 @@ static void begin_merge(int s, const struct gw_target_action *a)
     server->merge[slot].part = a->part;
     server->merge[slot].left = DISPATCHERS;
     for (int d = 0; d < DISPATCHERS; d++)
-        call_in(below(3 * MS), merge, s, slot * DISPATCHERS + d);
+        party_call_in(s, below(3 * MS), merge, s, slot * DISPATCHERS + d);
+}
+
+/* Deleted keys of slots that are on their way here have to be remembered. */
+static void keep_tombstones(int s)
+{
+    struct gw_slots none;
+    gw_slots_clear(&none);
+    if (w->server[s].jobs_known)
+        gw_store_keep_tombstones(w->server[s].store, w->server[s].target ? &w->slots : &none);
 }
 
 static void target_finish(int s)
 {
     struct server *server = &w->server[s];
+    server->over_job = gw_target_job(server->target);
     for (int d = 0; d < DISPATCHERS; d++)
         conn_close(&w->pull[d]);
     gw_target_destroy(server->target);
@@ -237,8 +236,9 @@ static void target_finish(int s)
     server->target = NULL;
     server->in = NULL;
     server->unlinker = NULL;
-    server->pulling = server->unlinked_told = false;
+    server->pulling = server->unlinked_told = server->untold = false;
     server->range_set = false;
+    keep_tombstones(s);
     server_publish(s, false);
 }
 
@@ -253,7 +253,7 @@ static void target_cut(int s, enum gw_range_state range)
 static void fetch_map(int s, int unused)
 {
     (void)unused;
-    coordinator_send_map(s);
+    server_say_map_get(s);
 }
 
 static void receive(int s, uint64_t attempt)
@@ -271,6 +271,7 @@ static void serve(int s, uint32_t version_highest)
 {
     struct server *server = &w->server[s];
     gw_store_version_floor(server->store, version_highest);
+    truth_given(s);
     server->range = GW_RANGE_ARRIVING;
     server->range_set = true;
     server->pulling = true;
@@ -294,7 +295,7 @@ static void target_act(int s, const struct gw_target_action *a)
         target_cut(s, a->range);
         break;
     case GW_TARGET_DO_FETCH_MAP:
-        call_in(below(2 * MS), fetch_map, s, 0);
+        party_call_in(s, below(2 * MS), fetch_map, s, 0);
         break;
     case GW_TARGET_DO_RECEIVE:
         receive(s, a->attempt);
@@ -306,7 +307,9 @@ static void target_act(int s, const struct gw_target_action *a)
         serve(s, a->version_highest);
         break;
     case GW_TARGET_DO_SECURE:
-        call_in(below(2 * MS), target_secured, s, 0);
+        w->server[s].target_secures = true;
+        w->server[s].target_ticket = checkpoint_ask(s);
+        party_call_in(s, below(2 * MS), look_secured, s, 0);
         break;
     case GW_TARGET_DO_FINISH:
         target_finish(s);
@@ -328,35 +331,95 @@ static void target_step(int s, struct gw_target_event e)
 
 /* ---- what the server hears ----------------------------------------------------------------- */
 
-void jobs_told(int s, const struct gw_job *job)
+static void open_target(int s, uint64_t job, const struct gw_slots *slots)
 {
     struct server *server = &w->server[s];
-    bool over = job->state >= GW_JOB_DONE;
-    if (job->id < server->newest_job)
-        return; /* late */
-    bool fresh = job->id > server->newest_job;
-    server->newest_job = job->id;
-    if (job->from[1] - '0' == s) {
-        if (fresh && !over) {
-            GW_ASSERT(gw_source_create(job, incarnation(s), "h:s", CHUNK_BITS, &server->source) ==
-                      GW_OK);
-            source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_START});
-        } else if (server->source) {
-            source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});
-        }
-        return;
+    GW_ASSERT(gw_target_create(job, slots, server->incarnation, server->held, &server->target) ==
+              GW_OK);
+    w->resumed += server->held;
+    keep_tombstones(s);
+}
+
+static void know_jobs(int s)
+{
+    struct server *server = &w->server[s];
+    if (server->target && server->untold) {
+        struct gw_job job = {.id = gw_target_job(server->target), .state = GW_JOB_DONE};
+        if (gw_target_committed(server->target))
+            target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_JOB, .job = &job});
+        else
+            target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_ABANDON});
+        server->untold = false;
     }
+    if (server->jobs_known)
+        return;
+    server->jobs_known = true;
+    keep_tombstones(s);
+    server_publish(s, false);
+}
+
+void jobs_joined(int s, uint32_t jobs)
+{
+    w->server[s].jobs_left = jobs;
+    w->server[s].untold = w->server[s].target != NULL;
+    if (jobs == 0)
+        know_jobs(s);
+}
+
+static void told_source(int s, const struct gw_job *job, bool open)
+{
+    struct server *server = &w->server[s];
+    if (!server->source && open) {
+        GW_ASSERT(gw_source_create(job, server->incarnation, "h:s", CHUNK_BITS, &server->source) ==
+                  GW_OK);
+        source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_START});
+    }
+    source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});
+}
+
+static void told_target(int s, const struct gw_job *job, bool open)
+{
+    struct server *server = &w->server[s];
     /* A slot is in one open job only: an older one that we know of was cancelled. */
     if (server->target && gw_target_job(server->target) < job->id)
         target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_ABANDON});
+    if (!server->target && open)
+        open_target(s, job->id, &job->slots);
+    server->untold = false;
     target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_JOB, .job = job});
+    jobs_map_adopted(s);
+}
+
+void jobs_told(int s, const struct gw_job *job)
+{
+    struct server *server = &w->server[s];
+    if (job->from[1] - '0' == s)
+        told_source(s, job, gw_job_is_open(job->state));
+    else
+        told_target(s, job, gw_job_is_open(job->state));
+    if (server->jobs_left && --server->jobs_left == 0)
+        know_jobs(s);
+}
+
+void jobs_secured(int s)
+{
+    struct server *server = &w->server[s];
+    uint64_t durable = server->image ? server->image->number : 0;
+    if (server->source_secures && durable >= server->source_ticket) {
+        server->source_secures = false;
+        source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_SECURED});
+    }
+    if (server->target_secures && durable >= server->target_ticket) {
+        server->target_secures = false;
+        target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_SECURED});
+    }
 }
 
 void jobs_map_adopted(int s)
 {
     target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_MAP_ADOPTED,
-                                            .map_version = w->server[s].map_version,
-                                            .owned = w->server[s].map_owner == s});
+                                            .map_version = w->server[s].map.version,
+                                            .owned = w->server[s].map.owner == s});
 }
 
 void jobs_cut_passed(int s)
@@ -369,13 +432,17 @@ void jobs_cut_passed(int s)
 
 void jobs_up(struct conn *c)
 {
-    if (c->role == ROLE_CONTROL)
+    if (c->role == ROLE_COORDINATOR)
+        coordinator_up(c->a);
+    else if (c->role == ROLE_CONTROL)
         source_step(w->source, (struct gw_source_event){.kind = GW_SOURCE_ON_PEER_UP});
 }
 
 void jobs_down(struct conn *c)
 {
-    if (c->role == ROLE_PULL) {
+    if (c->role == ROLE_COORDINATOR) {
+        coordinator_down(c->a);
+    } else if (c->role == ROLE_PULL) {
         server_drop_asked(w->target, c->a);
         if (w->server[w->target].pulling)
             conn_open(c);
@@ -389,7 +456,8 @@ void jobs_tick(int s, int unused)
 {
     source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_TICK});
     target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_TICK});
-    call_in(20 * MS + below(80 * MS), jobs_tick, s, unused);
+    server_heartbeat(s);
+    party_call_in(s, 20 * MS + below(80 * MS), jobs_tick, s, unused);
 }
 
 /* ---- turns --------------------------------------------------------------------------------- */
@@ -413,7 +481,8 @@ void jobs_turn(int s, int d)
 {
     struct server *server = &w->server[s];
     struct gw_thread *thread = server->dispatcher[d].thread;
-    if (server->shipping && !server->unlinking && w->bulk[d].up && chance(50))
+    bool paused = server->source && gw_source_job(server->source)->paused;
+    if (server->shipping && !server->unlinking && !paused && w->bulk[d].up && chance(50))
         ship_turn(server, d);
     if (server->unlinking && !server->unlinked_told) {
         gw_store_enter(thread);
@@ -430,6 +499,7 @@ void jobs_turn(int s, int d)
         gw_store_exit(thread);
         if (st == GW_END && gw_unlinker_done(server->unlinker)) {
             server->unlinked_told = true;
+            server->stale = false;
             target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_UNLINKED});
         }
     }
@@ -477,18 +547,16 @@ static void to_target(const uint8_t *bytes, const struct gw_frame *f)
     if (f->kind == GW_KIND_PREPARE) {
         if (gw_prepare_decode(&body, &prepare) != GW_OK)
             fail("a PREPARE does not decode");
-        /* Of a job that is over, from an old connection's buffer: the coordinator told us. */
-        bool late = f->session < server->newest_job ||
-                    (f->session == server->newest_job && w->job.state >= GW_JOB_DONE);
-        if (!server->target && !late)
-            GW_ASSERT(gw_target_create(f->session, &prepare.slots, incarnation(s), false,
-                                       &server->target) == GW_OK);
+        if (!server->target && f->session > server->over_job)
+            open_target(s, f->session, &prepare.slots);
     }
     if (!server->target || gw_target_job(server->target) != f->session)
         return;
     struct gw_target_event e = {.attempt = f->view, .part = f->sequence, .count = f->count};
     e.body = body;
     e.prepare = &prepare;
+    e.current =
+        f->kind == GW_KIND_PREPARE && server->map.incarnation[w->source] == prepare.incarnation;
     e.kind = f->kind == GW_KIND_PREPARE   ? GW_TARGET_ON_PREPARE
              : f->kind == GW_KIND_ABANDON ? GW_TARGET_ON_ABANDON
                                           : GW_TARGET_ON_YOURS;
@@ -528,10 +596,16 @@ static void chunk(struct conn *c, const uint8_t *bytes, const struct gw_frame *f
     struct gw_incoming_result result;
     if (!server->in || server->in->job != f->session)
         return;
-    gw_store_enter(thread);
-    enum gw_status st =
-        gw_incoming_chunk(server->in, thread, server->store, f, gw_frame_body(bytes, f), &result);
-    gw_store_exit(thread);
+    enum gw_status st = GW_PENDING;
+    for (uint32_t tries = 0; st == GW_PENDING && tries < 1000; tries++) { /* nothing overtakes it */
+        uint64_t hashes[16];
+        gw_store_poll(thread);
+        while (gw_store_ready(thread, hashes, 16) != 0) {}
+        gw_store_enter(thread);
+        st = gw_incoming_chunk(server->in, thread, server->store, f, gw_frame_body(bytes, f),
+                               &result);
+        gw_store_exit(thread);
+    }
     if (st != GW_OK)
         fail("a CHUNK frame was answered %s", gw_status_name(st));
     uint8_t ack[GW_FRAME_HEADER];
@@ -598,7 +672,9 @@ static void pull_answer(struct conn *c, const uint8_t *bytes, const struct gw_fr
             gw_incoming_pull_answer(server->in, dispatcher->thread, server->store, f,
                                     gw_frame_body(bytes, f), asked->count, pulled_one, &p);
         gw_store_exit(dispatcher->thread);
-        if (st != GW_OK)
+        for (uint32_t k = 0; st == GW_RETRY && k < asked->count; k++)
+            pulled_one(&p, k, GW_RETRY); /* of an earlier life of the source */
+        if (st != GW_OK && st != GW_RETRY)
             fail("a PULL_ANSWER was taken for %s", gw_status_name(st));
         asked->sequence = 0;
     }
@@ -607,15 +683,15 @@ static void pull_answer(struct conn *c, const uint8_t *bytes, const struct gw_fr
 void jobs_frame(struct conn *c, int direction, const uint8_t *bytes, size_t size)
 {
     if (c->role == ROLE_COORDINATOR) {
-        struct gw_job_event event;
-        if (direction == 1) {
+        if (direction == 1)
             coordinator_message(c->a, bytes);
-        } else {
-            memcpy(&event, bytes, sizeof event);
-            coordinator_event(c->a, &event);
-        }
+        else
+            coordinator_frame(c->a, bytes);
         return;
     }
+    int from = c->role == ROLE_PULL ? w->target : w->source;
+    if (!party_step(direction == 0 ? 1 - from : from))
+        return;
     struct gw_frame f;
     if (gw_frame_decode(bytes, (uint32_t)size, &f) != GW_OK) {
         fail("a frame does not decode");

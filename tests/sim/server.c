@@ -7,26 +7,90 @@
 #include "index/base/assert.h"
 #include "world.h"
 
+static void restore_windows(struct server *server)
+{
+    for (int d = 0; d < DISPATCHERS; d++)
+        for (int c = 0; c < CLIENTS; c++) {
+            const struct window_image *image = &server->image->window[d][c];
+            if (!image->there)
+                continue;
+            struct gw_applied_window *window = gw_applied_create(GW_APPLIED_WINDOW_MIN);
+            GW_ASSERT(window != NULL);
+            server->dispatcher[d].window[c] = window;
+            gw_applied_confirm(window, image->confirmed);
+            for (size_t i = 0; i < image->count; i++)
+                GW_ASSERT(gw_applied_merge(window, &image->entries[i]) == GW_OK);
+        }
+}
+
+/* From the newest image, under the coordinator's map: what lies in it of an earlier tenure of ours
+ * is dropped, what is not ours is kept (R23). */
+static void recover(int s, const struct gw_store_options *options)
+{
+    struct server *server = &w->server[s];
+    const struct image *image = server->image;
+    const struct map *map = coordinator_map();
+    bool drop = map->owner == s && map->since > image->view;
+    uint64_t segment = (uint64_t)8 << GW_STORE_PAGE_BITS_MIN;
+    char why[256] = "";
+    enum gw_status st = gw_test_recover(options, &image->store, NULL,
+                                        gw_addr_of((server->log_tail.v / segment + 1) * segment), 2,
+                                        drop ? &w->slots : NULL, &server->store, why);
+    if (st != GW_OK) {
+        fail("server %d does not recover: %s", s, why);
+        GW_ASSERT(gw_store_open(options, &server->store) == GW_OK);
+        return;
+    }
+    server->held = map->owner == s;
+    server->stale = !server->held;
+    server->image_number = image->number;
+    gw_store_retain_all(server->store);
+    gw_store_retain(server->store, image->store.numbers.begin, image->store.numbers.end);
+    gw_store_keep_tombstones(server->store, &w->slots); /* until the jobs are known */
+    restore_windows(server);
+}
+
 void server_open(int s)
 {
     struct server *server = &w->server[s];
     struct gw_store_options o = {.log_bytes = 16u << GW_STORE_PAGE_BITS_MIN,
                                  .index_bytes = 64u << 10,
                                  .page_bits = GW_STORE_PAGE_BITS_MIN,
-                                 .threads_max = DISPATCHERS,
+                                 .threads_max = DISPATCHERS + 2,
                                  .hash_seed = 99};
-    GW_ASSERT(gw_store_open(&o, &server->store) == GW_OK);
-    server->map_version = 1;
-    server->view = (struct view){1, s == 0 ? GW_RANGE_OWNED : GW_RANGE_FOREIGN, 1};
+    if (server->device)
+        o.device = gw_ram_device_face(server->device);
+    server->incarnation = 16 * (w->life[s] + 1) + (uint64_t)s;
+    if (server->image) {
+        recover(s, &o);
+    } else {
+        GW_ASSERT(gw_store_open(&o, &server->store) == GW_OK);
+        if (server->device)
+            gw_store_retain_all(server->store);
+    }
+    server->view = (struct view){0, GW_RANGE_FOREIGN, 1};
     for (int d = 0; d < DISPATCHERS; d++) {
         GW_ASSERT(gw_store_thread_open(server->store, &server->dispatcher[d].thread) == GW_OK);
         server->dispatcher[d].view = server->view;
     }
 }
 
+void server_start(int s)
+{
+    for (int d = 0; d < DISPATCHERS; d++)
+        party_call_in(s, below(MS), server_turn, s, d);
+    party_call_in(s, below(20 * MS), jobs_tick, s, 0);
+    if (w->server[s].device)
+        party_call_in(s, below(50 * MS), checkpoint_turn, s, 0);
+    conn_open(&w->coordinator[s]);
+}
+
+/* What its death leaves stays. */
 void server_close(int s)
 {
     struct server *server = &w->server[s];
+    struct gw_store_stats stats;
+    gw_store_stats(server->store, &stats);
     for (int d = 0; d < DISPATCHERS; d++) {
         struct dispatcher *dispatcher = &server->dispatcher[d];
         for (int c = 0; c < CLIENTS; c++)
@@ -46,32 +110,48 @@ void server_close(int s)
     for (uint32_t i = 0; i < 8; i++)
         free(server->merge[i].entries);
     free(server->collected);
+    image_free(server->image_next);
     gw_store_close(server->store);
+    if (server->device)
+        gw_ram_device_crash(server->device);
+    *server = (struct server){.device = server->device,
+                              .image = server->image,
+                              .log_tail = gw_addr_of(stats.log_tail),
+                              .incarnation = server->incarnation};
 }
 
 /* ---- views --------------------------------------------------------------------------------- */
 
+static bool may_publish(const struct server *server, int s)
+{
+    if (server->map.version == 0 || !server->jobs_known)
+        return false;
+    return !server->stale || server->source ||
+           server->map.owner != s; /* server/control.c, rule 5 */
+}
+
 void server_publish(int s, bool cut)
 {
     struct server *server = &w->server[s];
-    enum gw_range_state settled = server->map_owner == s ? GW_RANGE_OWNED : GW_RANGE_FOREIGN;
-    server->view.number = server->map_version;
+    server->cut_wanted |= cut;
+    server->publish_wanted = !may_publish(server, s);
+    if (server->publish_wanted || !party_step(s))
+        return;
+    enum gw_range_state settled = server->map.owner == s ? GW_RANGE_OWNED : GW_RANGE_FOREIGN;
+    server->view.number = server->map.view[s];
     server->view.state = server->range_set ? server->range : settled;
     server->view.generation++;
-    if (cut)
+    if (server->cut_wanted)
         server->cut_generation = server->view.generation;
+    server->cut_wanted = false;
 }
 
-void server_adopt_map(int s, uint64_t version, int owner)
+void server_adopt_map(int s, const struct map *map)
 {
     struct server *server = &w->server[s];
-    if (version <= server->map_version)
+    if (map->version <= server->map.version)
         return;
-    /* What takes the range from us comes into force with our cut (jobs.c). */
-    if (server->map_owner == s && owner != s)
-        return;
-    server->map_version = version;
-    server->map_owner = owner;
+    server->map = *map;
     server_publish(s, false);
     jobs_map_adopted(s);
 }
@@ -84,8 +164,9 @@ static void answer(int s, const struct request *r, enum gw_status status, int64_
     struct reply reply = {.serial = r->serial,
                           .status = status,
                           .number = number,
-                          .view = server->view.number,
-                          .owner = server->map_owner};
+                          .position = server->device ? server->image_number + 1 : 0,
+                          .incarnation = server->incarnation,
+                          .map = server->map};
     if (status == GW_MOVED)
         w->moved++;
     conn_send(&w->client[r->client].conn[s], 1, &reply, sizeof reply);
@@ -97,6 +178,32 @@ static struct gw_applied_window *window(struct dispatcher *dispatcher, int c)
         dispatcher->window[c] = gw_applied_create(64);
     GW_ASSERT(dispatcher->window[c] != NULL);
     return dispatcher->window[c];
+}
+
+/* What has been read is tried again by everybody who waits. */
+static void poll_store(struct dispatcher *dispatcher)
+{
+    uint64_t hashes[16];
+    gw_store_poll(dispatcher->thread);
+    while (gw_store_ready(dispatcher->thread, hashes, 16) != 0) {}
+}
+
+void server_run(int s, int d, struct gw_op *op)
+{
+    struct dispatcher *dispatcher = &w->server[s].dispatcher[d];
+    struct gw_op wanted = *op;
+    gw_store_hash(w->server[s].store, &wanted);
+    for (uint32_t turns = 0; turns < 10000; turns++) {
+        size_t used;
+        *op = wanted;
+        poll_store(dispatcher);
+        gw_store_enter(dispatcher->thread);
+        gw_store_execute(dispatcher->thread, op, 1, NULL, 0, &used);
+        gw_store_exit(dispatcher->thread);
+        if (op->status != GW_PENDING && op->status != GW_RETRY)
+            return;
+    }
+    fail("server %d never reads what it wants", s);
 }
 
 static enum gw_status execute(int s, int d, const struct request *r, bool settled, int64_t *number)
@@ -115,7 +222,7 @@ static enum gw_status execute(int s, int d, const struct request *r, bool settle
     }
     size_t used;
     gw_store_hash(server->store, &op);
-    gw_store_poll(server->dispatcher[d].thread);
+    poll_store(&server->dispatcher[d]);
     gw_store_enter(server->dispatcher[d].thread);
     gw_store_execute(server->dispatcher[d].thread, &op, 1, NULL, 0, &used);
     gw_store_exit(server->dispatcher[d].thread);
@@ -133,7 +240,7 @@ static bool try(int s, int d, const struct request *r, bool negative)
         settled = negative || gw_incoming_complete(server->in, w->hash[r->key]); /* before (R10) */
     int64_t number;
     enum gw_status status = execute(s, d, r, settled, &number);
-    if (status == GW_ABSENT || status == GW_RETRY)
+    if (status == GW_ABSENT || status == GW_RETRY || status == GW_PENDING)
         return false;
     if (status == GW_E_FULL) {
         fail("the store is full: the world is too small");
@@ -169,7 +276,7 @@ static void take(int s, int d, const struct request *r)
 {
     struct dispatcher *dispatcher = &w->server[s].dispatcher[d];
     struct gw_applied_window *applied = window(dispatcher, r->client);
-    gw_applied_confirm(applied, r->serial); /* one at a time: all before are answered */
+    gw_applied_confirm(applied, r->confirmed);
     const struct gw_applied_entry *e = NULL;
     switch (gw_applied_check(applied, r->serial, &e)) {
     case GW_APPLIED_DONE:
@@ -303,6 +410,9 @@ static void notice_view(int s, int d)
 
 void server_turn(int s, int d)
 {
+    if (w->server[s].publish_wanted)
+        server_publish(s, false);
+    poll_store(&w->server[s].dispatcher[d]);
     notice_view(s, d);
     enum gw_range_state state = w->server[s].dispatcher[d].view.state;
     if (state == GW_RANGE_OWNED || state == GW_RANGE_ARRIVING)
@@ -310,5 +420,5 @@ void server_turn(int s, int d)
     if (state == GW_RANGE_ARRIVING)
         jobs_pull(s, d);
     jobs_turn(s, d);
-    call_in(chance(3) ? below(20 * MS) : 50 * US + below(MS), server_turn, s, d);
+    party_call_in(s, chance(3) ? below(20 * MS) : 50 * US + below(MS), server_turn, s, d);
 }

@@ -72,10 +72,20 @@ static struct event pop(void)
     return first;
 }
 
+void party_call_in(int party, uint64_t delay_ns, void (*call)(int, int), int a, int b)
+{
+    push((struct event){.at_ns = w->now_ns + delay_ns,
+                        .kind = EVENT_CALL,
+                        .party = party,
+                        .life = party == PARTIES ? 0 : w->life[party],
+                        .call = call,
+                        .a = a,
+                        .b = b});
+}
+
 void call_in(uint64_t delay_ns, void (*call)(int, int), int a, int b)
 {
-    push((struct event){
-        .at_ns = w->now_ns + delay_ns, .kind = EVENT_CALL, .call = call, .a = a, .b = b});
+    party_call_in(PARTIES, delay_ns, call, a, b);
 }
 
 /* ---- connections --------------------------------------------------------------------------- */
@@ -85,6 +95,26 @@ static uint64_t delay(void)
     return chance(5) ? below(20 * MS) : 20 * US + below(500 * US);
 }
 
+/* Whose end that is: 0 the opener's. */
+static int party_at(const struct conn *c, int end)
+{
+    switch (c->role) {
+    case ROLE_CLIENT:
+        return end == 0 ? (int)PARTIES : c->b;
+    case ROLE_COORDINATOR:
+        return end == 0 ? c->a : (int)PARTY_COORDINATOR;
+    case ROLE_PULL:
+        return end == 0 ? w->target : w->source;
+    default:
+        return end == 0 ? w->source : w->target;
+    }
+}
+
+static bool is_there(int party)
+{
+    return party == PARTIES || (!w->down[party] && !w->dying[party]);
+}
+
 void conn_open(struct conn *c)
 {
     c->generation++;
@@ -92,6 +122,7 @@ void conn_open(struct conn *c)
     c->last_ns[0] = c->last_ns[1] = 0;
     push((struct event){.at_ns = w->now_ns + delay(),
                         .kind = chance(10) && w->breaks_left ? EVENT_DOWN : EVENT_UP,
+                        .party = PARTIES,
                         .conn = c,
                         .generation = c->generation});
 }
@@ -104,14 +135,23 @@ void conn_close(struct conn *c)
 
 void conn_send(struct conn *c, int direction, const void *bytes, size_t size)
 {
-    if (!c->up)
+    if (c->up && (c->role == ROLE_CLIENT || party_step(party_at(c, direction))))
+        conn_send_unseen(c, direction, bytes, size);
+}
+
+void conn_send_unseen(struct conn *c, int direction, const void *bytes, size_t size)
+{
+    if (!c->up || !is_there(party_at(c, direction)))
         return;
+    int receiver = party_at(c, 1 - direction);
     uint64_t at = w->now_ns + delay();
     if (at < c->last_ns[direction])
         at = c->last_ns[direction];
     c->last_ns[direction] = at;
     struct event e = {.at_ns = at,
                       .kind = EVENT_FRAME,
+                      .party = receiver,
+                      .life = receiver == PARTIES ? 0 : w->life[receiver],
                       .conn = c,
                       .generation = c->generation,
                       .direction = direction,
@@ -137,15 +177,18 @@ void conn_break(struct conn *c)
     }
     c->generation++;
     c->up = false;
-    push((struct event){
-        .at_ns = w->now_ns + delay(), .kind = EVENT_DOWN, .conn = c, .generation = c->generation});
+    push((struct event){.at_ns = w->now_ns + delay(),
+                        .kind = EVENT_DOWN,
+                        .party = PARTIES,
+                        .conn = c,
+                        .generation = c->generation});
 }
 
 static void break_something(int a, int b)
 {
     (void)a;
     (void)b;
-    struct conn *jobs[1 + 2 * DISPATCHERS];
+    struct conn *jobs[1 + SERVERS + 2 * DISPATCHERS];
     size_t n = 0;
     if (w->control.up)
         jobs[n++] = &w->control;
@@ -155,6 +198,9 @@ static void break_something(int a, int b)
         if (w->pull[d].up)
             jobs[n++] = &w->pull[d];
     }
+    for (int s = 0; s < SERVERS; s++)
+        if (w->coordinator[s].up && chance(30))
+            jobs[n++] = &w->coordinator[s];
     const struct gw_source *source = w->server[w->source].source;
     bool shipping = source && gw_source_state(source) >= GW_SOURCE_YOURS &&
                     gw_source_state(source) <= GW_SOURCE_SHIPPING;
@@ -194,6 +240,10 @@ static void deliver(const struct event *e)
 static void happen(const struct event *e)
 {
     bool current = !e->conn || e->generation == e->conn->generation;
+    if (e->party != PARTIES && (w->down[e->party] || e->life != w->life[e->party])) {
+        free(e->bytes); /* it was in the memory of somebody who is dead */
+        return;
+    }
     switch (e->kind) {
     case EVENT_FRAME:
         /* A reply behind a broken connection reaches nobody. */
@@ -203,6 +253,15 @@ static void happen(const struct event *e)
     case EVENT_UP:
         if (!current)
             break;
+        if (!is_there(party_at(e->conn, 0)))
+            break;
+        if (!is_there(party_at(e->conn, 1))) {
+            if (e->conn->role == ROLE_CLIENT)
+                client_down(e->conn->a, e->conn->b);
+            else
+                jobs_down(e->conn);
+            break;
+        }
         e->conn->up = true;
         if (e->conn->role == ROLE_CLIENT)
             client_up(e->conn->a, e->conn->b);
@@ -224,15 +283,24 @@ static void happen(const struct event *e)
     free(e->bytes);
 }
 
+static void server_start_in(int s, int unused)
+{
+    (void)unused;
+    server_start(s);
+}
+
 static bool finished(void)
 {
-    if (w->job_open || w->jobs_made < JOBS)
+    if (!coordinator_idle() || w->jobs_made < w->plan.jobs)
         return false;
+    for (int p = 0; p < PARTIES; p++)
+        if (w->down[p])
+            return false;
     for (int s = 0; s < SERVERS; s++)
         if (w->server[s].source || w->server[s].target)
             return false;
     for (int c = 0; c < CLIENTS; c++)
-        if (w->client[c].done < OPS)
+        if (w->client[c].done < w->plan.ops || w->client[c].kept_count)
             return false;
     return true;
 }
@@ -240,59 +308,61 @@ static bool finished(void)
 /* Every key at its owner is what it must be, and nowhere else. */
 static void check_end(void)
 {
+    int owner = coordinator_map()->owner;
+    for (int c = 0; c < CLIENTS; c++)
+        for (uint64_t serial = 1; serial <= w->plan.ops; serial++)
+            if (!w->truth.history[c][serial].applied && !w->was_read[c][serial])
+                fail("serial %llu of client %d was acknowledged and has no effect",
+                     (unsigned long long)serial, c);
     for (int s = 0; s < SERVERS; s++)
         for (int k = 0; k < KEYS; k++) {
             struct gw_op op = {.verb = GW_VERB_READ,
                                .key = (const uint8_t *)w->key[k],
                                .key_bytes = (uint16_t)strlen(w->key[k])};
-            size_t used;
-            gw_store_hash(w->server[s].store, &op);
-            gw_store_enter(w->server[s].dispatcher[0].thread);
-            gw_store_execute(w->server[s].dispatcher[0].thread, &op, 1, NULL, 0, &used);
-            gw_store_exit(w->server[s].dispatcher[0].thread);
+            server_run(s, 0, &op);
             bool there = op.status == GW_OK;
-            bool wanted = s == w->map_owner && w->truth[k].exists;
+            bool wanted = s == owner && w->truth.key[k].exists;
             if (there != wanted)
                 fail("at the end server %d %s key %d", s, there ? "has" : "has not", k);
-            else if (there && op.number != w->truth[k].number)
+            else if (there && op.number != w->truth.key[k].number)
                 fail("at the end key %d is %lld and should be %lld", k, (long long)op.number,
-                     (long long)w->truth[k].number);
+                     (long long)w->truth.key[k].number);
         }
 }
 
-static void world_open(uint64_t seed)
+static void world_open(const struct plan *plan)
 {
     w = calloc(1, sizeof *w);
     GW_ASSERT(w != NULL);
-    w->seed = seed;
-    gw_rand_init(&w->rand, seed);
-    w->map_version = 1;
-    w->breaks_left = (uint32_t)below(16);
-    for (int k = 0; k < KEYS; k++)
-        snprintf(w->key[k], sizeof w->key[k], "{r}key%u",
-                 (uint32_t)k % 1000); /* one slot: long chains */
-    if (chance(50))
-        for (int k = 0; k < KEYS; k++)
-            snprintf(w->key[k], sizeof w->key[k], "key%d", k);
+    w->plan = *plan;
+    gw_rand_init(&w->rand, plan->seed);
+    w->breaks_left = plan->breaks ? (uint32_t)below(plan->breaks) : 0;
+    bool one_slot = chance(50); /* long chains */
+    for (int k = 0; k < KEYS; k++) {
+        snprintf(w->key[k], sizeof w->key[k], one_slot ? "{r}key%u" : "key%u", (uint32_t)k % 1000);
+        w->hash[k] = gw_key_hash(w->key[k], strlen(w->key[k]), 99);
+        w->slot[k] = gw_key_slot(w->key[k], strlen(w->key[k]));
+        gw_slots_add(&w->slots, w->slot[k]);
+    }
+    w->target = 1;
+    coordinator_open();
     w->control = (struct conn){.role = ROLE_CONTROL};
     for (int d = 0; d < DISPATCHERS; d++) {
         w->bulk[d] = (struct conn){.role = ROLE_BULK, .a = d};
         w->pull[d] = (struct conn){.role = ROLE_PULL, .a = d};
     }
     for (int s = 0; s < SERVERS; s++) {
-        w->coordinator[s] = (struct conn){.role = ROLE_COORDINATOR, .a = s, .up = true};
+        w->coordinator[s] = (struct conn){.role = ROLE_COORDINATOR, .a = s};
+        if (plan->durable)
+            w->server[s].device = gw_ram_device_create(&(struct gw_ram_device_options){
+                .page_bits = GW_STORE_PAGE_BITS_MIN, .delay_polls_max = 3, .seed = plan->seed});
         server_open(s);
-        for (int d = 0; d < DISPATCHERS; d++)
-            call_in(below(MS), server_turn, s, d);
-        call_in(below(100 * MS), jobs_tick, s, 0);
-    }
-    for (int k = 0; k < KEYS; k++) {
-        w->hash[k] =
-            gw_key_hash(w->key[k], strlen(w->key[k]), gw_store_hash_seed(w->server[0].store));
-        w->slot[k] = gw_key_slot(w->key[k], strlen(w->key[k]));
+        if (plan->durable)
+            checkpoint_first(s);
+        /* The first one that joins gets all slots. */
+        party_call_in(s, s * 40 * MS, server_start_in, s, 0);
     }
     for (int c = 0; c < CLIENTS; c++) {
-        w->client[c].map_version = 1;
         for (int s = 0; s < SERVERS; s++) {
             w->client[c].conn[s] = (struct conn){.role = ROLE_CLIENT, .a = c, .b = s};
             conn_open(&w->client[c].conn[s]);
@@ -302,7 +372,7 @@ static void world_open(uint64_t seed)
     call_in(below(40 * MS), coordinator_tick, 0, 0);
     if (w->breaks_left)
         call_in(below(60 * MS), break_something, 0, 0);
-    if (chance(70))
+    if (plan->breaks && chance(70))
         call_in(below(100 * MS), break_client, 0, 0);
 }
 
@@ -311,29 +381,43 @@ static void world_close(void)
     for (size_t i = 0; i < w->events; i++)
         free(w->heap[i].bytes);
     free(w->heap);
-    for (int s = 0; s < SERVERS; s++)
-        server_close(s);
+    for (int s = 0; s < SERVERS; s++) {
+        if (!w->down[s])
+            server_close(s);
+        image_free(w->server[s].image);
+        if (w->server[s].device)
+            gw_ram_device_destroy(w->server[s].device);
+    }
+    coordinator_close();
+    free(w->fact);
     free(w);
     w = NULL;
 }
 
-bool world_run(uint64_t seed, struct summary *summary, char *failure, size_t failure_bytes)
+static void check_stuck(void)
 {
-    world_open(seed);
+    const struct gw_source *source = w->server[w->source].source;
+    const struct gw_target *target = w->server[w->target].target;
+    if (w->now_ns > DEADLINE_NS)
+        fail("stuck: job %u of %u is %s, source %s, target %s, clients did %u %u %u %u",
+             w->jobs_made, w->plan.jobs, coordinator_job_state(),
+             source ? gw_source_state_name(gw_source_state(source)) : "gone",
+             target ? gw_target_state_name(gw_target_state(target)) : "gone", w->client[0].done,
+             w->client[1].done, w->client[2].done, w->client[3].done);
+}
+
+bool world_run(const struct plan *plan, struct summary *summary, char *failure,
+               size_t failure_bytes)
+{
+    world_open(plan);
     while (!w->failed && !finished()) {
         struct event e = pop();
         w->now_ns = e.at_ns;
         happen(&e);
-        if (w->now_ns > DEADLINE_NS)
-            fail("stuck: job %llu is %s, source %s, target %s, clients did %u %u %u %u",
-                 (unsigned long long)w->job.id, gw_job_state_name(w->job.state),
-                 w->server[w->source].source
-                     ? gw_source_state_name(gw_source_state(w->server[w->source].source))
-                     : "gone",
-                 w->server[w->target].target
-                     ? gw_target_state_name(gw_target_state(w->server[w->target].target))
-                     : "gone",
-                 w->client[0].done, w->client[1].done, w->client[2].done, w->client[3].done);
+        for (int p = 0; p < PARTIES; p++)
+            if (w->dying[p] && !w->failed)
+                party_die(p);
+        check_stuck();
     }
     if (!w->failed)
         check_end();
@@ -344,6 +428,11 @@ bool world_run(uint64_t seed, struct summary *summary, char *failure, size_t fai
     summary->breaks += w->breaks;
     summary->jobs += w->jobs_done;
     summary->cancelled += w->jobs_cancelled;
+    summary->deaths += w->deaths;
+    summary->checkpoints += w->checkpoints;
+    summary->undone += w->undone;
+    summary->resumed += w->resumed;
+    memcpy(summary->step, w->step, sizeof summary->step);
     bool passed = !w->failed;
     snprintf(failure, failure_bytes, "%s", w->failure);
     world_close();
