@@ -252,6 +252,10 @@ void gwi_commit_files_count(struct gw_commit *log)
     uint64_t left = log->current->bytes - GWI_COMMIT_END_BYTES - log->current->at;
     if (log->spare)
         left += log->spare->bytes - GWI_COMMIT_END_BYTES;
+    uint64_t limit = log->options.limit_bytes;
+    if (!log->spare && limit && bytes_of_all(log) + log->options.file_bytes > limit)
+        atomic_store_explicit(&log->full, true,
+                              memory_order_relaxed); /* known before it is tried */
     atomic_store_explicit(&log->left, left, memory_order_relaxed);
     atomic_store_explicit(&log->files_count, files + (log->spare != NULL), memory_order_relaxed);
     atomic_store_explicit(&log->file_bytes, bytes_of_all(log), memory_order_relaxed);
