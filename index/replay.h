@@ -18,6 +18,7 @@ struct gwi_replay {
     enum gw_status status; /* the first failure */
     char *why;
     size_t why_bytes;
+    uint32_t pages_each;               /* that a worker holds; set by run */
     _Atomic uint64_t records, dropped; /* seen, void ones not counted; of `drop` */
 };
 

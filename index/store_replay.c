@@ -86,6 +86,18 @@ static void fail_at(struct gwi_replay *r, enum gw_status status, uint64_t at, co
     gwi_replay_fail(r, status, text);
 }
 
+static void fail_full(struct gwi_replay *r)
+{
+    char text[192];
+    const struct gw_table *table = r->store->table;
+    snprintf(text, sizeof text,
+             "the index has no room for the keys of the image: it has taken %llu bytes of memory "
+             "of %llu that it is given",
+             (unsigned long long)gw_table_memory_bytes(table),
+             (unsigned long long)r->store->index_bytes_max);
+    gwi_replay_fail(r, GW_E_INVALID, text);
+}
+
 static bool stopped(const struct gwi_replay *r)
 {
     return atomic_load_explicit(&r->stop, memory_order_relaxed); /* a hint */
@@ -132,8 +144,7 @@ static void raise_all(struct worker *w, const struct found *found, uint32_t n)
             gw_epoch_enter(store->epoch, w->slot);
         }
         if (st == GW_E_FULL)
-            gwi_replay_fail(w->r, GW_E_INVALID,
-                            "the index has no room for the keys of the image within its memory");
+            fail_full(w->r);
         else if (st != GW_OK && st != GW_RETRY)
             gwi_replay_fail(w->r, st, "the index");
     }
@@ -403,7 +414,8 @@ static enum gw_status worker_init(struct gwi_replay *r, struct worker *w, uint32
     if (st != GW_OK)
         return st;
     uint64_t wanted = AHEAD_BYTES / bytes;
-    wanted = wanted < 2 ? 2 : wanted > PAGES_AHEAD ? PAGES_AHEAD : wanted;
+    wanted = wanted > r->pages_each ? r->pages_each : wanted;
+    wanted = wanted < 2 ? 2 : wanted;
     while (w->pages_count < wanted) {
         struct page *p = &w->pages[w->pages_count];
         void *data;
@@ -429,6 +441,10 @@ static void *worker_main(void *arg)
 
 enum gw_status gwi_replay_run(struct gwi_replay *r, uint32_t threads)
 {
+    /* All together not more than the memory of the log, of which nothing is in use yet. */
+    uint32_t frames = r->store->log->frames_count;
+    threads = threads < frames / 2 ? threads : frames / 2;
+    r->pages_each = frames / threads < PAGES_AHEAD ? frames / threads : PAGES_AHEAD;
     struct worker *workers = calloc(threads, sizeof *workers);
     uint32_t made = 0, started = 0;
     if (!workers)

@@ -77,6 +77,10 @@ bool gwi_grow_helps(const struct gw_table *table, struct gwi_arena *arena)
 {
     if (table->grow->fixed)
         return false;
+    /* Below its threshold the chunk does not grow: what lacks is memory, and that comes only if
+     * something is under way that gives some back. */
+    if (atomic_load_explicit(&arena->used, memory_order_relaxed) <= arena->lines_grow)
+        return gw_table_grow_wanted(table);
     gwi_grow_want(table, arena->number);
     return !atomic_load_explicit(&arena->denied, memory_order_relaxed); /* as of its last turn */
 }

@@ -739,6 +739,16 @@ Test(store_recover, what_does_not_fit_is_refused_in_words)
 
     cr_assert_eq(gw_test_recover(&f.options, &image, &snapshot, resume, 2, NULL, &f.store, f.why),
                  GW_OK, "%s", f.why);
+    /* Each page of memory less than the index takes is too little. */
+    struct gw_store_stats stats;
+    gw_store_stats(f.store, &stats);
+    gw_store_close(f.store);
+    f.options.index_bytes_max = stats.index_bytes - 4096;
+    refused(&f, &image, NULL, resume, GW_E_INVALID, "bytes");
+    refused(&f, &image, &snapshot, resume, GW_E_INVALID, "bytes");
+    f.options.index_bytes_max = stats.index_bytes;
+    cr_assert_eq(gw_test_recover(&f.options, &image, &snapshot, resume, 2, NULL, &f.store, f.why),
+                 GW_OK, "%s", f.why);
     thread_open(&f);
     gw_test_image_free(&image);
     gw_test_snapshot_free(&snapshot);
