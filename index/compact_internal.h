@@ -39,11 +39,13 @@ struct gwi_compactor {
     bool trim_waits;      /* a trigger that trims is on its way */
     uint64_t trim_to;     /* pages below may be trimmed */
     uint64_t trimmed, trimming;
-    uint64_t shifted;             /* address to which read_only was asked to rise */
-    uint64_t lap_end;             /* address: the lap is over when begin is there */
-    int64_t lap_gain;             /* bytes that this lap has given back */
-    uint64_t waiting, waiting_ns; /* bytes that wait for a checkpoint, and since when so many */
-    int64_t futile;               /* garbage that the last lap found not worth it; -1: none */
+    uint64_t shifted; /* address to which read_only was asked to rise */
+    uint64_t lap_end; /* address: the lap is over when begin is there */
+    int64_t lap_gain; /* bytes that this lap has given back */
+    /* Bytes that were passed and wait for a checkpoint, or a trim; since when they, and the newest
+     * checkpoint, are what they are. */
+    uint64_t passed, passed_end, passed_ns;
+    int64_t futile; /* garbage that the last lap found not worth it; -1: none */
     /* compact_sample.c */
     uint64_t sample_bytes, sample_ns; /* the next one: at this tail; at this time, while full */
     uint64_t sample_seed, samples;

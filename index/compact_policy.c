@@ -32,7 +32,7 @@
 #define RESERVE_MAX       8u
 #define SEGMENTS_RESERVED 2u           /* one more with checkpoints: rule 5 */
 #define CUT_PAGES         4u           /* of the device, at least, for the cuts of checkpoints */
-#define CHECKPOINT_NS     30000000000u /* users wait so long for one, then they are told "full" */
+#define CHECKPOINT_NS     60000000000u /* users wait so long for one, then they are told "full" */
 #define LOOK_NS           5000000u
 #define LOOK_BLOCKED_NS   100000u
 #define UNDER_WORK_MAX    16u
@@ -40,8 +40,19 @@
 struct room {
     uint64_t begin, tail, tail_page, page_bytes;
     uint64_t used, live;
-    int64_t garbage; /* what can be had back; an estimate, may be below 0 */
+    uint64_t present; /* pages from begin to the tail's */
+    int64_t garbage;  /* what can be had back; an estimate, may be below 0 */
 };
+
+/* What a page leaves empty at its end that cannot be had back. One that a checkpoint has closed
+ * leaves more than usual, and that can. */
+static uint64_t usual_waste(const struct gwi_compactor *c)
+{
+    if (!c->store->retains)
+        return c->log->page_bytes;
+    uint64_t record = gwi_mean_record_bytes(c->store), half = c->log->page_bytes / 2;
+    return GW_LOG_PAGE_HEADER + (record < half ? record : half);
+}
 
 static void room_measure(struct gwi_compactor *c, struct room *room)
 {
@@ -53,11 +64,25 @@ static void room_measure(struct gwi_compactor *c, struct room *room)
     uint64_t missing = gwi_log_pages_missing(log, c->base, room->tail_page);
     room->used = room->tail - room->begin - (missing << log->page_bits);
     room->live = gwi_live_bytes(c->store);
-    uint64_t idle = (uint64_t)atomic_load_explicit(&log->waste, memory_order_relaxed) +
-                    (room->tail_page - c->base + 1 - missing) * GW_LOG_PAGE_HEADER;
+    room->present = room->tail_page - c->base + 1 - missing;
+    int64_t waste = atomic_load_explicit(&log->waste, memory_order_relaxed) +
+                    (int64_t)(room->present * GW_LOG_PAGE_HEADER);
+    int64_t usual = (int64_t)(room->present * usual_waste(c));
+    int64_t idle = waste < usual ? waste : usual;
     uint64_t expired = room->used / 1000000u * c->expired_ppm;
     room->live -= expired < room->live ? expired : room->live;
-    room->garbage = (int64_t)room->used - (int64_t)room->live - (int64_t)idle;
+    room->garbage = (int64_t)room->used - (int64_t)room->live - idle;
+}
+
+/* Room of the device in segments that were begun and left when the store was started again: no page
+ * of theirs has it. */
+static int64_t hollow_bytes(const struct room *room, bool retains, uint64_t files, uint64_t segment)
+{
+    if (!retains)
+        return 0;
+    int64_t hollow = (int64_t)files - (int64_t)(room->present * room->page_bytes) -
+                     (int64_t)(segment + files / 64); /* the one in use, and tables */
+    return hollow > 0 ? hollow : 0;
 }
 
 /* Rule 3's last sentence. */
@@ -75,21 +100,25 @@ static void lap_begin(struct gwi_compactor *c, uint64_t tail)
     c->lap_gain = 0;
 }
 
-/* Bytes of whole segments that compaction has passed and that a checkpoint has to let go (rule 5).
- */
-static uint64_t waiting_bytes(struct gwi_compactor *c)
+/* Bytes of whole segments between this page and the first one that is not done. */
+static uint64_t passed_bytes(const struct gwi_compactor *c, uint64_t from)
+{
+    if (from >= c->base)
+        return 0;
+    uint64_t pages =
+        c->base / c->segment_pages * c->segment_pages - from / c->segment_pages * c->segment_pages;
+    uint64_t missing = gwi_log_pages_missing(c->log, from, c->base);
+    return (pages > missing ? pages - missing : 0) << c->log->page_bits;
+}
+
+/* Of them, those that a checkpoint has to let go (rule 5); the others are being trimmed. */
+static uint64_t waiting_bytes(const struct gwi_compactor *c)
 {
     if (!c->store->retains)
         return 0;
     uint64_t allowed =
         atomic_load_explicit(&c->store->retain_begin, memory_order_acquire) >> c->log->page_bits;
-    uint64_t gone = c->trimmed > allowed ? c->trimmed : allowed;
-    if (gone >= c->base)
-        return 0;
-    uint64_t pages =
-        c->base / c->segment_pages * c->segment_pages - gone / c->segment_pages * c->segment_pages;
-    uint64_t missing = gwi_log_pages_missing(c->log, gone, c->base);
-    return (pages > missing ? pages - missing : 0) << c->log->page_bits;
+    return passed_bytes(c, c->trimmed > allowed ? c->trimmed : allowed);
 }
 
 /* What the policy has decided. */
@@ -99,7 +128,7 @@ struct plan {
     bool user_full;    /* no new page for users */
     bool delete_full;  /* nor for deletes */
     bool compact_full; /* nor for compaction */
-    bool coming;       /* a checkpoint lets go what makes room */
+    bool coming;       /* what was passed makes room when a checkpoint lets it go */
     bool full;         /* users are, or are about to be, refused if nothing is done */
     enum gwi_urgency urgency;
 };
@@ -185,16 +214,20 @@ static uint64_t garbage_wanted(uint64_t percent)
     return percent >= 97 ? 5 : percent >= 85 ? 25 - (percent - 85) * 20 / 12 : 100;
 }
 
-/* Rule 5: who waits for a checkpoint, and whether it is time for one. */
+/* Rule 5: who waits for a checkpoint (or a trim, which comes an epoch later), and whether it is
+ * time for one. */
 static void checkpoint_plan(struct gwi_compactor *c, uint64_t waiting, uint64_t segment,
                             uint64_t percent, uint64_t now_ns, struct plan *plan)
 {
-    if (waiting != c->waiting || waiting == 0) {
-        c->waiting = waiting;
-        c->waiting_ns = now_ns;
+    uint64_t passed = passed_bytes(c, c->trimmed);
+    uint64_t end = atomic_load_explicit(&c->store->retain_end, memory_order_relaxed);
+    if (passed != c->passed || end != c->passed_end || passed == 0) {
+        c->passed = passed;
+        c->passed_end = end;
+        c->passed_ns = now_ns;
     }
     bool short_of_room = plan->full || plan->compact_full;
-    plan->coming = waiting != 0 && short_of_room && now_ns - c->waiting_ns < CHECKPOINT_NS;
+    plan->coming = passed != 0 && short_of_room && now_ns - c->passed_ns < CHECKPOINT_NS;
     atomic_store_explicit(&c->store->wants_checkpoint,
                           waiting >= 2 * segment ||
                               (waiting != 0 && (percent >= 85 || short_of_room)),
@@ -225,9 +258,10 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
      * of which a part is done, and one that has been begun. */
     uint64_t waiting = waiting_bytes(c);
     uint64_t kept = usage.used_bytes > waiting ? usage.used_bytes - waiting : 0;
+    int64_t garbage = room->garbage + hollow_bytes(room, c->store->retains, kept, segment);
     bool much = room->used > room->live / 10 * 17 || kept + segment + segment / 2 > 2 * room->live;
     bool loose = much && room->used > log->ring_bytes + 2 * segment &&
-                 worth_it(c, room->garbage, (int64_t)segment);
+                 worth_it(c, garbage, (int64_t)segment);
     /* With few segments the reserve alone is a quarter of the bound: users are refused long before
      * 85 percent are taken, and whatever is garbage then is worth it. */
     uint64_t left = taken > waiting ? taken - waiting : 0; /* when that is gone */
@@ -236,7 +270,7 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
     if (tight) {
         int64_t least =
             (int64_t)(room->used / 100 * garbage_wanted(refused || full ? 100 : percent));
-        tight = worth_it(c, room->garbage, least > (int64_t)segment ? least : (int64_t)segment);
+        tight = worth_it(c, garbage, least > (int64_t)segment ? least : (int64_t)segment);
     }
     plan->copy = loose || tight;
     plan->drop =
@@ -244,12 +278,10 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
     plan->user_full = full;
     plan->full = full || refused;
     plan->delete_full = limit && taken + (reserved - 1) * segment > limit;
-    if (c->store->retains) {
-        uint64_t cut = CUT_PAGES << log->page_bits;
-        cut = cut > segment / 2 ? cut : segment / 2;
-        plan->compact_full = limit && taken + cut > limit;
-        checkpoint_plan(c, waiting, segment, percent, now_ns, plan);
-    }
+    uint64_t cut = CUT_PAGES << log->page_bits;
+    cut = cut > segment / 2 ? cut : segment / 2;
+    plan->compact_full = c->store->retains && limit && taken + cut > limit;
+    checkpoint_plan(c, waiting, segment, percent, now_ns, plan);
     if (!plan->copy && !plan->drop)
         return;
     uint64_t end = (c->base / c->segment_pages + 1) * c->segment_pages;
@@ -429,14 +461,21 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64
     atomic_fetch_sub_explicit(&log->waste, (int64_t)(log->page_bytes - bytes),
                               memory_order_relaxed);
     pthread_mutex_lock(&c->lock);
-    c->lap_gain += (int64_t)bytes - (int64_t)job->copied_bytes;
+    uint64_t empty = log->page_bytes - bytes, usual = usual_waste(c);
+    c->lap_gain +=
+        (int64_t)(bytes + (empty > usual ? empty - usual : 0)) - (int64_t)job->copied_bytes;
     c->done |= (uint64_t)1 << (job->page - c->base);
     while (c->done & 1) {
         c->done >>= 1;
         c->again >>= 1;
         c->base++;
     }
-    c->base = gwi_log_page_from(log, c->base); /* nothing behind a gap is taken before */
+    uint64_t beyond = gwi_log_page_from(log, c->base); /* nothing behind a gap is taken before */
+    if (beyond != c->base) { /* and the file that ends there has room for more pages */
+        uint64_t end = (c->base + c->segment_pages - 1) / c->segment_pages * c->segment_pages;
+        c->lap_gain += (int64_t)(((end < beyond ? end : beyond) - c->base) << log->page_bits);
+        c->base = beyond;
+    }
     c->next = c->next > c->base ? c->next : c->base;
     uint64_t begin = c->base << log->page_bits;
     if (begin > atomic_load_explicit(&log->begin, memory_order_acquire))

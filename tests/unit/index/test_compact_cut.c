@@ -77,7 +77,14 @@ static void churn(uint64_t bytes, bool checkpoints)
         if (gw_rand_below(&w.rand, 20) == 0) {
             world_delete(&w, i);
         } else {
-            enum gw_status st = world_put(&w, i, (uint32_t)gw_rand_below(&w.rand, w.value_max));
+            uint32_t size = (uint32_t)gw_rand_below(&w.rand, w.value_max);
+            enum gw_status st = world_put(&w, i, size);
+            /* It waits for a checkpoint, and where two are kept for one more. */
+            for (int n = 0; n < 2 && st == GW_PENDING && gw_store_wants_checkpoint(w.f.store);
+                 n++) {
+                checkpoint();
+                st = world_put(&w, i, size);
+            }
             cr_assert(st == GW_OK || st == GW_E_FULL, "%d", st);
             refused += st == GW_E_FULL;
         }
