@@ -112,7 +112,6 @@ enum gw_status gwi_recover_commit(struct gwi_server *server, struct gw_commit_lo
         bytes += info.bytes;
         report->torn += info.torn_bytes;
     }
-    report->logs += logs_count;
     if (bytes == 0)
         return GW_OK;
     struct gwi_redo redo = {.server = server,
