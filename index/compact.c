@@ -169,7 +169,7 @@ static enum at parse(struct gw_thread *t, struct gwi_compact_job *job, uint64_t 
         control &= ~GW_CONTROL_SEALED; /* log_resume.c, rule 3; the buffer is ours */
         atomic_store_explicit(&record->control, control, memory_order_relaxed);
     }
-    if (gw_control_kind(control) == GW_RECORD_VOID || gwi_seal_counts(t->log, control, at))
+    if (gw_control_kind(control) == GW_RECORD_VOID || (control & GW_CONTROL_SEALED))
         return AT_NOTHING;
     if (gw_record_head_bytes(control) + gw_round8(gw_control_key_bytes(control)) +
             gw_control_slack(control) >

@@ -107,13 +107,6 @@ struct gwi_met {
     uint16_t slot;
 };
 
-/* Does the seal of a record that lies below flushable say that it was superseded? One that an
- * earlier process has left may have lost its successor with the end of that process's log. */
-static inline bool gwi_seal_counts(const struct gw_log *log, uint64_t control, uint64_t at)
-{
-    return (control & GW_CONTROL_SEALED) && at >= log->resumed;
-}
-
 /* Decides about a record that lies below flushable. Requires: inside the epoch. */
 enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job *job,
                                     const struct gwi_met *met);

@@ -2,8 +2,9 @@
  *
  * The record X at address a, of key K, lies below flushable: no word of it changes any more. It was
  * published in the chain of K's entry, and chains run downward.
- *  1. Sealed, in this process: whoever sealed it has published its successor, or somebody else has,
- *     else he had taken the seal away, and all who could have sealed it have left the epoch. Dead.
+ *  1. Sealed, in this process (compact.c forgets older seals): whoever sealed it has published its
+ * successor, or somebody else has, else he had taken the seal away, and all who could have sealed
+ * it have left the epoch. Dead.
  *  2. No entry, or one that leads below a: X's entry was removed with its slot. Dead.
  *  3. The entry leads to a: the newest of its key. Live.
  *  4. The entry leads above a and the chain is not mixed (chains.h): all its records have one key,
@@ -120,8 +121,7 @@ enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job 
 {
     /* Relaxed: final, and acquired with `flushable`. */
     uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
-    if (gwi_seal_counts(t->log, control, met->address.v) ||
-        gw_control_kind(control) >= GW_RECORD_INDIRECTION)
+    if ((control & GW_CONTROL_SEALED) || gw_control_kind(control) >= GW_RECORD_INDIRECTION)
         return GWI_SETTLED;
     uint64_t tag = gw_table_tag(t->table, met->hash, met->slot);
     uint64_t name = gwi_chains_name(met->slot, met->hash, t->table->split_shift);

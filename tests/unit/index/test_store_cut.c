@@ -182,6 +182,22 @@ Test(store_cut, the_next_cut_waits_until_the_last_one_is_flushed)
     cut(2);
 }
 
+static void no_action(void *arg)
+{
+    (void)arg;
+}
+
+Test(store_cut, a_cut_that_finds_no_free_trigger_is_flushed_all_the_same)
+{
+    cr_assert_eq(add(&f, "a", 1), GW_OK);
+    gw_store_enter(other);
+    while (gw_epoch_defer(gw_store_epoch(f.store), no_action, NULL) == GW_OK) {}
+    cut(1);
+    gw_store_exit(other);
+    flushed();
+    cr_expect_eq(image_number("a"), 1);
+}
+
 Test(store_cut, a_page_is_wanted_and_a_cut_without_one_has_not_begun)
 {
     /* The device takes nothing: frames run out. */
