@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -258,6 +259,39 @@ static enum gw_status index_open(struct index_reader *x, struct recovery *r,
     return GW_OK;
 }
 
+/* The engine speaks of addresses: which file is that? The one of the highest incarnation. */
+static void name_segment(struct recovery *r, uint64_t address)
+{
+    uint64_t first = address / r->server->segment_bytes * r->server->segment_bytes;
+    char pattern[1200], why[WHY_BYTES];
+    glob_t found = {.gl_pathc = 0};
+    snprintf(pattern, sizeof pattern, "%s/log-*-%016" PRIx64 ".gws", r->server->data.log_dir,
+             first);
+    if (glob(pattern, 0, NULL, &found) == 0) { /* sorted */
+        const char *name = strrchr(found.gl_pathv[found.gl_pathc - 1], '/') + 1;
+        snprintf(why, sizeof why, "%s", r->why);
+        snprintf(r->why, sizeof r->why, "log/%s: %.500s", name, why);
+    }
+    globfree(&found);
+}
+
+/* What the store said of an image that it could not begin with. */
+static enum gw_status name_file(struct recovery *r, const struct gwi_state *state,
+                                enum gw_status st, const char *why)
+{
+    char name[64];
+    unsigned long long address;
+    if (state->index.number && strstr(why, "index snapshot")) {
+        snprintf(r->why, sizeof r->why, "checkpoints/%s: %s",
+                 gwi_index_name(state->index.number, name), why);
+        return st == GW_E_NOMEM ? st : GW_E_CORRUPT; /* not the one that the state names */
+    }
+    snprintf(r->why, sizeof r->why, "%s", why[0] ? why : gw_status_text(st));
+    if (sscanf(why, "address %llu", &address) == 1)
+        name_segment(r, address);
+    return st;
+}
+
 static enum gw_status device_open(struct recovery *r)
 {
     struct gw_ssd_report report;
@@ -339,7 +373,7 @@ static enum gw_status open_image(struct recovery *r, const struct gwi_state *sta
         r->why[0] = 0;
         st = gwi_server_open_store(s, r->map->hash_seed, &recovery, why, sizeof why);
         if (st != GW_OK && r->why[0] == 0)
-            snprintf(r->why, sizeof r->why, "log: %s", why[0] ? why : gw_status_text(st));
+            st = name_file(r, state, st, why);
     }
     if (index.fd >= 0)
         close(index.fd);
