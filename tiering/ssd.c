@@ -407,11 +407,15 @@ static void ssd_adopt(struct gw_device *device, uint32_t queue, void *memory, si
     struct ssd *ssd = (struct ssd *)device;
     GW_ASSERT(queue < ssd->queues_count);
     struct ssd_queue *q = &ssd->queues[queue];
-    if (q->room || !ssd->uring)
+    if (!ssd->uring)
         return;
+    /* What is registered are pages of memory, not addresses: those of an earlier region would get
+     * the bytes that are meant for a new one at the same place. */
+    gwi_ssd_ring_disown(q);
     q->room = memory;
     q->room_end = q->room + bytes;
-    gwi_ssd_ring_adopt(q);
+    if (memory)
+        gwi_ssd_ring_adopt(q);
 }
 
 static void ssd_usage(struct gw_device *device, struct gw_device_usage *out)

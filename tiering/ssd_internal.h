@@ -204,6 +204,7 @@ bool gwi_ssd_ring_gather(struct ssd_queue *q);            /* whether anything ha
 void gwi_ssd_ring_reap(struct ssd_queue *q);
 void gwi_ssd_ring_flush(struct ssd_queue *q); /* sends what is prepared, if anything is */
 void gwi_ssd_ring_adopt(struct ssd_queue *q);
+void gwi_ssd_ring_disown(struct ssd_queue *q);
 bool gwi_ssd_ring_events(struct ssd_queue *q); /* an event for each completion from now on */
 void gwi_ssd_ring_forget_file(struct ssd_queue *q, struct ssd_segment *segment);
 

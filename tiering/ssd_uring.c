@@ -71,6 +71,13 @@ void gwi_ssd_ring_fini(struct ssd_queue *q)
     q->files = NULL;
 }
 
+void gwi_ssd_ring_disown(struct ssd_queue *q)
+{
+    if (q->fixed_room)
+        (void)io_uring_unregister_buffers(&q->ring);
+    q->fixed_room = false;
+}
+
 void gwi_ssd_ring_adopt(struct ssd_queue *q)
 {
     struct iovec region = {q->room, (size_t)(q->room_end - q->room)};

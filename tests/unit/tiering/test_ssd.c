@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/support/tier.h"
@@ -375,5 +376,31 @@ EVERY_WAY(a_queue_changes_hands_with_operations_under_way)
     cr_expect_eq(h.written.status, GW_OK);
     cr_expect(reads_back(PAGE, PAGE));
     free(h.rooms);
+    stop();
+}
+
+/* The second thread of a queue has its rooms where the first one had them. */
+EVERY_WAY(rooms_of_an_earlier_region_are_not_read_into)
+{
+    start(way);
+    for (uint64_t p = 0; p < 4; p++)
+        cr_assert_eq(write_page(p), GW_OK);
+    uint8_t *region =
+        mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(region, MAP_FAILED);
+    device->adopt(device, 1, region, 16 * PAGE);
+    cr_assert_eq(tier_read(device, 1, 0, region, PAGE), GW_OK);
+    device->adopt(device, 1, NULL, 0);
+    /* Other pages of memory at the same addresses. */
+    cr_assert_eq(mmap(region, 16 * PAGE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+                 region);
+    device->adopt(device, 1, region, 16 * PAGE);
+    cr_expect_eq(tier_read(device, 1, PAGE, region + PAGE, PAGE), GW_OK, "%s", way->name);
+    cr_expect(tier_is_filled(region + PAGE, PAGE, PAGE));
+    device->adopt(device, 1, NULL, 0);
+    cr_expect_eq(tier_read(device, 1, 2 * PAGE, region, PAGE), GW_OK);
+    cr_expect(tier_is_filled(region, PAGE, 2 * PAGE));
+    munmap(region, 16 * PAGE);
     stop();
 }
