@@ -44,6 +44,7 @@
 #define PAGE_HEADER_BYTES  64u /* at least what an empty page has */
 #define ALONE_STUCK_NS     (60 * SECOND)
 #define ALONE_PAUSE_NS     100000
+#define MIXED_TRIES        4u
 #define PIN_PAUSE_NS       2000000
 
 static const char *const phase_names[GWI_CHECKPOINT_PHASES] = {"idle", "index", "begin",
@@ -318,16 +319,20 @@ static void collected(struct gwi_checkpoints *c, uint32_t parts)
 static void flushed(struct gwi_checkpoints *c)
 {
     struct gw_store *store = c->server->store;
-    uint64_t count = gw_store_mixed_chains(store, NULL, 0), room = count + count / 8 + 64;
-    if (count != UINT64_MAX) {
+    uint64_t room = 0, count = gw_store_mixed_chains(store, NULL, 0);
+    /* More may come while they are counted: then with more room. */
+    for (uint32_t tries = 0; tries < MIXED_TRIES && count > room && count != UINT64_MAX; tries++) {
+        free(c->mixed);
+        room = count + count / 8 + 64;
         c->mixed = malloc(room * sizeof *c->mixed);
-        if (c->mixed)
-            count = gw_store_mixed_chains(store, c->mixed, room);
+        count = c->mixed ? gw_store_mixed_chains(store, c->mixed, room) : UINT64_MAX;
+    }
+    if (count > room) {
+        give_up(c, GW_E_NOMEM, "no memory for what recovery needs beside the index");
+        return;
     }
     c->state.mixed = c->mixed;
-    c->state.mixed_count = c->mixed && count <= room ? count : UINT64_MAX;
-    if (c->state.mixed_count == UINT64_MAX)
-        c->state.mixed = NULL;
+    c->state.mixed_count = count;
     move(c, GWI_CHECKPOINT_PUBLISH);
     post(c, GWI_JOB_PUBLISH);
 }

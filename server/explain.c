@@ -193,7 +193,7 @@ static json_t *explain_durability(const struct gwi_server *s)
     number(o, "given_up", f.given_up);
     number(o, "position", s->durable.mode ? gwi_durable_position(s) : 0);
     number(o, "interval", atomic_load(&s->durable.interval));
-    number(o, "sessions_forgotten", atomic_load(&s->durable.forgotten));
+    number(o, "sessions_forgotten", (uint32_t)atomic_load(&s->durable.forgotten));
     number(o, "commit_log_bytes",
            s->durable.mode == GWI_DURABILITY_COMMIT ? gwi_commit_log_bytes(s) : 0);
     if (s->report.recovered)

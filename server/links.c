@@ -382,6 +382,7 @@ static enum gw_status route(struct gwi_link *link, const struct gw_frame *f, con
     case GW_KIND_SYNC:
         if (!client)
             return on_unexpected(link, f);
+        gwi_hold_resume(link); /* also one that was given no position yet wants to be told */
         gwi_durable_hurry(link->dispatcher->server);
         return GW_OK;
     case GW_KIND_BYE:

@@ -45,7 +45,7 @@ static struct gwi_session *session_of(struct gwi_redo *redo, const struct gw_com
         if (sessions->count < max)
             s = gwi_sessions_create(sessions, g->session, GW_APPLIED_WINDOW_MAX);
         if (!s) /* its client learns that there is one that we do not know */
-            atomic_fetch_add(&redo->server->durable.forgotten, 1);
+            gwi_sessions_raise_forgotten(&redo->server->durable.forgotten);
     }
     if (s)
         gw_applied_confirm(s->applied, g->confirmed);

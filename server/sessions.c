@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "index/base/rand.h"
 #include "server/session_image.h"
 
 #define BUCKETS 4096u
@@ -59,12 +60,21 @@ void gwi_sessions_remove(struct gwi_sessions *s, struct gwi_session *session)
     session_free(session);
 }
 
+void gwi_sessions_raise_forgotten(_Atomic uint64_t *forgotten)
+{
+    uint64_t now = atomic_load_explicit(forgotten, memory_order_relaxed), next;
+    do
+        next = (gw_rand_system_seed() & ~(uint64_t)UINT32_MAX) | (uint32_t)(now + 1);
+    while (!atomic_compare_exchange_weak_explicit(forgotten, &now, next, memory_order_release,
+                                                  memory_order_relaxed));
+}
+
 /* Removes a session whose client may come back. What it has applied and not confirmed is not known
  * here any more: who finds the counter raised cannot take "unknown" for "not applied". */
 static void forget(struct gwi_sessions *s, struct gwi_session *session)
 {
     if (s->forgotten && gw_applied_collect(session->applied, session->id, NULL, NULL, 0) > 0)
-        atomic_fetch_add_explicit(s->forgotten, 1, memory_order_release);
+        gwi_sessions_raise_forgotten(s->forgotten);
     gwi_sessions_remove(s, session);
 }
 

@@ -50,6 +50,11 @@ struct gwi_sessions {
                                     has not confirmed; NULL: nobody asks */
 };
 
+/* One more session is forgotten. Clients compare the counter for equality only; the low half
+ * counts, the high half is drawn anew each time, so that no value comes twice, not even after a
+ * restart that goes back to an older count. */
+void gwi_sessions_raise_forgotten(_Atomic uint64_t *forgotten);
+
 bool gwi_sessions_init(struct gwi_sessions *s);
 void gwi_sessions_fini(struct gwi_sessions *s);
 struct gwi_session *gwi_sessions_find(const struct gwi_sessions *s, uint64_t id);

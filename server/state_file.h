@@ -47,7 +47,7 @@ struct gwi_state {
         uint64_t view; /* that it was begun in */
     } index;
     const uint64_t *mixed;
-    uint64_t mixed_count; /* UINT64_MAX: not known */
+    uint64_t mixed_count;
     const struct gwi_state_part *parts;
     uint32_t parts_count;
     void *owned; /* by decode and copy: gaps, mixed, parts */
