@@ -3,9 +3,11 @@
  * How: two dispatchers without threads, with real logs, driven by hand; operations as the engine
  * leaves them. The rule itself is modelled in tests/model/spin/commit.pml. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bench/process.h"
@@ -184,6 +186,38 @@ Test(commit, a_batch_that_left_nothing_behind_holds_nobody_up)
     cr_expect_eq(gwi_commit_end(s.d[0]), 0);
     cr_expect(is_durable(&s, meanwhile), "it waits for ever");
     cr_expect_eq(gwi_commit_turn(s.d[0]), UINT64_MAX);
+    end(&s);
+}
+
+/* After a failed write nobody knows what is on the disk: no reply leaves any more, and the server
+ * ends. */
+Test(commit, a_failed_write_stops_acknowledging_for_good)
+{
+    struct scene s;
+    begin(&s);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit none = {0}, before;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    uint64_t position = add(&s, 0), other = add(&s, 1);
+    none.rlim_max = before.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+    (void)gwi_commit_turn(s.d[0]);
+    for (int i = 0; i < 5000 && !s.d[0]->commit.failed; i++) {
+        usleep(1000);
+        (void)gwi_commit_turn(s.d[0]);
+    }
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    cr_assert(s.d[0]->commit.failed);
+    cr_expect_eq(atomic_load(&s.server->fatal), GW_E_IO);
+    cr_expect_eq(atomic_load(&s.server->durable.failed), GW_E_IO);
+    cr_expect(gwi_commit_is_behind(s.d[0]), "it takes batches");
+    (void)gwi_commit_turn(s.d[1]);
+    land(&s, 1);
+    cr_expect_not(is_durable(&s, position));
+    cr_expect_not(is_durable(&s, other), "it may rest upon what is lost");
+    gwi_commit_look(s.d[1]);
+    cr_expect_eq(s.d[1]->commit.durable, 0);
+    cr_expect_neq(read_only(&s, 1), 0);
     end(&s);
 }
 
