@@ -6,12 +6,12 @@
  * E once all threads have crossed: no void records in between, no version bits
  * (docs/decisions/0007).
  *
- * Why it holds. E is stored before the tail can have reached it (log_cut.c). A thread that has
- * loaded E changes nothing in place below it, for E bounds its view's read_only; who finds a record
- * that may still change below E seals it and copies it, as ever. A thread that has not loaded E yet
- * and allocates at or above it, or meets a record there, crosses first: at that operation, not at
- * its batch's end (ENGINE rule 17). Copies that change nothing (promotion, compaction, arrivals)
- * belong to no session and do not cross.
+ * Why it holds. E is chosen by the very step that turns the tail's page (log_cut.c). A thread that
+ * has loaded E changes nothing in place below it, for E bounds its view's read_only; who finds a
+ * record that may still change below E seals it and copies it, as ever. A thread that has not
+ * loaded E yet and allocates at or above it, or meets a record there, crosses first: at that
+ * operation, not at its batch's end (ENGINE rule 17). Copies that change nothing (promotion,
+ * compaction, arrivals) belong to no session and do not cross.
  *
  * Intervals are numbered: operations executed between the cuts n - 1 and n belong to interval n,
  * and are in the image of checkpoint n. A record's parity bit says whether its last change was made
@@ -42,10 +42,11 @@ struct gw_store_image {
 };
 #define GW_STORE_GAPS_MAX 4096u
 
-/* Begins checkpoint `number` (above every earlier one): chooses E and turns the page. From now on
- * threads cross. Outside of the epoch, one thread at a time. GW_RETRY: others turned pages a
- * bounded number of times, or no page is to be had now: try again next turn; nothing has begun.
- * GW_E_BUSY: the last cut has not been flushed yet. */
+/* Begins checkpoint `number` (above every earlier one, by less than 2^15): chooses E and turns the
+ * page; the rest of it stays empty. From now on threads cross. Outside of the epoch, one thread at
+ * a time. GW_RETRY: others turned pages a bounded number of times, or no page is to be had now: try
+ * again next turn; nothing has begun. GW_E_BUSY: the last cut has not been flushed yet;
+ * GW_E_UNSUPPORTED: there is no device. */
 GW_MUST_USE enum gw_status gw_store_cut_begin(struct gw_store *store, uint64_t number,
                                               struct gw_store_image *out);
 /* The rest of the image's numbers, once every thread has crossed. */
@@ -57,9 +58,10 @@ bool gw_store_cut_flushed(const struct gw_store *store, gw_addr end);
 /* Called when a thread crosses into interval `number`, on that thread, inside the epoch: from
  * gw_store_enter, or from gw_store_execute before any operation of that call. All operations that
  * were executed, and whose results the owner has, belong to earlier intervals, all later ones to
- * this one or a later one. One cut may call it more than once (with the same number): the last
- * call counts. gw_store_execute returns early, as when `room` is used up, where an operation in
- * the middle of its list must cross: the caller takes note of what was executed and calls again. */
+ * this one or a later one. gw_store_execute returns early, as when `room` is used up, where an
+ * operation in the middle of its list must cross: the caller takes note of what was executed and
+ * calls again. Never if it would return 0, nor on a thread without a callback: these cross where
+ * they are. */
 typedef void (*gw_cross_cb)(void *ctx, uint64_t number);
 void gw_store_on_cross(struct gw_thread *thread, gw_cross_cb cb, void *ctx);
 /* Crosses if a cut has begun that this thread has not loaded. Requires: entered, and no results of

@@ -280,7 +280,7 @@ static void note(struct cut_worker *k, uint32_t at)
         n.state.expiry_ms = op->expiry_ms;
         n.state.number = op->number;
         if (n.state.counter && op->verb == GW_VERB_GETSET)
-            n.state.number = ((const int64_t *)(const void *)k->text[at])[0];
+            memcpy(&n.state.number, k->text[at], 8);
         if (n.state.counter)
             ;
         else if (op->verb == GW_VERB_UPSERT || op->verb == GW_VERB_GETSET)
