@@ -260,6 +260,12 @@ static void send_join(struct gwi_control *c)
                            gw_writer_used(&w)); /* refused only beyond the backlog */
 }
 
+void gwi_control_rejoin(struct gwi_control *c)
+{
+    if (c->joined)
+        send_join(c);
+}
+
 static void tell_durability(const struct gwi_server *s, struct gw_heartbeat *h)
 {
     h->durability = (uint64_t)s->durable.mode;
@@ -278,7 +284,8 @@ static void tell_durability(const struct gwi_server *s, struct gw_heartbeat *h)
     h->recovered = s->report.number;
     h->recovery_ms = s->report.duration_ns / 1000000;
     h->recovered_entries = s->report.applied;
-    h->sessions_forgotten = atomic_load_explicit(&s->durable.forgotten, memory_order_relaxed);
+    h->sessions_forgotten =
+        (uint32_t)atomic_load_explicit(&s->durable.forgotten, memory_order_relaxed);
     int failed = atomic_load_explicit(&s->durable.failed, memory_order_relaxed);
     if (failed != GW_OK)
         snprintf(h->trouble, sizeof h->trouble, "nothing is acknowledged as durable any more: %s",

@@ -46,8 +46,9 @@ struct gwi_target_slot { /* one incoming job */
         uint32_t errands;
         bool failed;
     } merging[GWI_MERGING];
-    bool unlink_wanted;       /* there was no memory for it */
-    bool untold;              /* of it the coordinator has not spoken since we joined */
+    bool unlink_wanted; /* there was no memory for it */
+    uint64_t orphan_ns; /* not committed, and its source has been away since; 0: it is there */
+    bool untold;        /* of it the coordinator has not spoken since we joined */
     uint64_t receive_attempt; /* 0: not receiving */
     bool securing;            /* until secure_ticket is done */
     uint64_t secure_ticket;
@@ -94,6 +95,8 @@ void gwi_control_publish(struct gwi_control *c); /* now, or as soon as a cut is 
 bool gwi_control_send(struct gwi_control *c, uint8_t kind, const uint8_t *body,
                       size_t bytes); /* to the coordinator */
 void gwi_control_adopt(struct gwi_control *c, struct gw_map *takes);
+/* Joins again on the connection that stands: the coordinator tells which jobs are open. */
+void gwi_control_rejoin(struct gwi_control *c);
 void gwi_control_wake_all(struct gwi_control *c);
 void gwi_control_count_jobs(struct gwi_control *c);
 bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slots *slots);

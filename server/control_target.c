@@ -6,6 +6,8 @@
 #include "index/base/log_line.h"
 #include "server/control_internal.h"
 
+#define ORPHAN_NS 10000000000ull
+
 struct gwi_target_slot *gwi_target_find(struct gwi_control *c, uint64_t id)
 {
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
@@ -120,10 +122,28 @@ bool gwi_target_securing(struct gwi_target_slot *t)
     return false;
 }
 
+/* The source goes away when the job is cancelled, and its ABANDON may be lost with the connection,
+ * as ours to the coordinator may have been when that said so: ask. */
+static void look_for_source(struct gwi_target_slot *t)
+{
+    struct gwi_control *c = t->control;
+    if (t->link || gw_target_committed(t->machine)) {
+        t->orphan_ns = 0;
+        return;
+    }
+    if (t->orphan_ns == 0)
+        t->orphan_ns = c->d->now_ns;
+    if (c->d->now_ns - t->orphan_ns < ORPHAN_NS)
+        return;
+    t->orphan_ns = c->d->now_ns;
+    gwi_control_rejoin(c);
+}
+
 void gwi_target_tick(struct gwi_target_slot *t)
 {
     if (t->dying)
         return;
+    look_for_source(t);
     if (t->unlink_wanted)
         begin_unlink(t);
     if (t->receive_attempt && !atomic_load_explicit(&t->job->in, memory_order_relaxed))

@@ -132,8 +132,7 @@ void coordinator_up(int s)
     if (w->link[s])
         gw_coordinator_link_lost(w->state, w->link[s]);
     w->link[s] = ++w->links;
-    struct from_server m = {.kind = FROM_JOIN, .incarnation = w->server[s].incarnation};
-    conn_send(&w->coordinator[s], 0, &m, sizeof m);
+    server_say_join(s);
 }
 
 static void connect_again(int s, int unused)
@@ -237,7 +236,7 @@ void coordinator_tick(int a, int b)
     char why[256];
     if (!open && gone && w->jobs_made < w->plan.jobs && coordinator_map()->view[1])
         make_job();
-    else if (open && job->state == GW_JOB_CREATED && chance(w->plan.durable ? 0 : 2))
+    else if (open && job->state == GW_JOB_CREATED && chance(w->plan.cancels))
         GW_ASSERT(gw_coordinator_cancel(w->state, job->id, why, sizeof why) == GW_OK);
     else if (open && (job->paused ? chance(40) : chance(3)))
         GW_ASSERT(gw_coordinator_pause(w->state, job->id, !job->paused, why, sizeof why) == GW_OK);
@@ -245,6 +244,12 @@ void coordinator_tick(int a, int b)
 }
 
 /* ---- at a server --------------------------------------------------------------------------- */
+
+void server_say_join(int s)
+{
+    struct from_server m = {.kind = FROM_JOIN, .incarnation = w->server[s].incarnation};
+    conn_send(&w->coordinator[s], 0, &m, sizeof m);
+}
 
 void server_say_event(int s, const struct gw_job_event *event)
 {

@@ -452,8 +452,25 @@ void jobs_down(struct conn *c)
     }
 }
 
+/* server/control_target.c */
+static void look_for_source(int s)
+{
+    struct server *server = &w->server[s];
+    if (!server->target || gw_target_committed(server->target) || w->control.up) {
+        server->orphan_ns = 0;
+        return;
+    }
+    if (server->orphan_ns == 0)
+        server->orphan_ns = w->now_ns;
+    if (w->now_ns - server->orphan_ns < 10000 * MS)
+        return;
+    server->orphan_ns = w->now_ns;
+    server_say_join(s);
+}
+
 void jobs_tick(int s, int unused)
 {
+    look_for_source(s);
     source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_TICK});
     target_step(s, (struct gw_target_event){.kind = GW_TARGET_ON_TICK});
     server_heartbeat(s);

@@ -177,8 +177,9 @@ struct server {
     bool joined, jobs_known, publish_wanted, cut_wanted;
     bool held, stale; /* control_internal.h */
     uint32_t jobs_left;
-    uint64_t over_job; /* incoming one that ended last */
-    bool untold;       /* the target, of which the coordinator has not spoken since we joined */
+    uint64_t over_job;  /* incoming one that ended last */
+    uint64_t orphan_ns; /* control_internal.h */
+    bool untold;        /* the target, of which the coordinator has not spoken since we joined */
 
     struct view view; /* published */
     struct map map;   /* newest known; version 0: none */
@@ -231,7 +232,8 @@ struct plan {
     uint64_t seed;
     bool durable;
     uint32_t ops, jobs;
-    uint32_t breaks; /* connections that break, at most */
+    uint32_t cancels; /* percent: a job that is not committed, each time the operator looks */
+    uint32_t breaks;  /* connections that break, at most */
     struct death death[2];
 };
 
@@ -342,6 +344,7 @@ const char *coordinator_job_state(void);
 void server_say_event(int s, const struct gw_job_event *event);
 void server_say_map_get(int s);
 void server_heartbeat(int s);
+void server_say_join(int s);
 /* clients.c */
 void client_start(int c, int unused);
 void client_reply(int c, int s, const struct reply *reply);
