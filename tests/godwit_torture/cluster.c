@@ -135,7 +135,7 @@ static void ended(struct torture_cluster *c, struct torture_party *p, int code)
     /* A server that has never served says so when it finds no coordinator, and ends. */
     bool alone =
         p->state == TORTURE_STARTING && code == 1 && strstr(tail, "coordinator_unreachable");
-    if (!alone && (!p->may_end || code > 128))
+    if (!alone && (now(c) >= p->may_end_ns || code > 128))
         torture_violation(c->run, TORTURE_NO_KEY, now(c),
                           "%s ended by itself %s, exit code %d; its log ends with: %s", p->id,
                           p->state == TORTURE_STARTING ? "while it started" : "while it served",
@@ -264,7 +264,6 @@ bool torture_cluster_heal(struct torture_cluster *c, uint64_t timeout_ms)
     for (uint32_t i = 0; i < c->parties; i++) {
         struct torture_party *p = &c->party[i];
         torture_relay_heal(c->relays, i);
-        p->may_end = false;
         if (p->state != TORTURE_UP)
             p->until_ns = 0;
     }

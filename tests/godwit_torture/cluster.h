@@ -22,8 +22,8 @@ struct torture_party {
     enum torture_party_state state;
     uint64_t until_ns, started_ns;
     uint32_t exits; /* how often it ended by itself */
-    /* It may end by itself meanwhile (its disk is full), and is then started again. */
-    bool may_end;
+    /* Until then it may end by itself (its disk is full), and is then started again. */
+    uint64_t may_end_ns;
 };
 
 struct torture_cluster {

@@ -73,10 +73,10 @@ static void do_cut(struct torture_nemesis *n)
     n->cut_at_ns = in_ms(n, 300, 3000);
 }
 
-static void let_end(struct torture_nemesis *n, bool may)
+static void let_end(struct torture_nemesis *n, uint64_t until_ns)
 {
     for (uint32_t i = 1; i < n->cluster->parties; i++)
-        n->cluster->party[i].may_end = may;
+        n->cluster->party[i].may_end_ns = until_ns;
 }
 
 static void fill(struct torture_nemesis *n)
@@ -88,7 +88,7 @@ static void fill(struct torture_nemesis *n)
     n->full_until_ns = in_ms(n, 300, 2500);
     if (n->filler < 0)
         return;
-    let_end(n, true);
+    let_end(n, UINT64_MAX);
     torture_event(n->cluster->run, "the disk is filled");
     atomic_fetch_add(&n->cluster->run->fills, 1);
 }
@@ -109,7 +109,7 @@ static void give_back(struct torture_nemesis *n)
     (void)unlink(path);
     close(n->filler);
     n->filler = -1;
-    n->may_end_until_ns = torture_now_ns(n->cluster->run) + 5000 * MS;
+    let_end(n, in_ms(n, 5000, 5001));
     torture_event(n->cluster->run, "the disk has room again");
 }
 
@@ -132,10 +132,6 @@ void torture_nemesis_turn(struct torture_nemesis *n)
         give_back(n);
     if (n->filler >= 0)
         keep_full(n);
-    if (n->filler < 0 && n->may_end_until_ns && now >= n->may_end_until_ns) {
-        let_end(n, false);
-        n->may_end_until_ns = 0;
-    }
 }
 
 void torture_nemesis_end(struct torture_nemesis *n)
