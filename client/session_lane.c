@@ -49,7 +49,7 @@ static void take_back(struct gwi_lane *lane)
         op->unsure = true;
         if (op->abandoned)
             gwi_op_free(s, op);
-        else if (gwi_op_writes(op)) /* a read changes nothing and is simply done again */
+        else /* of a read it says that it must not show what came behind it */
             gwi_op_bytes(op)[1] |= GW_WIRE_RESENT;
     }
 }

@@ -219,6 +219,19 @@ size_t gw_applied_collect(const struct gw_applied_window *w, uint64_t session,
     return n;
 }
 
+bool gw_applied_has_later(const struct gw_applied_window *w, uint64_t serial, uint16_t slot)
+{
+    for (uint32_t i = 0; i < w->capacity; i++) {
+        const struct gw_applied_entry *e = &w->ring[i];
+        /* The whole serial, from its low half: at or above `confirmed`, or it is forgotten. */
+        uint64_t whole = w->confirmed + (uint32_t)(e->serial - (uint32_t)w->confirmed);
+        if (e->state != GW_APPLIED_NEW && e->slot == slot && whole > serial &&
+            whole - w->confirmed < w->window)
+            return true;
+    }
+    return false;
+}
+
 size_t gw_applied_pending(const struct gw_applied_window *w, const struct gw_slots *slots)
 {
     size_t n = 0;

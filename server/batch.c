@@ -251,6 +251,11 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
         v->write = w.verb != GW_WIRE_READ;
         if (v->write && replayed(link->session, v))
             continue;
+        if (GW_UNLIKELY(w.flags & GW_WIRE_RESENT) && !v->write &&
+            gw_applied_has_later(link->session->applied, v->serial, op->slot)) {
+            answer(v, GW_IN_DOUBT); /* its answer is lost, and it would show what came behind it */
+            continue;
+        }
         if (GW_UNLIKELY(d->view->state[op->slot] != GWI_SLOT_OWNED || d->park.keys) &&
             !admit_op(link, op, v))
             continue;

@@ -10,7 +10,9 @@
  * of the session is reached: nothing was done, poll and try again. Any other status: nothing was
  * done and no callback comes.
  *
- * Order: operations of one session on one key take effect in the order in which they were issued.
+ * Order: operations of one session on one key take effect in the order in which they were issued. A
+ * read whose answer was lost with its connection is done again, unless later writes of the session
+ * to its slot may have taken effect meanwhile: then it is GW_IN_DOUBT.
  * Batching: with nothing in flight to a server an operation is sent at the next gw_flush or
  * gw_poll, at once when the batch is full; meanwhile they fill a batch up to batch_operations.
  * Exactly once: after a lost connection or a migration the library sends again what was not

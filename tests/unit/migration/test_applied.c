@@ -309,3 +309,24 @@ Test(applied, an_old_value_moves_with_its_range)
     gw_applied_destroy(s);
     gw_applied_destroy(t);
 }
+
+Test(applied, a_read_sent_again_is_told_from_one_behind_which_its_session_wrote)
+{
+    struct gw_applied_window *w = gw_applied_create(64);
+    cr_expect_not(gw_applied_has_later(w, 1, 7), "an empty window");
+    apply(w, 3, 7, 1);
+    apply(w, 5, 8, 1);
+    cr_expect(gw_applied_has_later(w, 2, 7));
+    cr_expect_not(gw_applied_has_later(w, 3, 7), "its own serial, or an earlier one");
+    cr_expect_not(gw_applied_has_later(w, 4, 7));
+    cr_expect(gw_applied_has_later(w, 4, 8));
+    cr_expect_not(gw_applied_has_later(w, 2, 9), "another slot");
+    gw_applied_confirm(w, 6);
+    cr_expect_not(gw_applied_has_later(w, 2, 7), "confirmed: its client has the answer");
+    cr_assert_eq(gw_applied_reserve(w, 9), GW_OK);
+    gw_applied_begin(w, 9, 7); /* it waits: the read would be queued behind it */
+    cr_expect(gw_applied_has_later(w, 8, 7));
+    gw_applied_forget(w, 9);
+    cr_expect_not(gw_applied_has_later(w, 8, 7));
+    gw_applied_destroy(w);
+}
