@@ -721,14 +721,21 @@ fail_state:
     return GW_E_NOMEM;
 }
 
+void gwi_checkpoint_stop(struct gwi_server *s)
+{
+    struct gwi_checkpoints *c = s->checkpoints;
+    if (!c || atomic_exchange(&c->stop, true))
+        return;
+    post(c, GWI_JOB_STOP);
+    pthread_join(c->thread, NULL);
+}
+
 void gwi_checkpoint_destroy(struct gwi_server *s)
 {
     struct gwi_checkpoints *c = s->checkpoints;
     if (!c)
         return;
-    atomic_store(&c->stop, true);
-    post(c, GWI_JOB_STOP);
-    pthread_join(c->thread, NULL);
+    gwi_checkpoint_stop(s);
     pthread_cond_destroy(&c->posted);
     pthread_mutex_destroy(&c->lock);
     forget_parts(c);

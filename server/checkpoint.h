@@ -45,7 +45,10 @@ struct gwi_checkpoint_start {
 /* Makes the machine and its worker thread, for a server with a store. GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gwi_checkpoint_create(struct gwi_server *server,
                                                  const struct gwi_checkpoint_start *start);
-/* Ends the worker; a checkpoint under way is left unfinished. Before the store is closed. */
+/* Ends the worker, when no dispatcher runs any more; a checkpoint under way is left unfinished. */
+void gwi_checkpoint_stop(struct gwi_server *server);
+/* When the threads of the store are closed too, for a cut that was open ends with the last of them;
+ * before the store is. */
 void gwi_checkpoint_destroy(struct gwi_server *server);
 
 /* What is due; outside of the epoch. Returns when it wants to run again, in ns of the monotonic

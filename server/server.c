@@ -116,13 +116,14 @@ static void server_free(struct gwi_server *s)
 {
     gwi_backup_stop(s);
     /* Its worker wakes dispatchers and reads the store. */
-    gwi_checkpoint_destroy(s);
+    gwi_checkpoint_stop(s);
     for (uint32_t i = 0; s->recovered_sessions && i < s->options.threads; i++)
         gwi_sessions_fini(&s->recovered_sessions[i]);
     free(s->recovered_sessions);
     /* Control, on dispatcher 0, holds jobs that the others may name: it goes last. */
     for (uint32_t i = s->dispatchers; i-- > 0;)
         gwi_dispatcher_destroy(s->dispatcher[i]);
+    gwi_checkpoint_destroy(s);
     gwi_view_destroy(atomic_load(&s->view));
     gw_store_close(s->store);
     gw_ssd_close(s->device);
