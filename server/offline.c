@@ -16,7 +16,7 @@
 #define FILE_BYTES_MAX ((off_t)16 << 30)
 
 bool gwi_offline_identity(const char *dir, uint64_t *store_id, char server[GW_ID_BYTES_MAX + 1],
-                          uint64_t *bytes)
+                          uint64_t *checkpoint, uint64_t *bytes)
 {
     char path[GWI_OFFLINE_PATH_BYTES], *end = NULL;
     json_error_t error;
@@ -30,6 +30,8 @@ bool gwi_offline_identity(const char *dir, uint64_t *store_id, char server[GW_ID
     bool good = end && *end == 0 && *store_id != 0 && id && strlen(id) <= GW_ID_BYTES_MAX;
     if (good)
         strcpy(server, id);
+    json_int_t newest = json_integer_value(json_object_get(root, "checkpoint"));
+    *checkpoint = newest > 0 ? (uint64_t)newest : 0;
     json_decref(root);
     return good;
 }

@@ -24,7 +24,7 @@ struct verify {
     bool json, quick;
     json_t *files; /* owned */
     uint64_t good, bad, bytes;
-    uint64_t store_id;
+    uint64_t store_id, checkpoint; /* of the directory that is being checked */
     char server[GW_ID_BYTES_MAX + 1];
 };
 
@@ -56,7 +56,7 @@ static void note_manifest(void *ctx, const char *file, uint64_t bytes, const cha
 static bool read_identity(struct verify *v)
 {
     uint64_t bytes;
-    bool good = gwi_offline_identity(v->dir, &v->store_id, v->server, &bytes);
+    bool good = gwi_offline_identity(v->dir, &v->store_id, v->server, &v->checkpoint, &bytes);
     note(v, "store.json", bytes,
          good         ? ""
          : bytes == 0 ? "missing, or it cannot be read"
@@ -129,11 +129,17 @@ static bool check_directory(struct verify *v)
     if (!read_identity(v))
         return false;
     uint32_t count = gwi_offline_states(v->dir, numbers);
+    bool segments_seen = false;
+    if ((count ? numbers[0] : 0) < v->checkpoint) {
+        char name[64], file[100];
+        snprintf(file, sizeof file, "checkpoints/%s", gwi_state_name(v->checkpoint, name));
+        note(v, file, 0, "missing: store.json knows of it");
+    }
     for (uint32_t i = 0; i < count; i++) {
         char name[64], file[100], path[PATH_BYTES], why[GWI_STATE_WHY] = "";
         const char *wrong = "";
         size_t bytes = 0;
-        struct gwi_state state;
+        struct gwi_state state = {0};
         snprintf(file, sizeof file, "checkpoints/%s", gwi_state_name(numbers[i], name));
         snprintf(path, sizeof path, "%s/%s", v->dir, file);
         uint8_t *all = gwi_offline_read(path, &bytes, &wrong);
@@ -157,14 +163,14 @@ static bool check_directory(struct verify *v)
                                                .gaps_count = state.image.gaps_count};
             struct segments segments = {v};
             snprintf(path, sizeof path, "%s/log", v->dir);
-            if (i == 0) { /* what the older one needs besides has most likely been trimmed */
+            if (!segments_seen) { /* of the newest that is good: what recovery would read */
+                segments_seen = true;
                 st = gw_ssd_verify(path, &expected, !v->quick, segment_noted, &segments);
                 if (st != GW_OK && st != GW_E_CORRUPT)
                     note(v, "log/", 0, gw_status_text(st));
             }
         }
-        if (st == GW_OK || st == GW_E_CORRUPT)
-            gwi_state_fini(&state);
+        gwi_state_fini(&state);
         free(all);
     }
     check_commit_logs(v, count ? numbers[0] : 0);

@@ -75,18 +75,19 @@ static void make_room(const struct gw_spawn *spawn, char *room, size_t bytes)
 }
 
 /* The path of the first segment of a server's part. */
-static void segment_of(const char *part, char *room, size_t bytes)
+static void file_of(const char *part, const char *folder, const char *suffix, char *room,
+                    size_t bytes)
 {
     char path[700];
-    snprintf(path, sizeof path, "%s/log", part);
+    snprintf(path, sizeof path, "%s/%s", part, folder);
     DIR *dir = opendir(path);
     cr_assert(dir, "%s", path);
     room[0] = 0;
     for (struct dirent *e; (e = readdir(dir));)
-        if (strstr(e->d_name, ".gws"))
+        if (strstr(e->d_name, suffix))
             snprintf(room, bytes, "%s/%s", path, e->d_name);
     closedir(dir);
-    cr_assert(room[0], "no segment in %s", path);
+    cr_assert(room[0], "no %s in %s", suffix, path);
 }
 
 static void flip(const char *path, off_t offset)
@@ -158,7 +159,7 @@ Test(backup, damage_is_named_and_nothing_is_restored)
     HARNESS_CHECK(&spawn, 0, "backup", "--to", room);
     HARNESS_CHECK(&spawn, 0, "del", "text:10");
     snprintf(part, sizeof part, "%s/A", room);
-    segment_of(part, path, sizeof path);
+    file_of(part, "log", ".gws", path, sizeof path);
     flip(path, 300000);
     struct harness_run run = verify(&spawn, room);
     cr_expect_eq(run.code, 1, "%s", run.out);
@@ -171,6 +172,19 @@ Test(backup, damage_is_named_and_nothing_is_restored)
     flip(path, 300000);
     HARNESS_CHECK(&spawn, 0, "restore", "--from", room);
     HARNESS_CHECK(&spawn, 0, "get", "text:10");
+    /* A checkpoint that cannot be read, one that is gone. */
+    file_of(part, "checkpoints", ".gwc", path, sizeof path);
+    for (int gone = 0; gone <= 1; gone++) {
+        if (gone)
+            unlink(path);
+        else
+            flip(path, 100);
+        run = verify(&spawn, part);
+        cr_expect_eq(run.code, 1, "%s", run.out);
+        cr_expect(strstr(run.out, strrchr(path, '/') + 1), "%s", run.out);
+        cr_expect(!gone || strstr(run.out, "missing: store.json"), "%s", run.out);
+        harness_run_free(&run);
+    }
     /* A manifest that is gone, a file that is gone. */
     snprintf(path, sizeof path, "%s/manifest.json", part);
     unlink(path);
