@@ -27,6 +27,7 @@
 #define PIECE_BYTES    (256u << 10)
 #define CREDIT_MAX_NS  400000u
 #define CREDIT_MIN_NS  10000u
+#define CREDIT_OVER_NS 100000u /* the last piece of work, at most */
 #define FAILED_WAIT_NS 1000000000u
 #define STALLS_MAX     100u
 /* How long a page waits for room, for each time that it has; not that many turns in vain a second.
@@ -381,7 +382,10 @@ bool gwi_compact_turn(struct gw_thread *t)
         more |= job_turn(t, &compact->job[compact->next++ % GWI_JOBS_MAX], at, end_ns);
         at = gw_clock_now_ns(gw_clock_system());
     }
-    compact->credit_ns -= (int64_t)(at - now);
+    /* Time beyond the end is the scheduler's, who had given the processor to somebody else: whoever
+     * pays for that stands still while users, who pay for nothing, go on. */
+    uint64_t spent = at - now, most = end_ns - now + CREDIT_OVER_NS;
+    compact->credit_ns -= (int64_t)(spent < most ? spent : most);
     compact->last_ns = at;
     return more;
 }
