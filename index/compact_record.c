@@ -100,6 +100,7 @@ static bool leave_behind(struct gw_thread *t, const struct gwi_met *met, uint64_
     uint64_t previous = gw_record_previous(met->record);
     bool last =
         !mixed || previous == 0 || gw_addr_widen(previous, t->view.reference).v < t->view.begin;
+    gwi_version_leaves(t->store, gw_control_version(control));
     /* Relaxed: an empty word publishes nothing, what is found instead is not followed. */
     if (last && gw_entry_narrow(entry) == gw_addr_narrow(met->address) &&
         !atomic_compare_exchange_strong_explicit(place, &entry, 0, memory_order_relaxed,

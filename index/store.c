@@ -278,14 +278,44 @@ uint64_t gw_store_record_bytes_max(const struct gw_store *store)
     return store->units_max * GW_ADDR_UNIT;
 }
 
+/* What a key would get that was allocated before everything that is allocated from now on. */
+static uint32_t version_now(const struct gw_store *store)
+{
+    uint64_t before = gw_log_tail(store->log).v - store->log->page_bytes;
+    return (uint32_t)(before >> GW_ADDR_UNIT_BITS);
+}
+
+/* `round`: versions go round, what is more than half of them ahead lies behind. Else as numbers. */
+static void raise_base(struct gw_store *store, uint32_t above, bool round)
+{
+    uint32_t base = atomic_load_explicit(&store->version_base, memory_order_relaxed);
+    uint32_t now = version_now(store);
+    for (;;) {
+        uint32_t at = now + base;
+        if (round ? (int32_t)(above - at) < 0 : at > above)
+            return;
+        /* Release: pairs with the acquire where keys are created; who is told of a floor by other
+         * means has synchronised already. */
+        if (atomic_compare_exchange_weak_explicit(&store->version_base, &base, above + 1 - now,
+                                                  memory_order_release, memory_order_relaxed))
+            return;
+    }
+}
+
 void gw_store_version_floor(struct gw_store *store, uint32_t floor)
 {
     uint32_t now = atomic_load_explicit(&store->version_floor, memory_order_relaxed);
-    /* Release: pairs with the acquire where keys are created; who is told of the floor by other
-     * means has synchronised already. */
-    while (now < floor &&
-           !atomic_compare_exchange_weak_explicit(&store->version_floor, &now, floor,
-                                                  memory_order_release, memory_order_relaxed)) {}
+    do
+        if (now >= floor)
+            return;
+    while (!atomic_compare_exchange_weak_explicit(&store->version_floor, &now, floor,
+                                                  memory_order_release, memory_order_relaxed));
+    raise_base(store, floor, false);
+}
+
+void gwi_version_leaves(struct gw_store *store, uint32_t version)
+{
+    raise_base(store, version, true);
 }
 
 enum gw_status gw_store_shift_read_only(struct gw_store *store)

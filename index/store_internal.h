@@ -53,7 +53,8 @@ struct gw_store {
     bool retains;
     _Atomic uint64_t retain_begin, retain_end;
     _Atomic bool wants_checkpoint;
-    _Atomic uint32_t version_floor; /* only rises; read when a key is created */
+    _Atomic uint32_t version_floor; /* only rises */
+    _Atomic uint32_t version_base;  /* see gwi_first_version */
     uint32_t threads_max, cold_reads_max;
     pthread_mutex_t lock;       /* threads[], closed */
     struct gwi_counters closed; /* sums of the threads that are gone */
@@ -222,6 +223,20 @@ static inline enum gwi_walk gwi_chain_find(struct gw_thread *t, const uint8_t *k
 /* What lies behind GWI_COLD; see gwi_cold_find. */
 enum gwi_walk gwi_find_cold(struct gw_thread *t, const struct gw_op *op,
                             struct gwi_position *position, enum gw_status *status);
+
+/* The version of a key that is created from nothing, at this address (ENGINE section 2, MIGRATION
+ * rule 19): addresses are never used again, so no two lives begin alike. The base rises when
+ * versions must lie above others: a floor, or those of a key that leaves the store for good. */
+static inline uint32_t gwi_first_version(const struct gw_store *store, gw_addr address)
+{
+    uint32_t version = (uint32_t)(address.v >> GW_ADDR_UNIT_BITS) +
+                       atomic_load_explicit(&store->version_base, memory_order_acquire);
+    return version ? version : 1;
+}
+/* A key that had this version leaves the store, tombstone and all: if it comes back it begins
+ * above, else a CAS that somebody prepared in its earlier life could succeed (ENGINE H3). Before it
+ * is left behind. */
+void gwi_version_leaves(struct gw_store *store, uint32_t version);
 
 /* Looks the key up from the table on: place, entry and, if FOUND, record and address. COLD: *status
  * says why it cannot be known now. */

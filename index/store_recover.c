@@ -101,6 +101,7 @@ static enum gw_status take_over(struct recovery *c, const struct gwi_image_words
     atomic_store_explicit(&store->expires, image->expires, memory_order_relaxed);
     atomic_store_explicit(&store->closed.version_highest, image->version_highest,
                           memory_order_relaxed);
+    gw_store_version_floor(store, image->version_highest); /* keys that come back begin above */
     atomic_store_explicit(&store->closed.keys, image->keys, memory_order_relaxed);
     atomic_store_explicit(&store->closed.live_bytes, image->live_bytes, memory_order_relaxed);
     return GW_OK;

@@ -153,16 +153,6 @@ static struct gw_record *fill(struct gw_thread *t, const struct spare *spare,
     return record;
 }
 
-/* The version of a key that is created from nothing (ENGINE section 2, MIGRATION rule 19). */
-static uint32_t first_version(const struct gw_thread *t, gw_addr address)
-{
-    uint32_t version = (uint32_t)(address.v >> GW_ADDR_UNIT_BITS);
-    uint32_t floor = atomic_load_explicit(&t->store->version_floor, memory_order_acquire);
-    if (version <= floor && floor != UINT32_MAX)
-        version = floor + 1;
-    return version ? version : 1;
-}
-
 static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_position *position,
                              const struct gwi_change *change, struct spare *spare,
                              struct gwi_room *room)
@@ -178,7 +168,7 @@ static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_p
     if (gwi_must_cross(t, op))
         return GW_WOULD_BLOCK;
     bool arrives = op->verb == GW_VERB_ARRIVE;
-    uint32_t version = arrives ? op->expected_version : first_version(t, spare->address);
+    uint32_t version = arrives ? op->expected_version : gwi_first_version(t->store, spare->address);
     uint64_t flags =
         arrives ? GW_CONTROL_ARRIVED | (t->view.parity ^ GW_CONTROL_PARITY) : t->view.parity;
     struct gw_record *record = fill(t, spare, op, change, version, flags, NULL, 0);

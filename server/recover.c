@@ -449,6 +449,7 @@ static enum gw_status settle(struct recovery *r, const struct gwi_state *state,
                              const struct gwi_state *older)
 {
     struct gwi_server *s = r->server;
+    gw_store_version_floor(s->store, gw_store_version_highest(s->store)); /* the logs' too */
     uint64_t number = state ? state->image.number : 0, above = number;
     bool aside = r->left_out > 0 || r->states.bad > 0;
     if (r->logs_interval > above)

@@ -313,6 +313,27 @@ Test(holes, h17_a_tombstone_goes_when_it_is_the_newest_of_the_oldest_page)
     world_close(&w);
 }
 
+/* A CAS that was prepared in an earlier life of the key must not succeed in the next one. */
+Test(compact, a_key_that_comes_back_begins_above_its_earlier_versions)
+{
+    struct world w;
+    world_open(&w, &(struct world_options){.pages = 16, .keys = 500, .value_max = 400});
+    uint32_t before = 0;
+    for (uint32_t life = 0; life < 3; life++) {
+        for (uint32_t i = 0; i < 100000; i++) /* in place: versions rise, addresses do not */
+            cr_assert_eq(world_put(&w, 0, 40), GW_OK);
+        bury(&w, 0);
+        cr_assert_eq(fetch_key(&w, "key 0"), GW_NOT_FOUND);
+        op(&w.f, GW_VERB_UPSERT, "key 0", 0);
+        w.f.op.value = (const uint8_t *)"x";
+        w.f.op.value_bytes = 1;
+        cr_assert_eq(run(&w.f), GW_OK);
+        cr_expect_gt(w.f.op.version, before + 100000, "life %u", life);
+        before = w.f.op.version;
+    }
+    world_close(&w);
+}
+
 Test(holes, h17_a_tombstone_stays_while_older_records_of_its_slot_may_arrive)
 {
     struct world w;

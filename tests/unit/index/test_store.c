@@ -204,6 +204,9 @@ Test(store, new_keys_get_versions_above_the_floor)
     put(&f, "new", "v");
     cr_expect_gt(f.op.version, 3000000000u);
     cr_expect_geq(gw_store_version_highest(f.store), 3000000000u);
+    uint32_t first = f.op.version;
+    put(&f, "newer", "v");
+    cr_expect_gt(f.op.version, first, "no two lives begin alike");
     put(&f, "old", "w");
     cr_expect_lt(f.op.version, 3000000000u, "an old key goes on from its own version");
     fixture_close(&f);
