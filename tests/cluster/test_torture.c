@@ -9,21 +9,14 @@ TestSuite(torture, .timeout = 120);
 
 static void run(const char *durability, const char *seconds, const char *seed)
 {
-    const char *words[] = {"--seconds",
-                           seconds,
-                           "--seed",
-                           seed,
-                           "--clients",
-                           "4",
-                           "--keys",
-                           "200",
-                           "--servers",
-                           "3",
-                           "--durability",
-                           durability,
-                           "--programs",
-                           harness_programs(),
-                           NULL};
+    const char *words[] = {"--seconds",    seconds,
+                           "--seed",       seed,
+                           "--clients",    "4",
+                           "--keys",       "200",
+                           "--servers",    "3",
+                           "--durability", durability,
+                           "--programs",   harness_programs(),
+                           "--no-fill",    NULL};
     struct harness_run result = harness_run_program("godwit-torture", words, NULL, 0);
     size_t bytes = strlen(result.out);
     cr_expect_eq(result.code, 0, "exit code %d\n%.3000s\n...\n%s%s", result.code, result.out,

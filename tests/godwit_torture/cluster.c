@@ -409,7 +409,7 @@ void torture_cluster_end(struct torture_cluster *c, bool keep)
     if (!c->directory[0])
         return;
     if (keep)
-        printf("kept: %s\n", c->directory);
+        printf("kept: %s%s\n", c->directory, c->mounted ? " (data/ in it is a mounted tmpfs)" : "");
     else if (c->made_directory)
         gw_process_remove_tree(c->directory);
     else
