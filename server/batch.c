@@ -316,8 +316,12 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
 {
     struct gwi_dispatcher *d = link->dispatcher;
     uint32_t at = 0, done = 0;
+    bool ended = false; /* a frame has left, and what comes is of a batch of its own to the log */
     while (at < n) {
         if (done < exec) {
+            if (GW_UNLIKELY(ended && d->commit.log))
+                gwi_commit_begin(d);
+            ended = false;
             /* A portion of values at a time, so that a look at the backlog comes in between; one
              * that is larger than a portion comes alone. */
             size_t used;
@@ -329,14 +333,15 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
             done += ran;
             gwi_session_image_take(d, link->session); /* it may have crossed a cut */
         }
+        /* All that was executed is noted and logged before a frame of it leaves: its position says
+         * what is in the log (commit.h). */
+        for (uint32_t i = at; i < n && verdicts[i].exec < (int32_t)done; i++)
+            if (verdicts[i].exec >= 0)
+                settle(link, &verdicts[i], &d->ops[verdicts[i].exec]);
         uint32_t before = at;
         for (; at < n && verdicts[at].exec < (int32_t)done; at++) {
-            struct verdict *v = &verdicts[at];
+            const struct verdict *v = &verdicts[at];
             const struct gw_op *op = v->exec >= 0 ? &d->ops[v->exec] : NULL;
-            if (op)
-                settle(link, v, op);
-            if (v->exec < 0)
-                op = NULL;
             struct gw_wire_reply reply = reply_to(link, v, op);
             size_t need = 64 + (reply.flags & GW_WIRE_VALUE ? reply.value_bytes : 0);
             if (gw_writer_left(w) < need) {
@@ -344,6 +349,7 @@ static bool run_group(struct gwi_link *link, const struct gw_frame *f, struct ve
                     return false;
                 w->at = w->start + GW_FRAME_HEADER;
                 *count = 0;
+                ended = true;
             }
             gw_wire_reply_encode(&reply, w);
             ++*count;

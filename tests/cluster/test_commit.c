@@ -284,6 +284,110 @@ Test(commit, h3_two_dispatchers_one_key_one_log_lost)
     harness_stop(&spawn);
 }
 
+/* ---- many large answers ---- */
+
+#define LARGE 16u
+
+/* Sends one batch of operations that were encoded to `body`. */
+static void raw_send_batch(struct raw *raw, uint64_t serial, uint32_t count, const uint8_t *body,
+                           size_t body_bytes)
+{
+    uint8_t *room = malloc(GW_FRAME_HEADER + body_bytes);
+    cr_assert(room);
+    size_t bytes = harness_frame(room,
+                                 (struct gw_frame){.kind = GW_KIND_BATCH,
+                                                   .count = count,
+                                                   .session = raw->session,
+                                                   .sequence = ++raw->sequence,
+                                                   .view = raw->view,
+                                                   .serial = serial,
+                                                   .confirmed = 1},
+                                 body, body_bytes);
+    cr_assert(harness_send(raw->fd, room, bytes));
+    free(room);
+}
+
+/* Reads frames until `count` operations are answered; each with GW_OK and a value of `bytes`. */
+static void raw_values(struct raw *raw, uint32_t count, size_t bytes)
+{
+    size_t room_bytes = raw->welcome.frame_bytes_max;
+    uint8_t *room = malloc(room_bytes);
+    cr_assert(room);
+    for (uint32_t answered = 0; answered < count;) {
+        long got = harness_read_frame(raw->fd, room, room_bytes, WAIT_MS);
+        cr_assert_gt(got, 0, "answer %u never comes", answered);
+        cr_assert_eq(gw_frame_decode(room, (uint32_t)got, &raw->frame), GW_OK);
+        struct gw_reader r = gw_frame_body(room, &raw->frame);
+        for (uint32_t i = 0; i < raw->frame.count; i++) {
+            struct gw_wire_reply reply;
+            cr_assert(gw_wire_reply_decode(&r, &reply));
+            if (reply.status == GW_PENDING)
+                continue;
+            cr_assert_eq(reply.status, GW_OK, "%s", gw_status_text((enum gw_status)reply.status));
+            cr_assert_eq(reply.value_bytes, bytes);
+            answered++;
+        }
+    }
+    free(room);
+}
+
+/* One batch of writes whose answers fill several frames: what is executed behind the first frame is
+ * logged as well as what came before it. */
+Test(commit, writes_behind_a_full_reply_frame_are_logged_too)
+{
+    struct gw_spawn spawn;
+    /* Pages, and so frames, so small that one that waits is below the bound of all that wait. */
+    const char *const flags[] = {"--disk=512MiB", "--durability=commit", "--checkpoint-interval=0",
+                                 "--page-size=1MiB", NULL};
+    begin(&spawn, flags);
+    struct raw raw = {.fd = -1};
+    raw_open(&raw, &spawn, 24);
+    size_t value_bytes = raw.welcome.frame_bytes_max / 8, room_bytes = value_bytes + 4096;
+    uint8_t *value = calloc(1, value_bytes), *body = malloc(room_bytes);
+    cr_assert(value && body);
+    uint64_t serial = 1;
+    char key[LARGE][8];
+    for (uint32_t i = 0; i < LARGE; i++) {
+        snprintf(key[i], sizeof key[i], "L%u", i);
+        struct gw_wire_op op = {.verb = GW_WIRE_UPSERT,
+                                .key = (const uint8_t *)key[i],
+                                .key_bytes = (uint16_t)strlen(key[i]),
+                                .value = value,
+                                .value_bytes = (uint32_t)value_bytes};
+        struct gw_writer w = gw_writer_of(body, room_bytes);
+        gw_wire_op_encode(&op, &w);
+        raw_send_batch(&raw, serial++, 1, body, gw_writer_used(&w));
+        cr_assert_eq(raw_reply(&raw).status, GW_OK);
+    }
+    struct gw_writer w = gw_writer_of(body, room_bytes);
+    for (uint32_t i = 0; i < LARGE; i++) {
+        struct gw_wire_op op = {.verb = GW_WIRE_GETSET,
+                                .serial_delta = i,
+                                .key = (const uint8_t *)key[i],
+                                .key_bytes = (uint16_t)strlen(key[i]),
+                                .value = (const uint8_t *)"new",
+                                .value_bytes = 3};
+        gw_wire_op_encode(&op, &w);
+    }
+    raw_send_batch(&raw, serial, LARGE, body, gw_writer_used(&w));
+    raw_values(&raw, LARGE, value_bytes);
+    serial += LARGE;
+    raw_close(&raw);
+    kill_server(&spawn);
+    start_server(&spawn);
+    raw_open(&raw, &spawn, 24);
+    for (uint32_t i = 0; i < LARGE; i++) {
+        raw_send(&raw, 0, serial + i, 1, (struct gw_wire_op){.verb = GW_WIRE_READ}, key[i]);
+        struct gw_wire_reply reply = raw_reply(&raw);
+        cr_expect_eq(reply.status, GW_OK);
+        cr_expect_eq(reply.value_bytes, 3, "%s: an acknowledged write is lost", key[i]);
+    }
+    raw_close(&raw);
+    free(value);
+    free(body);
+    harness_stop(&spawn);
+}
+
 Test(commit, every_verb_comes_back_with_its_answer)
 {
     struct gw_spawn spawn;
