@@ -27,6 +27,9 @@ void gwi_compact_leave(struct gw_thread *t);
 /* A bounded share of the work; outside of the epoch, once a turn. True: there is more at once. */
 bool gwi_compact_turn(struct gw_thread *t);
 
+/* An earlier process has left the device with what checkpoints need from `begin` on: it is given
+ * back when they no longer do. Before the first trim. */
+void gwi_compact_inherit(struct gw_store *store, gw_addr begin);
 /* The policy looks at the store in the next turn. Any thread. */
 void gwi_compact_look_soon(struct gw_store *store);
 /* Device reads of this thread's compaction under way. */

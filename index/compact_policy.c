@@ -376,6 +376,16 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     work_update(c);
 }
 
+void gwi_compact_inherit(struct gw_store *store, gw_addr begin)
+{
+    struct gwi_compactor *c = store->compactor;
+    uint64_t page = (begin.v >> c->log->page_bits) / c->segment_pages * c->segment_pages;
+    pthread_mutex_lock(&c->lock);
+    if (page < c->trimmed)
+        c->trimmed = page;
+    pthread_mutex_unlock(&c->lock);
+}
+
 void gwi_compact_look_soon(struct gw_store *store)
 {
     atomic_store_explicit(&store->compactor->look_bytes, 0, memory_order_relaxed);

@@ -115,6 +115,9 @@ static void raise(_Atomic uint64_t *boundary, uint64_t to)
 
 void gw_store_retain(struct gw_store *store, gw_addr begin, gw_addr end)
 {
+    /* Relaxed: the first call allows the first trim. */
+    if (atomic_load_explicit(&store->retain_begin, memory_order_relaxed) == 0)
+        gwi_compact_inherit(store, begin);
     raise(&store->retain_end, end.v);
     raise(&store->retain_begin, begin.v);
     gwi_compact_look_soon(store);

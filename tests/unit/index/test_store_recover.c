@@ -353,6 +353,46 @@ Test(store_recover, compaction_steps_over_gaps, .timeout = 60)
     fixture_close(&f);
 }
 
+/* What only the older one of two checkpoints needed is given back with the next one, and not when
+ * compaction has passed more: on a full device it could not. */
+Test(store_recover, room_below_the_image_comes_back_with_the_next_checkpoint, .timeout = 60)
+{
+    struct fixture f;
+    struct gw_test_image older, image, next;
+    fixture_open(&f, 0);
+    for (uint32_t g = 0; g < 3; g++)
+        for (uint32_t i = 0; i < 3000; i++)
+            put(&f, i, g);
+    gw_test_image_take(&older, f.store, f.thread, ++f.number);
+    gw_store_retain(f.store, older.numbers.begin, older.numbers.end);
+    uint64_t from = older.numbers.begin.v;
+    for (uint32_t g = 3; f.store->log->begin < from + 4 * SEGMENT; g++)
+        for (uint32_t i = 0; i < 3000; i++)
+            put(&f, i, g);
+    gw_test_image_take(&image, f.store, f.thread, ++f.number);
+    gw_addr resume = resume_of(&f);
+    store_close(&f);
+    uint64_t begin = image.numbers.begin.v / SEGMENT * SEGMENT;
+    cr_assert_lt(gw_ram_device_trimmed(f.ram), begin);
+    cr_assert_eq(gw_test_recover(&f.options, &image, NULL, resume, 2, NULL, &f.store, f.why), GW_OK,
+                 "%s", f.why);
+    gw_store_retain_all(f.store);
+    gw_store_retain(f.store, older.numbers.begin, image.numbers.end);
+    thread_open(&f);
+    for (uint32_t i = 0; i < 100; i++)
+        gw_store_poll(f.thread);
+    cr_expect_leq(gw_ram_device_trimmed(f.ram), older.numbers.begin.v, "the older one needs it");
+    gw_test_image_take(&next, f.store, f.thread, ++f.number);
+    gw_store_retain(f.store, image.numbers.begin, next.numbers.end);
+    for (uint32_t i = 0; i < 100; i++)
+        gw_store_poll(f.thread);
+    cr_expect_geq(gw_ram_device_trimmed(f.ram), begin);
+    gw_test_image_free(&older);
+    gw_test_image_free(&image);
+    gw_test_image_free(&next);
+    fixture_close(&f);
+}
+
 Test(store_recover, seals_of_a_dropped_interval_say_nothing, .timeout = 60)
 {
     struct fixture f;
