@@ -129,6 +129,24 @@ static bool copy_file(struct gwi_backup *b, const char *name, uint8_t *room)
     return good;
 }
 
+/* Ours names the newest checkpoint, which may be a later one by now: a directory without it would
+ * be found damaged. */
+static bool write_identity(struct gwi_backup *b, uint64_t number, uint8_t *room)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/store.json", b->to);
+    if (gwi_data_identity_of_copy(&b->server->options, &b->server->data, number, path) != GW_OK)
+        return fail(b, "%s cannot be written", path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, room, CHUNK_BYTES) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return fail(b, "%s cannot be read", path);
+    atomic_fetch_add_explicit(&b->bytes, (uint64_t)n, memory_order_relaxed);
+    return note_file(b, "store.json", (uint64_t)n, gw_crc32c(0, room, (size_t)n));
+}
+
 static bool make_dir(struct gwi_backup *b, const char *name)
 {
     char path[PATH_BYTES];
@@ -192,7 +210,7 @@ static bool copy_all(struct gwi_backup *b, const struct gwi_state *s, uint8_t *r
             return false;
     }
     snprintf(file, sizeof file, "checkpoints/%s", gwi_state_name(s->image.number, name));
-    return copy_file(b, file, room) && copy_file(b, "store.json", room);
+    return copy_file(b, file, room) && write_identity(b, s->image.number, room);
 }
 
 static bool sync_dir(struct gwi_backup *b, const char *path)

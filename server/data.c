@@ -220,6 +220,16 @@ enum gw_status gwi_data_note_checkpoint(const struct gwi_options *o, struct gwi_
     return write_identity(o, path, data);
 }
 
+enum gw_status gwi_data_identity_of_copy(const struct gwi_options *o, const struct gwi_data *data,
+                                         uint64_t number, const char *path)
+{
+    struct gwi_data copy = {.store_id = data->store_id,
+                            .incarnation = data->incarnation,
+                            .created_ms = data->created_ms,
+                            .checkpoint = number};
+    return write_identity(o, path, &copy);
+}
+
 void gwi_data_close(struct gwi_data *data)
 {
     if (data->lock_fd >= 0)

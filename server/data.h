@@ -37,6 +37,11 @@ GW_MUST_USE enum gw_status gwi_data_open(const struct gwi_options *options, stru
  * thread at a time. */
 GW_MUST_USE enum gw_status gwi_data_note_checkpoint(const struct gwi_options *options,
                                                     struct gwi_data *data, uint64_t number);
+/* Writes a store.json for a copy of this directory whose newest checkpoint is `number`. Any thread:
+ * ours may be noting a later one at the same time. As above. */
+GW_MUST_USE enum gw_status gwi_data_identity_of_copy(const struct gwi_options *options,
+                                                     const struct gwi_data *data, uint64_t number,
+                                                     const char *path);
 void gwi_data_close(struct gwi_data *data);
 /* Bytes that the directory's file system would give us. GW_E_IO: said on stderr. */
 GW_MUST_USE enum gw_status gwi_data_free_bytes(const struct gwi_options *options, uint64_t *bytes);
