@@ -169,15 +169,23 @@ static void fail_for_good(struct gwi_checkpoints *c)
     move(c, GWI_CHECKPOINT_IDLE);
 }
 
+/* Rule 3. */
+static bool index_is_stale(const struct gwi_checkpoints *c, const struct gw_map *map, uint32_t self)
+{
+    if (c->index_wanted || c->index.number == 0)
+        return true;
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+        if (map->owner[slot] == self && map->since[slot] > c->index.view)
+            return true;
+    return false;
+}
+
 /* Rule 3, and how much would have to be replayed. */
 static bool needs_index(const struct gwi_checkpoints *c, const struct gw_map *map, uint32_t self)
 {
     const struct gwi_index_file *index = &c->index;
-    if (c->index_wanted || index->number == 0 || c->next - index->number >= INDEX_EVERY)
+    if (index_is_stale(c, map, self) || c->next - index->number >= INDEX_EVERY)
         return true;
-    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
-        if (map->owner[slot] == self && map->since[slot] > index->view)
-            return true;
     uint64_t replay = tail_of(c->server) - index->start.v;
     uint64_t bytes = index->blocks * GW_SNAPSHOT_BLOCK * INDEX_LOG_SHARE;
     return replay > (bytes > INDEX_LOG_LEAST ? bytes : INDEX_LOG_LEAST);
@@ -265,7 +273,9 @@ static enum gw_status cut(struct gwi_checkpoints *c)
     const struct gw_map *map = map_now(c, &self);
     if (!map || gw_cut_open(epoch) != 0) /* rule 1 */
         return GW_RETRY;
-    if (needs_index(c, map, self)) { /* a slot has come meanwhile, or much was written */
+    /* A slot has come meanwhile. How much was written meanwhile is no reason: where the disk is
+     * busy with it, the next snapshot would be as old when it is whole, and so on without end. */
+    if (index_is_stale(c, map, self)) {
         move(c, GWI_CHECKPOINT_IDLE);
         return start(c) ? GW_PENDING : GW_RETRY;
     }
