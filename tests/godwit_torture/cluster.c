@@ -302,14 +302,15 @@ static bool make_directory(struct torture_cluster *c)
     return mkdir(c->data, 0755) == 0; /* what is there already is not ours to change */
 }
 
-/* A file system of its own, that can be filled without harm to anybody else. */
+/* A file system of its own, that can be filled without harm to anybody else; small, so that it is
+ * full soon. */
 static void mount_data(struct torture_cluster *c)
 {
     const struct torture_options *o = &c->run->options;
     char how[64];
     if (o->no_fill || o->durability == TORTURE_MODE_NONE)
         return;
-    snprintf(how, sizeof how, "size=%" PRIu64, o->servers * (o->disk_bytes + (256u << 20)));
+    snprintf(how, sizeof how, "size=%" PRIu64, o->servers * (UINT64_C(320) << 20));
     c->mounted = mount("godwit-torture", c->data, "tmpfs", MS_NODEV | MS_NOSUID, how) == 0;
     if (!c->mounted)
         printf("no disk is filled: a tmpfs cannot be mounted on %s: %s\n", c->data,

@@ -108,12 +108,14 @@ static void make_trouble(struct torture_run *run, struct torture_cluster *cluste
 static void ask_all(struct torture_cluster *cluster, struct torture_client *reader)
 {
     struct torture_run *run = cluster->run;
+    torture_event(run, "every key is read");
     bool good = torture_read_all(reader);
     if (good && run->options.durability != TORTURE_MODE_NONE && !run->options.no_kill) {
         for (uint32_t i = 1; i < cluster->parties; i++)
             torture_cluster_kill(cluster, i, 0);
         good = torture_cluster_heal(cluster, HEAL_MS) && torture_read_all(reader);
     }
+    torture_event(run, "the cluster is scanned");
     if (good)
         torture_scan_check(reader);
 }

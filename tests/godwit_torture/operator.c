@@ -50,8 +50,31 @@ static void say(struct torture_run *run, const char *request, bool count)
     free(answer);
 }
 
-static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t *servers)
+struct move {
+    uint32_t first, last;
+    char from[16], to[16];
+};
+
+static void order(struct torture_run *run, const struct move *m)
 {
+    char request[256];
+    snprintf(request, sizeof request,
+             "{\"op\":\"migrate\",\"slots\":\"%u-%u\",\"from\":\"%s\",\"to\":\"%s\"}", m->first,
+             m->last, m->from, m->to);
+    say(run, request, true);
+}
+
+static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t *servers,
+                    struct move *last)
+{
+    if (last->to[0] && gw_rand_below(rand, 3) == 0) { /* back, to where an older tenure was */
+        struct move back = {.first = last->first, .last = last->last};
+        memcpy(back.from, last->to, sizeof back.from);
+        memcpy(back.to, last->from, sizeof back.to);
+        *last = back;
+        order(run, &back);
+        return;
+    }
     size_t count = json_array_size(servers);
     if (count < 2)
         return;
@@ -68,12 +91,11 @@ static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t 
     uint32_t most = gw_rand_below(rand, 4) ? 400 : 6000;
     uint32_t slots = 1 + (uint32_t)gw_rand_below(rand, width < most ? width : most);
     uint32_t first = r->first + (uint32_t)gw_rand_below(rand, width - slots + 1);
-    char request[256];
-    snprintf(request, sizeof request,
-             "{\"op\":\"migrate\",\"slots\":\"%u-%u\",\"from\":\"%s\",\"to\":\"%s\"}", first,
-             first + slots - 1, json_string_value(json_object_get(source, "id")),
+    *last = (struct move){.first = first, .last = first + slots - 1};
+    snprintf(last->from, sizeof last->from, "%s", json_string_value(json_object_get(source, "id")));
+    snprintf(last->to, sizeof last->to, "%s",
              json_string_value(json_object_get(json_array_get(servers, to), "id")));
-    say(run, request, true);
+    order(run, last);
 }
 
 static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *jobs)
@@ -92,6 +114,7 @@ void *torture_operator_run(void *ctx)
 {
     struct torture_run *run = ctx;
     struct gw_rand rand;
+    struct move last = {0};
     gw_rand_init(&rand, torture_seed(run, "operator", 0));
     while (!atomic_load(&run->stop)) {
         char *answer = torture_ask(run, "{\"op\":\"status\"}");
@@ -99,7 +122,7 @@ void *torture_operator_run(void *ctx)
         const json_t *jobs = json_object_get(status, "jobs");
         size_t open = json_array_size(jobs);
         if (status && open < JOBS_MAX && gw_rand_below(&rand, 3))
-            migrate(run, &rand, json_object_get(status, "servers"));
+            migrate(run, &rand, json_object_get(status, "servers"), &last);
         else if (open > 0)
             meddle(run, &rand, jobs);
         json_decref(status);
