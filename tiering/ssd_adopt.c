@@ -60,10 +60,13 @@ static enum gw_status adopt_one(struct ssd *ssd, const struct gwi_ssd_wanted *w,
                                    file->incarnation, fd, checks);
         if (status == GW_OK)
             return GW_OK;
-        snprintf(error, GW_SSD_TEXT_BYTES,
-                 "there are more segments than --disk has room for (%u): give it at least what it "
-                 "was before",
-                 ssd->segments_count);
+        if (status == GW_E_NOMEM)
+            snprintf(error, GW_SSD_TEXT_BYTES, "out of memory for the list of segments");
+        else
+            snprintf(error, GW_SSD_TEXT_BYTES,
+                     "there are more segments than --disk has room for (%u): give it at least what "
+                     "it was before",
+                     ssd->segments_count);
         (void)ssd->calls.close(ssd->calls.ctx, fd);
     }
     free(checks);
@@ -91,6 +94,7 @@ enum gw_status gw_ssd_adopt(struct gw_device *device, gw_addr begin, gw_addr end
     if (count)
         qsort(ssd->earlier, count, sizeof *ssd->earlier, by_address);
     uint64_t segment = ssd->g.segment_bytes;
+    ssd->own_first = gw_ssd_resume(device, end).v / segment;
     for (uint64_t first = begin.v / segment * segment; status == GW_OK && first < end.v;
          first += segment) {
         if (!gwi_ssd_segment_wanted(&w, first))

@@ -142,6 +142,9 @@ struct ssd {
     struct gw_ssd_file *earlier;
     uint32_t earlier_count;
     uint64_t earlier_end; /* first address above every file that was found */
+    uint64_t *adopted;    /* owned; numbers of segments, rising; fixed by the first operation */
+    uint32_t adopted_count;
+    uint64_t own_first; /* number of the first segment above them that can be written */
 };
 
 static inline void gwi_ssd_count(_Atomic uint64_t *word, uint64_t add)
@@ -182,7 +185,7 @@ struct ssd_segment *gwi_ssd_acquire(struct ssd *ssd, uint64_t number);
 void gwi_ssd_release(struct ssd *ssd, struct ssd_segment *segment);
 /* Puts a segment of an earlier incarnation into its slot, open: its file, and for each page whether
  * it is there, with the checks. The arrays are laid out as gwi_ssd_checks_make gives them.
- * GW_E_LIMIT: another segment has the slot. */
+ * Numbers come rising, below own_first. GW_E_LIMIT: there are more than slots; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gwi_ssd_take_over(struct ssd *ssd, uint64_t number, uint32_t incarnation,
                                              int fd, uint32_t *takes_checks);
 uint32_t *gwi_ssd_checks_make(const struct ssd *ssd); /* zeroed; NULL: no memory */

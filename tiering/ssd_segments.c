@@ -1,6 +1,6 @@
 /* ssd_segments.c - which segments there are, and the thread that makes and removes their files.
  *
- * A segment lives in slot number % slots. Its word is {tag 32 = low half of the number, state 8,
+ * A segment lives in a slot (rule 7). Its word is {tag 32 = low half of the number, state 8,
  * references 24}:
  *
  *   EMPTY --write--> MAKING --made--> OPEN --trim--> CLOSING --last reference--> REMOVING --> EMPTY
@@ -23,7 +23,10 @@
  *     first in, first out, so that the file whose room was given back is gone before the one that
  *     takes it is made.
  *  6. When a file could not be made, others are refused at once for a while: pages are offered
- *     again at every turn, and a full filesystem would be asked as often. */
+ *     again at every turn, and a full filesystem would be asked as often.
+ *  7. Which slot a number has is fixed before the first operation: adopted segments have the first
+ *     ones, in order, and own ones the next, so that no more slots are needed than there are files,
+ *     however many addresses restarts have left out in between. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -53,9 +56,26 @@ enum segment_state {
 
 static_assert((uint64_t)GW_SSD_QUEUES_MAX * GW_SSD_DEPTH_MAX < 1u << 24, "references fit");
 
+/* Own segments follow one another; what was adopted lies below them with gaps of any width, and is
+ * counted instead (rule 7). */
 static struct ssd_segment *slot_of(struct ssd *ssd, uint64_t number)
 {
-    return &ssd->segments[number & (ssd->segments_count - 1)];
+    uint64_t at = number;
+    if (number >= ssd->own_first) {
+        at = number - ssd->own_first + ssd->adopted_count;
+    } else {
+        uint32_t low = 0, high = ssd->adopted_count;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            if (ssd->adopted[middle] < number)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (low < ssd->adopted_count && ssd->adopted[low] == number)
+            at = low;
+    }
+    return &ssd->segments[at & (ssd->segments_count - 1)];
 }
 
 /* Under the lock. */
@@ -204,6 +224,11 @@ uint32_t *gwi_ssd_checks_make(const struct ssd *ssd)
 enum gw_status gwi_ssd_take_over(struct ssd *ssd, uint64_t number, uint32_t incarnation, int fd,
                                  uint32_t *checks)
 {
+    uint64_t *adopted = realloc(ssd->adopted, (ssd->adopted_count + 1) * sizeof *adopted);
+    if (!adopted)
+        return GW_E_NOMEM;
+    ssd->adopted = adopted;
+    ssd->adopted[ssd->adopted_count++] = number; /* nobody looks for a segment yet */
     struct ssd_segment *s = slot_of(ssd, number);
     pthread_mutex_lock(&ssd->lock);
     uint64_t word = atomic_load_explicit(&s->word, memory_order_relaxed);
@@ -439,4 +464,5 @@ void gwi_ssd_segments_fini(struct ssd *ssd)
         free(s->checks);
     }
     free(ssd->segments);
+    free(ssd->adopted);
 }

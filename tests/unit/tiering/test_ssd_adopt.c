@@ -165,6 +165,39 @@ Test(ssd_adopt, a_third_incarnation_adopts_from_both_and_leaves_the_gap_out)
     gw_ssd_close(device);
 }
 
+/* Restarts that come before a checkpoint, again and again: addresses go up, files do not. */
+Test(ssd_adopt, no_number_of_restarts_makes_a_small_disk_full)
+{
+    uint64_t file_bytes = 0, resume = 0;
+    for (uint32_t incarnation = 2; incarnation < 60; incarnation++) {
+        struct gw_ssd_options o = options_of(incarnation);
+        o.limit_bytes = file_bytes ? 5 * file_bytes : 0;
+        cr_assert_eq(gw_ssd_open(&o, &device, &report), GW_OK, "%s", report.error);
+        file_bytes = report.file_bytes;
+        gw_addr next = gw_ssd_resume(device, gw_addr_of(FIRST + 9 * PAGE));
+        cr_assert_gt(next.v, resume);
+        resume = next.v;
+        cr_assert_eq(adopt(FIRST, FIRST + 9 * PAGE), GW_OK, "%s", error);
+        for (uint32_t i = 0; i < 2; i++) {
+            uint64_t at = resume + (uint64_t)i * SEGMENT;
+            tier_fill(page, PAGE, at);
+            cr_assert_eq(tier_write(device, 0, at, page, PAGE), GW_OK, "start %u", incarnation);
+            cr_assert_eq(tier_read(device, 0, at, room, PAGE), GW_OK);
+            cr_assert(tier_is_filled(room, PAGE, at));
+        }
+        cr_assert_eq(tier_read(device, 0, FIRST + 8 * PAGE, room, PAGE), GW_OK);
+        cr_assert(tier_is_filled(room, PAGE, FIRST + 8 * PAGE));
+        cr_assert_eq(used_bytes(), 5 * file_bytes);
+        if (incarnation == 59) {
+            device->trim(device, gw_addr_of(resume + SEGMENT));
+            cr_expect_eq(tier_read(device, 0, FIRST, room, PAGE), GW_NOT_FOUND);
+            cr_expect_eq(tier_read(device, 0, resume + SEGMENT, room, PAGE), GW_OK);
+            cr_expect_eq(used_bytes(), file_bytes);
+        }
+        gw_ssd_close(device);
+    }
+}
+
 Test(ssd_adopt, damage_is_named_and_nothing_is_removed)
 {
     char path[512], other[512];
