@@ -113,6 +113,13 @@ static uint64_t tail_of(const struct gwi_server *s)
     return stats.log_tail;
 }
 
+static uint64_t flushed_of(const struct gwi_server *s)
+{
+    struct gw_store_stats stats;
+    gw_store_stats(s->store, &stats);
+    return stats.log_flushed;
+}
+
 /* ---- beginning and giving up -------------------------------------------------------------------
  */
 
@@ -564,7 +571,7 @@ enum gw_status gwi_checkpoint_alone(struct gwi_server *s, struct gw_thread *thre
                                     const struct gw_map *map)
 {
     struct gwi_checkpoints *c = s->checkpoints;
-    uint64_t number = c->next, given_up = c->figures.given_up, since = 0, now;
+    uint64_t number = c->next, given_up = c->figures.given_up, since = 0, before = 0, now;
     bool sessions_taken = false;
     enum gw_status st = GW_OK;
     c->alone_map = map;
@@ -572,7 +579,11 @@ enum gw_status gwi_checkpoint_alone(struct gwi_server *s, struct gw_thread *thre
         st = GW_E_INVALID; /* not in the map: the caller has looked */
     while (st == GW_OK && s->durable.checkpointed < number) {
         now = now_of(c);
-        since = since && c->phase == GWI_CHECKPOINT_FLUSH ? since : now;
+        /* Stuck: no page for the cut, or nothing of what lies below it reaches the device. */
+        bool waits = c->phase == GWI_CHECKPOINT_BEGIN || c->phase == GWI_CHECKPOINT_FLUSH;
+        uint64_t flushed = flushed_of(s);
+        since = since && waits && flushed == before ? since : now;
+        before = flushed;
         if (c->phase == GWI_CHECKPOINT_CUT && !sessions_taken) {
             st = hand_in_all(c, sessions, threads);
             sessions_taken = true;
@@ -586,7 +597,7 @@ enum gw_status gwi_checkpoint_alone(struct gwi_server *s, struct gw_thread *thre
             gw_cut_acknowledge(gw_store_epoch(s->store), gw_store_epoch_slot(thread));
         }
         gw_store_exit(thread);
-        if (c->phase == GWI_CHECKPOINT_FLUSH && now - since > ALONE_STUCK_NS)
+        if (waits && now - since > ALONE_STUCK_NS)
             st = GW_E_FULL;
         else if (c->figures.given_up != given_up)
             st = c->job_status != GW_OK ? c->job_status : GW_E_NOMEM;

@@ -545,9 +545,10 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
     progress_begin(&progress, r);
     if (state) {
         st = open_image(r, state, older);
+        /* First: with fewer threads there may be too many for each, and whom it forgets counts. */
+        atomic_store(&s->durable.forgotten, state->forgotten);
         if (st == GW_OK)
             st = sessions_read(r, state);
-        atomic_store(&s->durable.forgotten, state->forgotten);
     } else
         st = sessions_make(r);
     if (st == GW_OK)
