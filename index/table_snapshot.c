@@ -9,7 +9,9 @@
  *     or not: whoever loads the stream knows that from the log (store_recover.h).
  *  3. An entry of a coarser bucket goes to the finer ones that its six bits name, and beyond them
  * to all, as a split does that cannot read the records (table_split.c, rule 6).
- *  4. A loader trusts nothing: it may be handed a file of another store. */
+ *  4. A loader trusts nothing: it may be handed a file of another store.
+ *  5. An entry that is taken out while its bucket is copied may be met again further on, made anew:
+ *     one of a tag is written, the one that was met last, for it is the newer. */
 #include "index/table_snapshot.h"
 
 #include <stdlib.h>
@@ -123,7 +125,11 @@ static int64_t bucket_copy(struct gwi_table_writer *w, struct gw_table_chain *ch
         while (gw_table_chain_next(chain, &e)) {
             if (!room_want(&w->bucket, &w->bucket_room, n + 64))
                 return -1;
-            w->bucket[n++] = e;
+            uint64_t at = 0;
+            while (at < n && w->bucket[at] >> GW_ENTRY_TAG_SHIFT != e >> GW_ENTRY_TAG_SHIFT)
+                at++;
+            w->bucket[at] = e; /* rule 5 */
+            n += at == n;
         }
     } while (chain->moved);
     return (int64_t)n;
