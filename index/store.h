@@ -224,6 +224,10 @@ void gw_store_walk(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t 
                    const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
                    gw_walk_cb fn, void *ctx);
 
+/* Records that this thread has met and could not read so far: raised by a walk that leaves some
+ * out. Its thread only. */
+uint64_t gw_store_unreadable(const struct gw_thread *thread);
+
 /* Removes every index entry of these slots in the buckets that [cursor->hash, hash_last] touches,
  * at most buckets_max of them. Only for slots that no operation may touch: not owned, and a cut
  * has passed. An entry covers whole buckets: hand in ranges that end where buckets end (prefixes

@@ -15,8 +15,9 @@
 #include "index/cold.h"
 #include "index/store_internal.h"
 
-#define LOOKAHEAD  4u  /* buckets whose records are fetched early */
-#define COLD_AHEAD 64u /* buckets whose records are read early from the device */
+#define LOOKAHEAD   4u  /* buckets whose records are fetched early */
+#define COLD_AHEAD  64u /* buckets whose records are read early from the device */
+#define COLD_SPARSE 16u /* times as many, while few of them have any */
 
 struct walk {
     struct gw_thread *t;
@@ -25,6 +26,7 @@ struct walk {
     bool tombstones;
     gw_walk_cb fn;
     void *ctx;
+    uint32_t requests; /* chains of which a part is on the device, met by request_ahead */
 };
 
 static bool wanted(const struct gw_slots *slots, uint64_t entry)
@@ -246,8 +248,10 @@ static bool chain_request(const struct walk *w, const struct gw_table_chain *buc
 {
     gw_addr top;
     bool one = chain_is_one(w->t, bucket->first, entry);
-    return !chain_top(w->t, entry, one, &top) ||
-           gwi_cold_chain(w->t, top, one, ahead, NULL, NULL) != GW_NOT_YET;
+    if (!chain_top(w->t, entry, one, &top))
+        return true;
+    ((struct walk *)w)->requests++; /* a walk is never a constant */
+    return gwi_cold_chain(w->t, top, one, ahead, NULL, NULL) != GW_NOT_YET;
 }
 
 static bool request_now(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
@@ -269,13 +273,16 @@ static bool chain_drop(const struct walk *w, const struct gw_table_chain *bucket
     return true;
 }
 
-/* Begins to read what this bucket and those behind it have on the device. */
-static void request_ahead(const struct walk *w, uint64_t hash, uint64_t span)
+/* Begins to read what this bucket and those behind it have on the device; further where only few of
+ * them have any, not at all where none has. */
+static void request_ahead(struct walk *w, uint64_t hash, uint64_t span)
 {
     struct gw_table_chain bucket;
-    for (uint32_t i = 0; i < COLD_AHEAD && hash <= w->hash_last; i++) {
+    w->requests = 0;
+    for (uint32_t i = 0; i < COLD_SPARSE * COLD_AHEAD && hash <= w->hash_last; i++) {
         if (!each_entry(w, hash, i == 0 ? request_now : request_early, &bucket) ||
-            hash + span < hash)
+            hash + span < hash || w->requests >= COLD_AHEAD ||
+            (i >= COLD_AHEAD && w->requests == 0))
             return;
         hash += span;
     }
@@ -295,7 +302,7 @@ void gw_store_walk(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_
                    gw_walk_cb fn, void *ctx)
 {
     GW_ASSERT(t->inside);
-    struct walk w = {t, cursor->hash, hash_last, slots, tombstones, fn, ctx};
+    struct walk w = {t, cursor->hash, hash_last, slots, tombstones, fn, ctx, 0};
     if (cursor->hash > hash_last)
         cursor->done = true;
     for (uint32_t n = 0; n < buckets_max && !cursor->done; n++) {

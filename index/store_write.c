@@ -214,7 +214,8 @@ static enum gw_status restore(struct gw_thread *t, struct gw_op *op, struct spar
     }
     uint64_t tag = gw_table_tag(t->table, op->hash, op->slot), entry = 0;
     _Atomic uint64_t *place = gw_table_find(t->table, op->hash, tag, &entry);
-    if (!place)
+    bool fresh = !place; /* the insertion below fills in `entry` */
+    if (fresh)
         entry = 0;
     enum gw_status st = spare_want(t, spare, units_of(t, op, &change), entry, false);
     if (st != GW_OK)
@@ -231,9 +232,9 @@ static enum gw_status restore(struct gw_thread *t, struct gw_op *op, struct spar
             return st == GW_EXISTS ? GW_RETRY : st;
     }
     /* A guess: what is in the chain is an older record of this key, of the same size. */
-    if (entry == 0)
+    if (fresh)
         gwi_count_live(t, (int64_t)(spare->units * GW_ADDR_UNIT));
-    gwi_count_keys(t, change.tombstone ? (entry == 0 ? 0 : -1) : (entry == 0 ? 1 : 0));
+    gwi_count_keys(t, (int64_t)(fresh ? 1 : 0) - (change.tombstone ? 1 : 0));
     spare->units = 0; /* published */
     answer(t, op, &change, op->expected_version);
     op->effect = effect_of(t, &change, GW_CONTROL_ARRIVED | t->view.parity, gw_addr_of(UINT64_MAX));

@@ -20,7 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/base/assert.h"
 #include "index/base/hash.h"
+#include "index/base/log_line.h"
 #include "migration/frame_internal.h"
 #include "migration/outgoing_internal.h"
 
@@ -239,9 +241,18 @@ static bool fill_record(void *ctx, const struct gw_record_view *view)
 static bool fill_bucket(struct gw_outgoing *o, struct gwi_hand *hand, struct gw_thread *thread,
                         struct fill *fill)
 {
-    uint64_t before = hand->cursor.hash;
+    uint64_t before = hand->cursor.hash, unreadable = gw_store_unreadable(thread);
     gw_store_walk(thread, &hand->cursor, gw_chunk_last(hand->chunk, o->chunk_bits), &o->slots, true,
                   1, fill_record, fill);
+    if (GW_UNLIKELY(gw_store_unreadable(thread) != unreadable)) {
+        /* Going on would lose what cannot be read, without a word: the chunk stays open, its
+         * records stay here, and the job waits for somebody to mend the disk. */
+        if (!atomic_exchange_explicit(&o->unreadable, true, memory_order_relaxed))
+            gw_error("ship", "job=%llu why=\"records cannot be read from the disk\" next=wait",
+                     (unsigned long long)o->job);
+        hand->cursor = (struct gw_cursor){.hash = before};
+        return false;
+    }
     bool passed = hand->cursor.done || hand->cursor.hash != before;
     if (passed)
         hand->sent_count = 0;

@@ -33,7 +33,8 @@ struct gw_outgoing {
     uint8_t chunk_bits;
     uint32_t chunks, dispatchers;
     struct gw_unlinker *unlinker;
-    _Atomic bool closing; /* written once, by control */
+    _Atomic bool closing;    /* written once, by control */
+    _Atomic bool unreadable; /* said once */
     _Atomic uint64_t pull_bytes, pull_records, pulls;
 
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t attempt; /* written by control */

@@ -7,12 +7,21 @@
 
 #define SCAN_BUCKETS   4096u /* looked at by one request: bounds the pause of everybody else */
 #define SCAN_BYTES_MAX (256u << 10)
-#define HOLD_COLD_NS   20000000ull
+#define HOLD_COLD_NS   1000000ull /* about what the device takes for what was asked for ahead */
+#define PORTION        16u        /* buckets */
+#define MARKS          1024u
+
+/* Where a record of this portion begins in the reply. */
+struct mark {
+    uint64_t hash;
+    uint8_t *at;
+};
 
 struct scan_room {
     struct gw_writer w;
     uint32_t count;
-    size_t soft; /* stop at a bucket's start once so much is written */
+    struct mark mark[MARKS];
+    uint32_t marks; /* the last of a full table counts for all behind it */
     bool full;
 };
 
@@ -31,8 +40,25 @@ static bool put(void *ctx, const struct gw_record_view *v)
         room->full = true;
         return false;
     }
+    if (room->marks < MARKS)
+        room->mark[room->marks] = (struct mark){v->hash, room->w.at};
+    room->marks++;
     gw_scan_record_encode(&m, &room->w);
     room->count++;
+    return true;
+}
+
+/* Takes back what came of a bucket that is not finished: it comes again, whole. Buckets are walked
+ * in the order of their hashes, so that this is the end of what was written. False: there were more
+ * records than marks. */
+static bool take_back(struct scan_room *room, uint64_t unfinished)
+{
+    if (room->marks > MARKS)
+        return false;
+    while (room->marks > 0 && room->mark[room->marks - 1].hash >= unfinished) {
+        room->w.at = room->mark[--room->marks].at;
+        room->count--;
+    }
     return true;
 }
 
@@ -67,37 +93,39 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
     struct gw_writer w = gw_writer_of(head, sizeof head);
     gw_scan_reply_encode(&reply, &w);
     size_t head_bytes = gw_writer_used(&w);
-    struct scan_room room = {.w = gw_writer_of(d->reply, d->reply_room)};
+    struct scan_room room;
+    room.w = gw_writer_of(d->reply, d->reply_room);
+    room.count = room.marks = 0;
+    room.full = false;
     room.w.at += GW_FRAME_HEADER + head_bytes;
+    uint64_t unreadable = gw_store_unreadable(d->store);
     if (st == GW_OK) {
         struct gw_cursor cursor = {.hash = scan.cursor};
         size_t limit = scan.bytes_max < SCAN_BYTES_MAX ? scan.bytes_max : SCAN_BYTES_MAX;
         bool waits = false;
-        /* A few buckets at a time, so that the limit is passed by little; a bucket that was cut
-         * short by the room is taken back and comes first next time. */
+        /* A few buckets at a time, so that the limit is passed by little. */
         for (uint32_t looked = 0;
              looked < SCAN_BUCKETS && !cursor.done && gw_writer_used(&room.w) < limit;
-             looked += 16) {
+             looked += PORTION) {
             struct gw_writer before = room.w;
             uint32_t count = room.count;
             uint64_t at = cursor.hash;
-            gw_store_walk(d->store, &cursor, UINT64_MAX, &scan.slots, false, 16, put, &room);
-            if (!room.full && (cursor.done || cursor.hash != at))
-                continue;
-            if (!room.full) { /* waits for the device: what it gave comes again with its bucket */
-                room.w = before;
-                room.count = count;
-                waits = true;
-                break;
-            }
-            if (count >
-                0) { /* what came of this portion is sent again: its bucket is not finished */
-                room.w = before;
+            room.marks = 0;
+            gw_store_walk(d->store, &cursor, UINT64_MAX, &scan.slots, false, PORTION, put, &room);
+            if (!cursor.done && !take_back(&room, cursor.hash)) {
+                room.w = before; /* very long chains: all of the portion comes again */
                 room.count = count;
                 cursor.hash = at;
             }
-            break;
+            if (room.full)
+                break;
+            waits = !cursor.done && cursor.hash == at; /* for the device, or for a writer */
+            if (waits)
+                break;
         }
+        if (gw_store_unreadable(d->store) != unreadable)
+            return gwi_link_error(link->conn, GW_E_CORRUPT,
+                                  "records of this server cannot be read: the scan is not whole");
         if (waits && cursor.hash == scan.cursor) {
             gwi_link_hold(link, GWI_HOLD_COLD, d->now_ns + HOLD_COLD_NS);
             return GW_WOULD_BLOCK;

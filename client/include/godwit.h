@@ -338,9 +338,10 @@ enum gw_status gw_add_with_sync(struct gw_session *s, const void *key, size_t ke
 enum gw_status gw_write_sync(struct gw_session *s, const void *key, size_t key_bytes,
                              const struct gw_write *what, struct gw_result *result);
 
-/* Every live key of the cluster, at least once (exactly once when no slot moves meanwhile; a scan
- * that meets a moving slot asks again for that slot at its new owner, and then may give keys of
- * that slot twice). fn returns false to end (GW_END). GW_E_UNREACHABLE, GW_E_TIMEOUT. */
+/* Every live key of the cluster, at least once (exactly once when no slot moves and no server's
+ * index grows meanwhile; a scan that meets a moving slot asks again for that slot at its new owner,
+ * and then may give keys of that slot twice). fn returns false to end (GW_END). GW_E_UNREACHABLE,
+ * GW_E_TIMEOUT; GW_E_CORRUPT: a server has records that it cannot read, what came is not all. */
 struct gw_scan_item {
     const void *key;
     size_t key_bytes;
