@@ -68,8 +68,8 @@ struct gwi_grow {
     _Atomic uint32_t lock; /* 1: one thread does what follows; the others do not wait for it */
     uint32_t choose_next;  /* where the search for a wanted chunk goes on */
     struct gwi_growth *preparing;
-    /* Log2 of each chunk's buckets, of a growing one as it will be: for who is outside of the epoch.
-     * Written before the directory leads to the chunk. */
+    /* Log2 of each chunk's buckets, of a growing one as it will be: for who is outside of the
+     * epoch. Written before the directory leads to the chunk. */
     _Atomic uint8_t chunk_bits[1u << GW_DIRECTORY_BITS_MAX];
     _Atomic(struct gwi_growth *)
         unmapping; /* old chunks that nobody uses: written under the lock */

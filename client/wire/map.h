@@ -29,8 +29,8 @@ struct gw_map {
     struct gw_map_server *server; /* owned, from malloc; index = position, stable for the life of
                                      the cluster */
     uint16_t owner[GW_SLOTS];     /* index of a server, or GW_NO_SERVER */
-    /* Map version at which the owner got the slot: what a server recovers of an earlier tenure is no
-     * more (MIGRATION R23). 0 where there is no owner. */
+    /* Map version at which the owner got the slot: what a server recovers of an earlier tenure is
+     * no more (MIGRATION R23). 0 where there is no owner. */
     uint64_t since[GW_SLOTS];
 };
 
@@ -44,7 +44,8 @@ void gw_map_slots_of(const struct gw_map *map, uint32_t server, struct gw_slots 
 /* Wire: u64 version, u64 cluster, u64 hash seed, u16 servers, u16 zero; per server: u64 view, u64
  * incarnation, u8 id bytes, id, u8 address bytes, address; then owners as runs: u16 runs, per run
  * u16 first, u16 last, u16 server, u64 since (at most the version); slots in no run have no owner.
- * Runs ascend, and runs of one server and tenure that touch are one run. A map is always the last thing of its body. */
+ * Runs ascend, and runs of one server and tenure that touch are one run. A map is always the last
+ * thing of its body. */
 size_t gw_map_wire_bytes(const struct gw_map *map); /* an upper bound */
 void gw_map_encode(const struct gw_map *map, struct gw_writer *w);
 /* GW_E_PROTOCOL (also for bytes behind the map), GW_E_NOMEM; on GW_OK *out is the caller's. */
