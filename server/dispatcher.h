@@ -130,6 +130,7 @@ struct gwi_dispatcher {
     uint64_t completion_session; /* whose completions lie in `reply`, if there are any */
     size_t completions_bytes;
     uint32_t completions_count;
+    bool completions_early; /* all of them are of early batches */
 
     _Atomic uint64_t operations; /* written here, read by control */
     /* Likewise, now and then (explain.h). */

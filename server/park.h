@@ -24,6 +24,7 @@ struct gwi_parked_op {
     uint32_t value_bytes, expected_version;
     uint16_t key_bytes;
     uint8_t verb, flags; /* of the engine, without GW_OP_UNSETTLED */
+    bool early;          /* its batch was: the answer need not wait until it is durable */
     uint8_t bytes[];     /* key, value */
 };
 

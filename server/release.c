@@ -32,6 +32,7 @@ bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const str
     p->expected_version = op->expected_version;
     p->verb = op->verb;
     p->flags = op->flags & (uint8_t)~GW_OP_UNSETTLED;
+    p->early = link->early;
     struct gwi_parked_key *key = gwi_park_add(&d->park, op->hash, op->slot, p);
     if (!key) {
         free(p);
@@ -65,7 +66,7 @@ void gwi_release_flush(struct gwi_dispatcher *d)
                          .count = count,
                          .session = session->id,
                          .serial = session->applied->confirmed};
-    if (!gwi_hold_reply(session->link, &f, d->reply, session->link->early))
+    if (!gwi_hold_reply(session->link, &f, d->reply, d->completions_early))
         gw_conn_close(session->link->conn); /* it has not read for a whole backlog */
 }
 
@@ -108,8 +109,11 @@ static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
         d->completions_bytes > GWI_REPLY_BYTES)
         gwi_release_flush(d);
     d->completion_session = session->id;
-    if (d->completions_count == 0)
+    if (d->completions_count == 0) {
         d->completions_bytes = GW_FRAME_HEADER;
+        d->completions_early = true;
+    }
+    d->completions_early &= p->early; /* not its connection's: later batches may be early */
     reply.serial_delta = (uint32_t)(p->serial - session->applied->confirmed);
     struct gw_writer w =
         gw_writer_of(d->reply + d->completions_bytes, d->reply_room - d->completions_bytes);

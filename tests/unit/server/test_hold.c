@@ -267,3 +267,58 @@ Test(hold, in_memory_mode_every_client_is_told_of_a_checkpoint_once)
     cr_expect_null(s.d->hold.tell_first);
     end(&s);
 }
+
+/* An operation waits for its record; what its connection sends meanwhile is none of its business.
+ */
+static void park_one(struct scene *s, struct gwi_session *session, uint32_t who, bool early)
+{
+    struct gwi_link *link = s->client[who].link;
+    uint64_t serial = who + 1;
+    session->link = link;
+    link->session = session;
+    link->early = early;
+    struct gw_op op = {.key = (const uint8_t *)"key",
+                       .key_bytes = 3,
+                       .value = (const uint8_t *)"value",
+                       .value_bytes = 5,
+                       .verb = GW_VERB_UPSERT};
+    gw_store_hash(s->server->store, &op);
+    cr_assert_eq(gw_applied_reserve(session->applied, serial), GW_OK);
+    cr_assert(gwi_release_park(s->d, link, &op, serial, GW_RETRY));
+    link->early = !early;
+    gw_store_enter(s->d->store);
+    gwi_release_try(s->d, UINT32_MAX);
+    gw_store_exit(s->d->store);
+    pass(s);
+}
+
+Test(hold, a_completion_is_as_early_as_the_batch_that_it_answers)
+{
+    struct scene s;
+    begin(&s, GWI_DURABILITY_COMMIT);
+    static struct gwi_view view; /* all slots are plainly ours */
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+        view.state[slot] = GWI_SLOT_OWNED;
+    s.d->view = &view;
+    s.d->room_bytes = s.d->reply_room = 1u << 18;
+    s.d->room = malloc(s.d->room_bytes);
+    s.d->reply = malloc(s.d->reply_room);
+    cr_assert(s.d->room && s.d->reply);
+    cr_assert(gwi_park_init(&s.d->park) && gwi_sessions_init(&s.d->sessions));
+    struct gwi_session *session = gwi_sessions_create(&s.d->sessions, 200, 1024);
+    cr_assert(session);
+    park_one(&s, session, 0, false);
+    cr_expect_eq(s.client[0].n, 0, "a later batch was early, and its answer is not durable");
+    s.client[0].link->session = NULL; /* its next connection */
+    park_one(&s, session, 1, true);
+    cr_assert_eq(s.client[1].n, 1);
+    cr_expect_eq(s.client[1].got[0].kind, GW_KIND_COMPLETION);
+    cr_expect_gt(s.client[1].got[0].confirmed, 0);
+
+    s.client[1].link->session = NULL;
+    gwi_sessions_fini(&s.d->sessions);
+    gwi_park_fini(&s.d->park);
+    free(s.d->room);
+    free(s.d->reply);
+    end(&s);
+}
