@@ -6,11 +6,12 @@
  *      --every chunk complete--> SECURING --durable, SECURED to the source--> SETTLING (cut to
  *      OWNED) --> COMPLETE --JOB done--> DONE
  *   before the commit is known: ABANDON or JOB cancelled --> LEAVING (cut to FOREIGN) --> CANCELLED
- *   restarted behind the commit (`resumed`): NEW --> ENTERING: what was recovered of the range is
- * of this tenure and stays; all else comes again, and is inserted where nothing is Nothing of the
- * range is executed before the last part of "yours" is merged (MIGRATION R7); the view is adopted
- * as soon as the commit is known, whoever says so (R1). Everything may come twice; what belongs to
- * an earlier attempt is dropped (R12).
+ *   restarted behind the commit (`resumed`): NEW --> ENTERING
+ *
+ * What a restarted target has recovered of the range is of this tenure and stays; all else comes
+ * again, and is inserted where nothing is. Nothing of the range is executed before the last part of
+ * "yours" is merged (MIGRATION R7); the view is adopted as soon as the commit is known, whoever
+ * says so (R1). Everything may come twice; what belongs to an earlier attempt is dropped (R12).
  *
  * Thread rule: one thread at a time. The machine owns the frames in its actions until the next
  * step; entries of MERGE_APPLIED borrow the event. Layer: migration. */

@@ -14,7 +14,8 @@
  * What is appended: each write that did not fail, also one that changed nothing (its answer must
  * come again when it is sent again, if what it saw is recovered). A flush begins when none is under
  * way and something is gathered: at once, or, where the last flushes brought together what several
- * batches gave, after a wait for as many, half a flush long at most and never above a millisecond.
+ * batches gave, after a wait for as many, a quarter of a flush long at most and never above a
+ * millisecond.
  *
  * When files or the disk are full the log takes no more, batches wait and a checkpoint is asked
  * for. When a write or sync has failed nothing is acknowledged any more and the server ends.
