@@ -22,10 +22,11 @@
 #include "server/checkpoint.h"
 #include "server/control_internal.h"
 
-#define HEARTBEAT_NS 500000000ull
-#define TICK_NS      20000000ull
-#define REJOIN_NS    1000000000ull
-#define RETRY_MS_MAX 1000u
+#define HEARTBEAT_NS   500000000ull
+#define TICK_NS        20000000ull
+#define REJOIN_NS      1000000000ull
+#define RETRY_MS_MAX   1000u
+#define PREDECESSOR_NS 8000000000ull
 
 void gwi_errand_free(struct gwi_errand *e)
 {
@@ -399,6 +400,14 @@ static enum gw_status on_refused(struct gwi_control *c, struct gw_reader *r)
                 c->server->options.coordinator, c->server->options.id, text);
         atomic_store(&c->server->fatal, (int)st);
         return GW_E_CLOSED;
+    }
+    /* The one that runs already may be our own predecessor, killed a moment ago: the coordinator
+     * believes in it for some seconds if its connection has not ended by itself. */
+    if (st == GW_E_BUSY && !c->ready_told && !c->joined) {
+        if (c->busy_since_ns == 0)
+            c->busy_since_ns = c->d->now_ns;
+        if (c->d->now_ns - c->busy_since_ns < PREDECESSOR_NS)
+            return GW_E_CLOSED;
     }
     if (!c->ready_told && !c->joined) { /* never served: nothing is lost by saying so and ending */
         fprintf(stderr, "godwit-server: the coordinator at %s refuses id %s: %s\n",

@@ -66,6 +66,7 @@ struct gwi_control {
     struct gw_conn *coordinator;
     bool joined, ready_told, publish_wanted, securing;
     uint64_t generation, passed; /* of views: published last, passed by all */
+    uint64_t busy_since_ns;      /* refused since: somebody of our id runs; 0: not */
     uint64_t retry_ns, heartbeat_ns, tick_ns;
     uint32_t retry_ms;
     struct gwi_old_view *old;
