@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "coordinator/service.h"
 #include "index/base/log_line.h"
@@ -110,10 +111,20 @@ static uint64_t random_word(void)
     return word ? word : 1;
 }
 
+#define LISTEN_TRIES    30u
+#define LISTEN_PAUSE_US 100000u
+
 static int serve(struct gw_service *service, struct gw_net *net, const struct options *options)
 {
     char bound[64] = "", why[512];
-    enum gw_status st = gw_net_listen(net, options->listen, bound);
+    /* One that was killed may hold its port for a moment, as with servers: the kernel takes its
+     * rings apart after the process has gone. */
+    enum gw_status st = GW_E_BUSY;
+    for (uint32_t tries = 0; st == GW_E_BUSY && tries < LISTEN_TRIES; tries++) {
+        if (tries != 0)
+            usleep(LISTEN_PAUSE_US);
+        st = gw_net_listen(net, options->listen, bound);
+    }
     if (st != GW_OK) {
         gw_error("cannot listen", "listen=%s status=%s reason=\"%s\"", options->listen,
                  gw_status_name(st), gw_status_text(st));
