@@ -92,10 +92,11 @@ static enum gw_status write_identity(const struct gwi_options *o, const char *pa
     snprintf(beside, sizeof beside, "%s.new", path);
     snprintf(id, sizeof id, "%016" PRIx64, data->store_id);
     json_t *root =
-        json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:I}", "format", (int)GWI_DATA_FORMAT, "program",
-                  PROGRAM, "server", o->id, "store", id, "incarnation",
+        json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "format", (int)GWI_DATA_FORMAT,
+                  "program", PROGRAM, "server", o->id, "store", id, "incarnation",
                   (json_int_t)data->incarnation, "checkpoint", (json_int_t)data->checkpoint,
-                  "created_ms", (json_int_t)data->created_ms);
+                  "created_ms", (json_int_t)data->created_ms, "logs_incarnation",
+                  (json_int_t)data->logs_incarnation, "logs", (json_int_t)data->logs_count);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
@@ -130,6 +131,8 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
     json_int_t format = json_integer_value(json_object_get(root, "format"));
     json_int_t incarnation = json_integer_value(json_object_get(root, "incarnation"));
     json_int_t checkpoint = json_integer_value(json_object_get(root, "checkpoint"));
+    json_int_t logs = json_integer_value(json_object_get(root, "logs"));
+    json_int_t logs_of = json_integer_value(json_object_get(root, "logs_incarnation"));
     data->created_ms = json_integer_value(json_object_get(root, "created_ms"));
     enum gw_status st = GW_OK;
     char *end = NULL;
@@ -148,7 +151,8 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
         st = GW_E_VERSION;
     } else if (!server || !store || strlen(store) != 16 ||
                (data->store_id = strtoull(store, &end, 16)) == 0 || *end || incarnation <= 0 ||
-               incarnation >= UINT32_MAX || checkpoint < 0) {
+               incarnation >= UINT32_MAX || checkpoint < 0 || logs < 0 || logs > GWI_THREADS_MAX ||
+               logs_of < 0 || logs_of > incarnation) {
         fprintf(stderr,
                 PROGRAM
                 ": --data %s: store.json is damaged (server, store or incarnation is missing "
@@ -164,6 +168,8 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
     }
     data->incarnation = (uint32_t)incarnation + 1;
     data->checkpoint = (uint64_t)checkpoint;
+    data->logs_count = (uint32_t)logs;
+    data->logs_incarnation = (uint32_t)logs_of;
     json_decref(root);
     return st;
 }
@@ -217,6 +223,16 @@ enum gw_status gwi_data_note_checkpoint(const struct gwi_options *o, struct gwi_
     char path[1100];
     snprintf(path, sizeof path, "%s/store.json", o->data);
     data->checkpoint = number;
+    return write_identity(o, path, data);
+}
+
+enum gw_status gwi_data_note_logs(const struct gwi_options *o, struct gwi_data *data,
+                                  uint32_t count)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/store.json", o->data);
+    data->logs_count = count;
+    data->logs_incarnation = data->incarnation;
     return write_identity(o, path, data);
 }
 

@@ -26,6 +26,9 @@ struct gwi_data {
      * is older than this is not the newest. 0: none. */
     uint64_t checkpoint;
     int64_t created_ms;
+    /* Commit logs that must be there: one for each of so many dispatchers, of that incarnation,
+     * unless a checkpoint of a later one is. 0: none. */
+    uint32_t logs_incarnation, logs_count;
 };
 
 /* Makes the directory if it is not there, locks it, and reads or writes its identity. Whatever
@@ -37,6 +40,11 @@ GW_MUST_USE enum gw_status gwi_data_open(const struct gwi_options *options, stru
  * thread at a time. */
 GW_MUST_USE enum gw_status gwi_data_note_checkpoint(const struct gwi_options *options,
                                                     struct gwi_data *data, uint64_t number);
+/* Notes that the commit logs of these dispatchers are there (count 0: that none is needed any
+ * more), durably: before the first answer that rests upon them, and before the first of them is
+ * removed. As above. */
+GW_MUST_USE enum gw_status gwi_data_note_logs(const struct gwi_options *options,
+                                              struct gwi_data *data, uint32_t count);
 /* Writes a store.json for a copy of this directory whose newest checkpoint is `number`. Any thread:
  * ours may be noting a later one at the same time. As above. */
 GW_MUST_USE enum gw_status gwi_data_identity_of_copy(const struct gwi_options *options,

@@ -399,7 +399,41 @@ static void undo(struct recovery *r)
 /* ---- commit logs -------------------------------------------------------------------------------
  */
 
-static enum gw_status logs_open(struct recovery *r, uint64_t number)
+/* Is a log of that dispatcher and incarnation there? */
+static bool log_is_there(const struct recovery *r, uint32_t incarnation, uint32_t dispatcher)
+{
+    for (uint32_t i = 0; i < gw_commit_logs_count(r->logs); i++) {
+        struct gw_commit_log_info info;
+        gw_commit_logs_info(r->logs, i, &info);
+        if (info.incarnation == incarnation && info.dispatcher == dispatcher)
+            return true;
+    }
+    return false;
+}
+
+/* A log that has gone as a whole leaves no hole behind by which it would be missed: store.json says
+ * which ones there were. A checkpoint of a later incarnation has replayed them. */
+static enum gw_status logs_are_there(struct recovery *r, const struct gwi_state *state)
+{
+    const struct gwi_data *data = &r->server->data;
+    if (state && state->incarnation > data->logs_incarnation)
+        return GW_OK;
+    for (uint32_t i = 0; i < data->logs_count; i++) {
+        if (log_is_there(r, data->logs_incarnation, i))
+            continue;
+        snprintf(r->why, sizeof r->why,
+                 "commit/c%u-%u-*.gwl is missing: dispatcher %u has written a commit log", i,
+                 data->logs_incarnation, i);
+        if (!r->server->options.salvage)
+            return GW_E_CORRUPT;
+        fprintf(stderr,
+                "godwit-server: --data %s: --recover=salvage: %s; what it held is left out\n",
+                data_of(r), r->why);
+    }
+    return GW_OK;
+}
+
+static enum gw_status logs_open(struct recovery *r, uint64_t number, const struct gwi_state *state)
 {
     struct gwi_server *s = r->server;
     char error[GW_COMMIT_TEXT_BYTES] = "";
@@ -419,7 +453,7 @@ static enum gw_status logs_open(struct recovery *r, uint64_t number)
         if (info.interval_last > r->logs_interval)
             r->logs_interval = info.interval_last;
     }
-    return GW_OK;
+    return logs_are_there(r, state);
 }
 
 static enum gw_status logs_replay(struct recovery *r, uint64_t number)
@@ -500,6 +534,8 @@ static void logs_remove(struct recovery *r)
     r->logs = NULL;
     if (s->report.logs == 0)
         return;
+    if (gwi_data_note_logs(&s->options, &s->data, 0) != GW_OK)
+        return; /* they stay, and are removed by the next start */
     if (gw_commit_logs_remove(s->data.commit_dir, s->data.store_id, s->durable.checkpointed,
                               s->data.incarnation, &removed) != GW_OK)
         gw_warn("commit_logs", "removed=%u next=leave why=\"some could not be removed\"", removed);
@@ -552,7 +588,7 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
     } else
         st = sessions_make(r);
     if (st == GW_OK)
-        st = logs_open(r, number);
+        st = logs_open(r, number, state);
     if (st == GW_OK) {
         gw_store_retain_all(s->store);
         if (state)

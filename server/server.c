@@ -82,6 +82,12 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
         }
         s->dispatchers = i + 1;
     }
+    if (s->durable.mode ==
+        GWI_DURABILITY_COMMIT) { /* the logs are there; nothing was answered yet */
+        enum gw_status noted = gwi_data_note_logs(&s->options, &s->data, s->options.threads);
+        if (noted != GW_OK)
+            return noted;
+    }
     free(s->recovered_sessions); /* they are the dispatchers' now */
     s->recovered_sessions = NULL;
     gw_cut_set_waker(gw_store_epoch(s->store), wake_dispatcher, s);

@@ -100,14 +100,40 @@ static void segment_noted(void *ctx, const char *file, uint64_t bytes, const cha
     note(s->v, name, bytes, text);
 }
 
-static void check_commit_logs(struct verify *v, uint64_t interval)
+/* Those that store.json says were written (data.h), unless a later incarnation has replayed them.
+ */
+static void check_missing_logs(struct verify *v, const struct gw_commit_logs *logs,
+                               uint32_t state_incarnation)
+{
+    char path[PATH_BYTES], name[100];
+    snprintf(path, sizeof path, "%s/store.json", v->dir);
+    json_t *root = json_load_file(path, 0, NULL);
+    uint32_t count = (uint32_t)json_integer_value(json_object_get(root, "logs"));
+    uint32_t of = (uint32_t)json_integer_value(json_object_get(root, "logs_incarnation"));
+    json_decref(root);
+    for (uint32_t d = 0; d < count && state_incarnation <= of; d++) {
+        bool there = false;
+        for (uint32_t i = 0; logs && i < gw_commit_logs_count(logs); i++) {
+            struct gw_commit_log_info info;
+            gw_commit_logs_info(logs, i, &info);
+            there |= info.incarnation == of && info.dispatcher == d;
+        }
+        snprintf(name, sizeof name, "commit/c%u-%u-*.gwl", d, of);
+        if (!there)
+            note(v, name, 0, "missing: this dispatcher has written a commit log");
+    }
+}
+
+static void check_commit_logs(struct verify *v, uint64_t interval, uint32_t state_incarnation)
 {
     char path[PATH_BYTES], error[GW_COMMIT_TEXT_BYTES] = "";
     struct gw_commit_logs *logs = NULL;
     struct stat about;
     snprintf(path, sizeof path, "%s/commit", v->dir);
-    if (stat(path, &about) != 0)
+    if (stat(path, &about) != 0) {
+        check_missing_logs(v, NULL, state_incarnation);
         return;
+    }
     if (gw_commit_logs_open(path, v->store_id, interval, false, &logs, error) != GW_OK) {
         note(v, "commit/", 0, error);
         return;
@@ -116,9 +142,10 @@ static void check_commit_logs(struct verify *v, uint64_t interval)
         struct gw_commit_log_info info;
         char name[100];
         gw_commit_logs_info(logs, i, &info);
-        snprintf(name, sizeof name, "commit/c%u-%08x-*.gwl", info.dispatcher, info.incarnation);
+        snprintf(name, sizeof name, "commit/c%u-%u-*.gwl", info.dispatcher, info.incarnation);
         note(v, name, info.bytes, "");
     }
+    check_missing_logs(v, logs, state_incarnation);
     gw_commit_logs_close(logs);
 }
 
@@ -130,6 +157,7 @@ static bool check_directory(struct verify *v)
         return false;
     uint32_t count = gwi_offline_states(v->dir, numbers);
     bool segments_seen = false;
+    uint32_t incarnation = 0; /* that wrote the newest good state */
     if ((count ? numbers[0] : 0) < v->checkpoint) {
         char name[64], file[100];
         snprintf(file, sizeof file, "checkpoints/%s", gwi_state_name(v->checkpoint, name));
@@ -165,6 +193,7 @@ static bool check_directory(struct verify *v)
             snprintf(path, sizeof path, "%s/log", v->dir);
             if (!segments_seen) { /* of the newest that is good: what recovery would read */
                 segments_seen = true;
+                incarnation = state.incarnation;
                 st = gw_ssd_verify(path, &expected, !v->quick, segment_noted, &segments);
                 if (st != GW_OK && st != GW_E_CORRUPT)
                     note(v, "log/", 0, gw_status_text(st));
@@ -173,7 +202,7 @@ static bool check_directory(struct verify *v)
         gwi_state_fini(&state);
         free(all);
     }
-    check_commit_logs(v, count ? numbers[0] : 0);
+    check_commit_logs(v, count ? numbers[0] : 0, incarnation);
     return true;
 }
 

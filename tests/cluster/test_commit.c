@@ -14,6 +14,7 @@
 
 #include "index/base/rand.h"
 #include "tests/cluster/harness.h"
+#include "tests/cluster/recovery.h"
 #include "tiering/commit.h"
 
 TestSuite(commit, .timeout = 200);
@@ -562,5 +563,38 @@ Test(commit, who_says_another_ones_session_takes_it_over_and_repeats_nothing)
     cr_expect_eq(raw_get(&thief, 100, "t"), 1);
     raw_close(&owner);
     raw_close(&thief);
+    harness_stop(&spawn);
+}
+
+Test(commit, a_log_that_is_gone_as_a_whole_is_missed)
+{
+    struct gw_spawn spawn;
+    char path[300], aside[300], data[300];
+    begin(&spawn, commit_quiet);
+    for (int i = 0; i < 3; i++)
+        HARNESS_CHECK(&spawn, 0, "incr", "k");
+    kill_server(&spawn);
+    snprintf(data, sizeof data, "%s/A", spawn.directory);
+    snprintf(path, sizeof path, "%s/A/commit/c0-1-1.gwl", spawn.directory);
+    snprintf(aside, sizeof aside, "%s/aside", spawn.directory);
+    cr_assert_eq(rename(path, aside), 0, "%s", path);
+    cr_expect_null(gw_spawn_server(&spawn, "A"), "it serves without a log");
+    cr_expect(strstr(spawn.error, "exit code 3"), "%s", spawn.error);
+    cr_expect(recovery_log_has(&spawn, "A", "commit/c0-1-*.gwl is missing"));
+    struct harness_run run = harness_cli(&spawn, NULL, (const char *[]){"verify", data, NULL});
+    cr_expect_eq(run.code, 1, "%s", run.out);
+    cr_expect(strstr(run.out, "commit/c0-1-*.gwl"), "%s", run.out);
+    harness_run_free(&run);
+    cr_assert_eq(rename(aside, path), 0);
+    start_server(&spawn);
+    run = HARNESS_EXPECT(&spawn, 0, NULL, "get", "k");
+    cr_expect_str_eq(run.out, "3\n");
+    harness_run_free(&run);
+    /* And again: the logs of the first life are not asked for any more. */
+    kill_server(&spawn);
+    start_server(&spawn);
+    run = HARNESS_EXPECT(&spawn, 0, NULL, "get", "k");
+    cr_expect_str_eq(run.out, "3\n");
+    harness_run_free(&run);
     harness_stop(&spawn);
 }
