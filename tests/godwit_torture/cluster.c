@@ -1,7 +1,11 @@
 /* cluster.c - see cluster.h. */
+#define PORT_FIRST 12000u
+#define PORTS      18000u
+#define PORT_TRIES 200u
 #define _GNU_SOURCE
 #include "tests/godwit_torture/cluster.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,10 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/include/godwit.h"
+#include "index/base/rand.h"
 
 #define START_MS   60000u
 #define END_MS     20000
@@ -33,12 +39,30 @@ char *torture_ask(struct torture_run *run, const char *request)
 
 /* ---- starting ------------------------------------------------------------------------------- */
 
+/* Where the party listens, for all its lives: not among the ports that the system gives to those
+ * who connect, for one of these would have it while the party is dead. */
+static void choose_address(struct torture_party *p)
+{
+    for (uint32_t tries = 0; tries < PORT_TRIES && !p->address[0]; tries++) {
+        uint16_t port = (uint16_t)(PORT_FIRST + gw_rand_system_seed() % PORTS);
+        struct sockaddr_in at = {.sin_family = AF_INET,
+                                 .sin_port = htons(port),
+                                 .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) == 0)
+            snprintf(p->address, sizeof p->address, "127.0.0.1:%u", port);
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
 static bool start_coordinator(struct torture_cluster *c, struct torture_party *p)
 {
     char program[PATH_BYTES], store[PATH_BYTES], log[PATH_BYTES];
     snprintf(program, sizeof program, "%s/godwit-coordinator", c->programs);
     snprintf(store, sizeof store, "sqlite:%s/coordinator.db", c->directory);
     snprintf(log, sizeof log, "%s/coordinator.log", c->directory);
+    choose_address(p);
     const char *listen = p->address[0] ? p->address : "127.0.0.1:0";
     const char *argv[] = {program, "--listen", listen, "--store", store, NULL};
     return gw_process_start(&p->process, argv, log);
@@ -48,6 +72,7 @@ static bool start_server(struct torture_cluster *c, uint32_t i)
 {
     const struct torture_options *o = &c->run->options;
     struct torture_party *p = &c->party[i];
+    choose_address(p);
     char program[PATH_BYTES], data[PATH_BYTES], log[PATH_BYTES], advertise[64];
     char threads[24], memory[24], disk[24], segment[24], interval[24];
     snprintf(program, sizeof program, "%s/godwit-server", c->programs);
@@ -331,7 +356,7 @@ static bool wait_up(struct torture_cluster *c, uint32_t i)
 
 static bool spread_slots(struct torture_cluster *c)
 {
-    char why[300];
+    char why[300] = "";
     for (uint32_t i = 2; i < c->parties; i++) {
         char request[80], *answer;
         snprintf(request, sizeof request, "{\"op\":\"scale-out\",\"to\":\"%s\"}", c->party[i].id);
@@ -346,8 +371,10 @@ static bool spread_slots(struct torture_cluster *c)
             good = now(c) < end;
             torture_sleep_ms(20);
         }
-        if (!good)
+        if (!good) {
+            fprintf(stderr, "godwit-torture: the slots are not spread in time: %s\n", why);
             return false;
+        }
     }
     return true;
 }

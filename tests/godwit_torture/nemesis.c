@@ -40,6 +40,15 @@ static void do_kill(struct torture_nemesis *n)
         torture_cluster_kill(n->cluster, 0, away);
         return;
     }
+    if (kind >= 8 && !n->mute) {
+        /* What it has done nobody is told; checkpoints hold it; then it dies. */
+        n->mute = some_server(n);
+        n->mute_until_ns = in_ms(n, 200, 3500);
+        torture_relay_hold(n->cluster->relays, n->mute, 5000);
+        torture_event(n->cluster->run, "the answers of %s are held back until it is killed",
+                      n->cluster->party[n->mute].id);
+        return;
+    }
     torture_cluster_kill(n->cluster, some_server(n), away);
     if (kind <= 2) /* two at once: another server, or the coordinator */
         torture_cluster_kill(n->cluster, kind == 1 ? 0 : some_server(n), away);
@@ -119,6 +128,15 @@ void torture_nemesis_turn(struct torture_nemesis *n)
     uint64_t now = torture_now_ns(n->cluster->run);
     if (now >= n->kill_at_ns && (!o->no_kill || o->durability == TORTURE_MODE_NONE))
         do_kill(n);
+    if (n->mute && now >= n->mute_until_ns) {
+        torture_relay_cut(n->cluster->relays, n->mute);
+        torture_cluster_kill(n->cluster, n->mute, 0);
+        torture_relay_heal(n->cluster->relays, n->mute);
+        n->mute = 0;
+    }
+    uint32_t wanted = atomic_exchange(&n->cluster->run->kill_wanted, 0);
+    if (wanted && !o->no_kill)
+        torture_cluster_kill(n->cluster, wanted, 0);
     if (now >= n->stop_at_ns) {
         torture_cluster_freeze(n->cluster, (uint32_t)gw_rand_below(&n->rand, n->cluster->parties),
                                50 + (uint32_t)gw_rand_below(&n->rand, 2950));

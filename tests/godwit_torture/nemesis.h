@@ -9,7 +9,8 @@
 struct torture_nemesis {
     struct torture_cluster *cluster;
     struct gw_rand rand;
-    uint64_t kill_at_ns, stop_at_ns, cut_at_ns, fill_at_ns, full_until_ns;
+    uint64_t kill_at_ns, stop_at_ns, cut_at_ns, fill_at_ns, full_until_ns, mute_until_ns;
+    uint32_t mute; /* a server whose answers are held back, until it is killed; 0: none */
     int filler;
 };
 void torture_nemesis_init(struct torture_nemesis *nemesis, struct torture_cluster *cluster);

@@ -33,21 +33,24 @@ static size_t parse_ranges(const char *text, struct range *out)
     return n;
 }
 
-static void say(struct torture_run *run, const char *request, bool count)
+/* The new job's number, if one was made. */
+static long long say(struct torture_run *run, const char *request, bool count)
 {
+    long long made = 0;
     char *answer = torture_ask(run, request);
     json_t *said = answer ? json_loads(answer, 0, NULL) : NULL;
     json_t *error = json_object_get(said, "error");
     const char *message = json_string_value(json_object_get(error, "message"));
     if (said && !message && count) {
-        torture_event(run, "job %lld: %s",
-                      (long long)json_integer_value(json_object_get(said, "job")), request);
+        made = (long long)json_integer_value(json_object_get(said, "job"));
+        torture_event(run, "job %lld: %s", made, request);
         atomic_fetch_add(&run->jobs, 1);
     } else {
         torture_event(run, "%s: %s", request, !said ? "no answer" : message ? message : "done");
     }
     json_decref(said);
     free(answer);
+    return made;
 }
 
 struct move {
@@ -55,13 +58,36 @@ struct move {
     char from[16], to[16];
 };
 
-static void order(struct torture_run *run, const struct move *m)
+static long long order(struct torture_run *run, const struct move *m)
 {
     char request[256];
     snprintf(request, sizeof request,
              "{\"op\":\"migrate\",\"slots\":\"%u-%u\",\"from\":\"%s\",\"to\":\"%s\"}", m->first,
              m->last, m->from, m->to);
-    say(run, request, true);
+    return say(run, request, true);
+}
+
+/* Has the target killed while it holds what came with a range that it had before, and no checkpoint
+ * has it yet: right behind the job's commit. */
+static void kill_at_commit(struct torture_run *run, long long job, const char *to)
+{
+    char request[96];
+    snprintf(request, sizeof request, "{\"op\":\"job-show\",\"id\":%lld}", job);
+    for (int tries = 0; tries < 200 && !atomic_load(&run->stop); tries++) {
+        char *answer = torture_ask(run, request);
+        json_t *said = answer ? json_loads(answer, 0, NULL) : NULL;
+        const json_t *shown = json_object_get(said, "job");
+        const char *state = json_string_value(json_object_get(shown, "state"));
+        bool committed = state && strcmp(state, "committed") == 0;
+        bool over = !state || (!committed && strcmp(state, "created") != 0);
+        json_decref(said);
+        free(answer);
+        if (committed)
+            atomic_store(&run->kill_wanted, (uint32_t)(to[0] - 'A') + 1);
+        if (committed || over)
+            return;
+        torture_sleep_ms(1);
+    }
 }
 
 static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t *servers,
@@ -72,7 +98,9 @@ static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t 
         memcpy(back.from, last->to, sizeof back.from);
         memcpy(back.to, last->from, sizeof back.to);
         *last = back;
-        order(run, &back);
+        long long job = order(run, &back);
+        if (job && !run->options.no_kill && gw_rand_below(rand, 2))
+            kill_at_commit(run, job, back.to);
         return;
     }
     size_t count = json_array_size(servers);
@@ -95,7 +123,7 @@ static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t 
     snprintf(last->from, sizeof last->from, "%s", json_string_value(json_object_get(source, "id")));
     snprintf(last->to, sizeof last->to, "%s",
              json_string_value(json_object_get(json_array_get(servers, to), "id")));
-    order(run, last);
+    (void)order(run, last);
 }
 
 static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *jobs)
@@ -107,7 +135,7 @@ static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *
     snprintf(request, sizeof request, "{\"op\":\"%s\",\"id\":%lld}",
              verbs[gw_rand_below(rand, sizeof verbs / sizeof verbs[0])],
              (long long)json_integer_value(json_object_get(job, "id")));
-    say(run, request, false);
+    (void)say(run, request, false);
 }
 
 void *torture_operator_run(void *ctx)

@@ -50,6 +50,7 @@ struct torture_run {
     atomic_bool stop;     /* no new operations, no more troubles */
     _Atomic uint64_t operations, in_doubt, not_done, sessions, kills, stops, cuts, fills, jobs,
         probes;
+    _Atomic uint32_t kill_wanted; /* this server, 1..., now; 0: none */
     pthread_mutex_t lock;
     struct torture_violation *violations;
     size_t violations_count, violations_room;
