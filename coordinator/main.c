@@ -111,8 +111,9 @@ static uint64_t random_word(void)
     return word ? word : 1;
 }
 
-#define LISTEN_TRIES    30u
+#define LISTEN_TRIES    100u /* ten seconds: a busy machine takes its time */
 #define LISTEN_PAUSE_US 100000u
+#define LISTEN_SAY      10u
 
 static int serve(struct gw_service *service, struct gw_net *net, const struct options *options)
 {
@@ -123,6 +124,10 @@ static int serve(struct gw_service *service, struct gw_net *net, const struct op
     for (uint32_t tries = 0; st == GW_E_BUSY && tries < LISTEN_TRIES; tries++) {
         if (tries != 0)
             usleep(LISTEN_PAUSE_US);
+        if (tries == LISTEN_SAY)
+            gw_warn("listen",
+                    "address=%s why=\"in use, perhaps by a process that is being ended\" next=wait",
+                    options->listen);
         st = gw_net_listen(net, options->listen, bound);
     }
     if (st != GW_OK) {

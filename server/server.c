@@ -1,7 +1,8 @@
 /* server.c - starts and stops a store process: data directory, store, dispatchers; publishes views.
  */
-#define LISTEN_TRIES    30u
+#define LISTEN_TRIES    100u /* ten seconds: a busy machine takes its time */
 #define LISTEN_PAUSE_US 100000u
+#define LISTEN_SAY      10u
 #define SETTLE_S        30u /* for a last checkpoint */
 #define SETTLE_PAUSE_US 2000u
 #define SETTLE_TRIES    (SETTLE_S * 1000000u / SETTLE_PAUSE_US)
@@ -97,6 +98,10 @@ static enum gw_status start_dispatchers(struct gwi_server *s)
     for (uint32_t tries = 0; st == GW_E_BUSY && tries < LISTEN_TRIES; tries++) {
         if (tries != 0)
             usleep(LISTEN_PAUSE_US);
+        if (tries == LISTEN_SAY)
+            gw_warn("listen",
+                    "address=%s why=\"in use, perhaps by a process that is being ended\" next=wait",
+                    s->options.listen);
         st = gw_net_listen(s->dispatcher[0]->net, s->options.listen, s->bound);
     }
     if (st != GW_OK) {
