@@ -19,6 +19,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "index/base/checksum.h"
 #include "index/base/clock.h"
 #include "index/base/rand.h"
 
@@ -84,6 +85,22 @@ static enum gw_status read_identity(const struct gwi_options *o, const char *pat
     return GW_OK;
 }
 
+uint32_t gwi_data_identity_crc(const struct json_t *root)
+{
+    static const char *const fields[] = {"format",     "program",          "server",
+                                         "store",      "incarnation",      "checkpoint",
+                                         "created_ms", "logs_incarnation", "logs"};
+    uint32_t crc = 0;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        char *text = json_dumps(json_object_get(root, fields[i]), JSON_ENCODE_ANY);
+        if (text) /* a field that is missing leaves its name */
+            crc = gw_crc32c(crc, text, strlen(text));
+        crc = gw_crc32c(crc, fields[i], strlen(fields[i]));
+        free(text);
+    }
+    return crc;
+}
+
 /* Written beside and renamed: whoever reads finds the old one or the new one. */
 static enum gw_status write_identity(const struct gwi_options *o, const char *path,
                                      const struct gwi_data *data)
@@ -97,6 +114,8 @@ static enum gw_status write_identity(const struct gwi_options *o, const char *pa
                   (json_int_t)data->incarnation, "checkpoint", (json_int_t)data->checkpoint,
                   "created_ms", (json_int_t)data->created_ms, "logs_incarnation",
                   (json_int_t)data->logs_incarnation, "logs", (json_int_t)data->logs_count);
+    if (root)
+        json_object_set_new(root, "crc", json_integer(gwi_data_identity_crc(root)));
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
@@ -154,9 +173,8 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
                incarnation >= UINT32_MAX || checkpoint < 0 || logs < 0 || logs > GWI_THREADS_MAX ||
                logs_of < 0 || logs_of > incarnation) {
         fprintf(stderr,
-                PROGRAM
-                ": --data %s: store.json is damaged (server, store or incarnation is missing "
-                "or none); restore it, or give another directory\n",
+                PROGRAM ": --data %s: store.json is damaged (a field is missing or none); restore "
+                        "it, or give another directory\n",
                 o->data);
         st = GW_E_CORRUPT;
     } else if (strcmp(server, o->id) != 0) {
@@ -165,6 +183,12 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
                         "or give another directory\n",
                 o->data, server, o->id);
         st = GW_E_REFUSED;
+    } else if (json_integer_value(json_object_get(root, "crc")) != gwi_data_identity_crc(root)) {
+        fprintf(stderr,
+                PROGRAM ": --data %s: store.json is damaged: its checksum differs; restore it, or "
+                        "give another directory\n",
+                o->data);
+        st = GW_E_CORRUPT;
     }
     data->incarnation = (uint32_t)incarnation + 1;
     data->checkpoint = (uint64_t)checkpoint;

@@ -50,6 +50,9 @@ GW_MUST_USE enum gw_status gwi_data_note_logs(const struct gwi_options *options,
 GW_MUST_USE enum gw_status gwi_data_identity_of_copy(const struct gwi_options *options,
                                                      const struct gwi_data *data, uint64_t number,
                                                      const char *path);
+/* CRC32C over the fields of a store.json, for its field "crc". Any thread. */
+struct json_t;
+uint32_t gwi_data_identity_crc(const struct json_t *root);
 void gwi_data_close(struct gwi_data *data);
 /* Bytes that the directory's file system would give us. GW_E_IO: said on stderr. */
 GW_MUST_USE enum gw_status gwi_data_free_bytes(const struct gwi_options *options, uint64_t *bytes);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/data.h"
 #include "server/state_file.h"
 
 #define FILE_BYTES_MAX ((off_t)16 << 30)
@@ -27,7 +28,9 @@ bool gwi_offline_identity(const char *dir, uint64_t *store_id, char server[GW_ID
     const char *store = json_string_value(json_object_get(root, "store"));
     const char *id = json_string_value(json_object_get(root, "server"));
     *store_id = store && strlen(store) == 16 ? strtoull(store, &end, 16) : 0;
-    bool good = end && *end == 0 && *store_id != 0 && id && strlen(id) <= GW_ID_BYTES_MAX;
+    bool good = root &&
+                json_integer_value(json_object_get(root, "crc")) == gwi_data_identity_crc(root) &&
+                end && *end == 0 && *store_id != 0 && id && strlen(id) <= GW_ID_BYTES_MAX;
     if (good)
         strcpy(server, id);
     json_int_t newest = json_integer_value(json_object_get(root, "checkpoint"));

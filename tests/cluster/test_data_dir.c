@@ -145,6 +145,12 @@ Test(data_dir, a_directory_that_is_not_this_servers_is_refused_and_left_alone)
         dir, "store.json",
         "{\"format\": 1, \"program\": \"godwit-server\", \"server\": \"A\", \"store\": \"x\"}");
     expect_refused(&spawn, "A", dir, (const char *[]){"store.json is damaged", NULL});
+    char other[1000]; /* one digit of a number that nobody would miss */
+    snprintf(other, sizeof other, "%s", good);
+    char *digit = strstr(other, "created_ms") + strlen("created_ms\": 12");
+    *digit = *digit == '5' ? '6' : '5';
+    write_file(dir, "store.json", other);
+    expect_refused(&spawn, "A", dir, (const char *[]){"store.json is damaged", "checksum", NULL});
     write_file(dir, "store.json", good);
     cr_assert(gw_spawn_server(&spawn, "A"), "its own is good again: %s", spawn.error);
 
