@@ -289,7 +289,7 @@ Test(bad_input, batches_that_lie_about_their_operations_are_refused)
     expect_closed(scene.server, false, frame_room, n, GW_OK, "a batch before HELLO");
     for (int kind = GW_KIND_HELLO; kind <= GW_KIND_PULL_ANSWER; kind++) {
         if (strcmp(gw_frame_kind_name((uint8_t)kind), "unknown") == 0 || kind == GW_KIND_MAP_GET ||
-            kind == GW_KIND_SCAN || kind == GW_KIND_BYE)
+            kind == GW_KIND_SCAN || kind == GW_KIND_SYNC || kind == GW_KIND_BYE)
             continue;
         struct gw_frame frame = {.kind = (uint8_t)kind, .session = 1, .sequence = 1, .count = 7};
         memset(ops, 0xa5, sizeof ops);

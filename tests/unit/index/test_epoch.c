@@ -167,3 +167,29 @@ Test(epoch, without_participants_a_cut_is_done_at_once)
     cr_assert_eq(gw_epoch_join(epoch, true, &slot[0]), GW_OK);
     cr_assert_eq(gw_epoch_join(epoch, true, &slot[1]), GW_OK);
 }
+
+struct steps {
+    struct gw_epoch *epoch;
+    uint32_t left;
+};
+
+static void step(void *arg)
+{
+    struct steps *s = arg;
+    if (s->left-- > 1)
+        cr_assert_eq(gw_epoch_defer(s->epoch, step, s), GW_OK);
+}
+
+Test(epoch, a_full_ring_of_triggers_with_two_steps_ends_with_the_epoch)
+{
+    static struct steps all[GW_EPOCH_ACTIONS_MAX];
+    struct gw_epoch *mine;
+    cr_assert_eq(gw_epoch_create(2, &mine), GW_OK);
+    for (uint32_t i = 0; i < GW_EPOCH_ACTIONS_MAX; i++) {
+        all[i] = (struct steps){mine, 3};
+        cr_assert_eq(gw_epoch_defer(mine, step, &all[i]), GW_OK);
+    }
+    gw_epoch_destroy(mine);
+    for (uint32_t i = 0; i < GW_EPOCH_ACTIONS_MAX; i++)
+        cr_expect_eq(all[i].left, 0);
+}
