@@ -267,13 +267,16 @@ static void hand_check(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t at
 }
 
 enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
-                                struct gw_thread *thread, uint8_t *room, size_t room_bytes,
-                                uint32_t buckets_max, size_t *used)
+                                struct gw_thread *thread, uint64_t attempt, uint8_t *room,
+                                size_t room_bytes, uint32_t buckets_max, size_t *used)
 {
     GW_ASSERT(dispatcher < o->dispatchers);
     struct gwi_hand *hand = &o->hand[dispatcher];
-    uint64_t attempt = current(o);
     *used = 0;
+    /* A restart is known here before its caller opens another connection: a frame of it on the old
+     * one would be answered to nobody. */
+    if (attempt != current(o))
+        return GW_END;
     hand_check(o, hand, attempt);
     if (!hand->active && !claim(o, hand, attempt))
         return GW_END;

@@ -35,10 +35,12 @@ size_t gw_outgoing_frame_bytes_max(const struct gw_store *store);
  *                   holds one: calling again in the same turn is of no use
  *   GW_END          nothing left to claim: only acks, a restart or nothing at all can follow
  *   GW_E_TOO_LARGE  the next record does not fit the room; call again with a larger one
- * A frame that is lost afterwards is made up for by gw_outgoing_restart only. */
+ * `attempt` is the one that the connection was opened for: once another is current, GW_END. A frame
+ * that is lost afterwards is made up for by gw_outgoing_restart only. */
 GW_MUST_USE enum gw_status gw_outgoing_fill(struct gw_outgoing *out, uint32_t dispatcher,
-                                            struct gw_thread *thread, uint8_t *room,
-                                            size_t room_bytes, uint32_t buckets_max, size_t *used);
+                                            struct gw_thread *thread, uint64_t attempt,
+                                            uint8_t *room, size_t room_bytes, uint32_t buckets_max,
+                                            size_t *used);
 
 /* A CHUNK_ACK came: frame.sequence >> 32, frame.view. False: of another attempt, or no such chunk;
  * dropped. */

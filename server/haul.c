@@ -318,11 +318,11 @@ static bool ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct 
     if (gw_conn_backlog(h->conn) > BULK_BACKLOG)
         return false; /* its completion wakes us */
     size_t used = 0;
-    enum gw_status st = gw_outgoing_fill(job->out, d->index, d->store, d->haul->room, FRAME_BYTES,
-                                         BUCKETS_A_TURN, &used);
+    enum gw_status st = gw_outgoing_fill(job->out, d->index, d->store, h->attempt, d->haul->room,
+                                         FRAME_BYTES, BUCKETS_A_TURN, &used);
     if (st == GW_E_TOO_LARGE)
-        st = gw_outgoing_fill(job->out, d->index, d->store, d->haul->room, d->haul->room_bytes,
-                              BUCKETS_A_TURN, &used);
+        st = gw_outgoing_fill(job->out, d->index, d->store, h->attempt, d->haul->room,
+                              d->haul->room_bytes, BUCKETS_A_TURN, &used);
     if (used && !gwi_link_send(h->conn, d->haul->room, used)) {
         gw_conn_close(
             h->conn); /* cannot be: an empty backlog takes a frame; the restart repeats it */

@@ -485,8 +485,9 @@ static void ship_turn(struct server *server, int d)
     size_t used;
     struct gw_thread *thread = server->dispatcher[d].thread;
     gw_store_enter(thread);
-    enum gw_status st = gw_outgoing_fill(server->out, (uint32_t)d, thread, room, sizeof room,
-                                         1 + (uint32_t)below(20), &used);
+    enum gw_status st =
+        gw_outgoing_fill(server->out, (uint32_t)d, thread, gw_outgoing_attempt(server->out), room,
+                         sizeof room, 1 + (uint32_t)below(20), &used);
     gw_store_exit(thread);
     if ((st == GW_OK || st == GW_PENDING) && used)
         conn_send(&w->bulk[d], 0, room, used);

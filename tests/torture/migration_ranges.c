@@ -90,7 +90,8 @@ static void ship(uint32_t number, struct gw_thread *t, struct lane *lane)
     if (lane->count < QUEUE) {
         struct frame *frame = &lane->chunk[(lane->first + lane->count) % QUEUE];
         gw_store_enter(t);
-        enum gw_status st = gw_outgoing_fill(out, number, t, frame->bytes, 600, 50, &frame->size);
+        enum gw_status st = gw_outgoing_fill(out, number, t, gw_outgoing_attempt(out), frame->bytes,
+                                             600, 50, &frame->size);
         gw_store_exit(t);
         CHECK(st == GW_OK || st == GW_END || st == GW_PENDING, "%s", gw_status_name(st));
         lane->count += frame->size > 0;

@@ -138,8 +138,8 @@ struct frame pair_fill(struct pair *p, uint32_t dispatcher)
     enum gw_status st;
     do {
         gw_store_enter(p->s.thread);
-        st = gw_outgoing_fill(p->out, dispatcher, p->s.thread, frame.bytes, PAIR_FRAME_BYTES,
-                              p->buckets_max, &frame.size);
+        st = gw_outgoing_fill(p->out, dispatcher, p->s.thread, gw_outgoing_attempt(p->out),
+                              frame.bytes, PAIR_FRAME_BYTES, p->buckets_max, &frame.size);
         gw_store_exit(p->s.thread);
     } while (st == GW_OK && frame.size == 0);
     cr_assert(st == GW_OK || st == GW_END);

@@ -91,7 +91,8 @@ Test(outgoing, a_bucket_larger_than_a_frame_goes_out_in_several)
     do {
         struct frame frame = {room, 0};
         gw_store_enter(p.s.thread);
-        st = gw_outgoing_fill(p.out, 0, p.s.thread, room, room_bytes, UINT32_MAX, &frame.size);
+        st = gw_outgoing_fill(p.out, 0, p.s.thread, gw_outgoing_attempt(p.out), room, room_bytes,
+                              UINT32_MAX, &frame.size);
         gw_store_exit(p.s.thread);
         if (frame.size) {
             cr_assert_lt(frames, 1000, "it goes round and round");
@@ -120,7 +121,8 @@ Test(outgoing, a_room_too_small_for_a_record_is_said_and_nothing_is_lost)
     enum gw_status st;
     do {
         gw_store_enter(p.s.thread);
-        st = gw_outgoing_fill(p.out, 0, p.s.thread, small, sizeof small, 100000, &used);
+        st = gw_outgoing_fill(p.out, 0, p.s.thread, gw_outgoing_attempt(p.out), small, sizeof small,
+                              100000, &used);
         gw_store_exit(p.s.thread);
         if (used)
             cr_assert_eq(pair_deliver(&p, (struct frame){small, used}), GW_OK);
@@ -142,13 +144,37 @@ Test(outgoing, work_in_a_call_is_bounded)
     enum gw_status st;
     do {
         gw_store_enter(p.s.thread);
-        st = gw_outgoing_fill(p.out, 0, p.s.thread, room, sizeof room, 64, &used);
+        st = gw_outgoing_fill(p.out, 0, p.s.thread, gw_outgoing_attempt(p.out), room, sizeof room,
+                              64, &used);
         gw_store_exit(p.s.thread);
         calls++;
     } while (st == GW_OK);
     struct gw_store_stats stats;
     gw_store_stats(p.s.store, &stats);
     cr_expect_geq(calls, stats.index_buckets / 64);
+    pair_close(&p);
+}
+
+/* A dispatcher learns of a restart from its caller, later than the walk does: until then its
+ * connection is the old one, and whoever answers a frame of the new attempt there is not heard. */
+Test(outgoing, a_connection_of_an_earlier_attempt_carries_nothing_of_a_restart)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){.chunk_bits = 1});
+    side_put(&p.s, "lonely", "1");
+    uint64_t before = gw_outgoing_attempt(p.out);
+    gw_outgoing_restart(p.out, before + 1, true);
+    uint8_t room[4096];
+    size_t used = 1;
+    gw_store_enter(p.s.thread);
+    cr_expect_eq(gw_outgoing_fill(p.out, 0, p.s.thread, before, room, sizeof room, 100000, &used),
+                 GW_END);
+    cr_expect_eq(used, 0);
+    cr_expect_eq(gw_outgoing_fill(p.out, 0, p.s.thread, before + 1, room, sizeof room, 100000,
+                                  &used),
+                 GW_OK);
+    cr_expect_gt(used, 0);
+    gw_store_exit(p.s.thread);
     pair_close(&p);
 }
 
