@@ -3,7 +3,8 @@
  * Rules: 1. An entry counts only while its serial lies in [confirmed, confirmed + window); which
  * serial its low half means follows from `confirmed`. 2. No two serials of the window share a
  * place: the ring is never smaller than the distance between confirmed and what it holds. 3.
- * Merging never replaces what is here: the later owner knows better (MIGRATION R7). */
+ * Merging never replaces what was done here: the later owner knows better (MIGRATION R7). What only
+ * waits here was sent again before its history came, and is answered from it. */
 #include "migration/applied.h"
 
 #include <stdlib.h>
@@ -219,14 +220,15 @@ size_t gw_applied_collect(const struct gw_applied_window *w, uint64_t session,
     return n;
 }
 
-bool gw_applied_has_later(const struct gw_applied_window *w, uint64_t serial, uint16_t slot)
+bool gw_applied_has_later(const struct gw_applied_window *w, uint64_t serial, uint16_t slot,
+                          bool done)
 {
     for (uint32_t i = 0; i < w->capacity; i++) {
         const struct gw_applied_entry *e = &w->ring[i];
         /* The whole serial, from its low half: at or above `confirmed`, or it is forgotten. */
         uint64_t whole = w->confirmed + (uint32_t)(e->serial - (uint32_t)w->confirmed);
-        if (e->state != GW_APPLIED_NEW && e->slot == slot && whole > serial &&
-            whole - w->confirmed < w->window)
+        if ((done ? e->state == GW_APPLIED_DONE : e->state != GW_APPLIED_NEW) && e->slot == slot &&
+            whole > serial && whole - w->confirmed < w->window)
             return true;
     }
     return false;
@@ -253,7 +255,7 @@ enum gw_status gw_applied_merge(struct gw_applied_window *w, const struct gw_app
     }
     if (entry->serial - w->confirmed >= w->window)
         gw_applied_confirm(w, entry->serial - w->window + 1);
-    if (gw_applied_check(w, entry->serial, NULL) != GW_APPLIED_NEW)
+    if (gw_applied_check(w, entry->serial, NULL) == GW_APPLIED_DONE)
         return GW_OK;
     enum gw_status st = gw_applied_reserve(w, entry->serial);
     if (st == GW_OK && (entry->flags & GW_WIRE_VALUE))

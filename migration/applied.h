@@ -107,16 +107,18 @@ static inline void gw_applied_confirm(struct gw_applied_window *w, uint64_t conf
  * behind it; fills at most `max` and returns how many there are. */
 size_t gw_applied_collect(const struct gw_applied_window *w, uint64_t session,
                           const struct gw_slots *slots, struct gw_applied *out, size_t max);
-/* Is a later serial of this slot known, DONE or PENDING? Then a read of `serial` that is sent again
- * comes too late: what it would have shown may have been changed by its own session since. Looks at
- * the whole window. */
-bool gw_applied_has_later(const struct gw_applied_window *w, uint64_t serial, uint16_t slot);
+/* Is a later serial of this slot known, DONE or, unless `done` is asked for, PENDING? Then a read
+ * of `serial` that is sent again comes too late: what it would have shown may have been changed by
+ * its own session since. Looks at the whole window. */
+bool gw_applied_has_later(const struct gw_applied_window *w, uint64_t serial, uint16_t slot,
+                          bool done);
 /* How many PENDING ones: 0 for a range at the moment of its collection (R5). */
 size_t gw_applied_pending(const struct gw_applied_window *w, const struct gw_slots *slots);
-/* Takes over one entry, or one piece of a value, of the previous owner. Below `confirmed`, or known
- * here: dropped. Beyond: confirmed follows, for a client never has more than its window in flight;
- * the session's window must be no smaller than that, at least what any server grants. GW_E_NOMEM:
- * nothing happened. */
+/* Takes over one entry, or one piece of a value, of the previous owner. Below `confirmed`, or DONE
+ * here: dropped. PENDING here: it was sent again before its history came, and is DONE from now on,
+ * not to be executed. Beyond: confirmed follows, for a client never has more than its window in
+ * flight; the session's window must be no smaller than that, at least what any server grants.
+ * GW_E_NOMEM: nothing happened. */
 GW_MUST_USE enum gw_status gw_applied_merge(struct gw_applied_window *w,
                                             const struct gw_applied *entry);
 /* Forgets the DONE entries of these slots (closing: the new owner has them). */

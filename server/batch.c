@@ -27,6 +27,7 @@ struct verdict {
     int8_t status;
     bool write;
     bool again; /* from what is known of its serial */
+    bool resent;
 };
 
 uint8_t gwi_verb_of_wire(uint8_t wire_verb)
@@ -168,7 +169,7 @@ static bool replayed(struct gwi_session *session, struct verdict *v)
 static void park(struct gwi_link *link, struct verdict *v, const struct gw_op *op,
                  enum gw_status why)
 {
-    if (gwi_release_park(link->dispatcher, link, op, v->serial, why))
+    if (gwi_release_park(link->dispatcher, link, op, v->serial, v->resent, why))
         answer(v, GW_PENDING);
     else
         answer(v, GW_E_NOMEM);
@@ -249,10 +250,11 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
         v->serial = f->serial + w.serial_delta;
         v->again = false;
         v->write = w.verb != GW_WIRE_READ;
+        v->resent = w.flags & GW_WIRE_RESENT;
         if (v->write && replayed(link->session, v))
             continue;
-        if (GW_UNLIKELY(w.flags & GW_WIRE_RESENT) && !v->write &&
-            gw_applied_has_later(link->session->applied, v->serial, op->slot)) {
+        if (GW_UNLIKELY(v->resent) && !v->write &&
+            gw_applied_has_later(link->session->applied, v->serial, op->slot, false)) {
             answer(v, GW_IN_DOUBT); /* its answer is lost, and it would show what came behind it */
             continue;
         }

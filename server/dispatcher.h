@@ -190,10 +190,10 @@ enum gw_status gwi_scan_frame(struct gwi_link *link, const struct gw_frame *f, c
 
 /* release.c: parked operations */
 /* Parks what ops[] holds; `why` is what the engine said of it: GW_ABSENT (a pull is wanted),
- * GW_PENDING (its record is being read), GW_RETRY, or GW_OK when it was not asked. False: out of
- * memory (the op is answered GW_E_NOMEM). */
+ * GW_PENDING (its record is being read), GW_RETRY, or GW_OK when it was not asked. `resent`: the
+ * client says that it was sent before. False: out of memory (the op is answered GW_E_NOMEM). */
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
-                      uint64_t serial, enum gw_status why);
+                      uint64_t serial, bool resent, enum gw_status why);
 /* Tries parked keys again, at most `keys_max`; inside the epoch. */
 void gwi_release_try(struct gwi_dispatcher *d, uint32_t keys_max);
 /* Tries the cold keys among these, whose records the store has read; inside the epoch. */

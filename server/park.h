@@ -25,6 +25,7 @@ struct gwi_parked_op {
     uint16_t key_bytes;
     uint8_t verb, flags; /* of the engine, without GW_OP_UNSETTLED */
     bool early;          /* its batch was: the answer need not wait until it is durable */
+    bool unknown;        /* sent before, and what became of it had not come here yet */
     uint8_t bytes[];     /* key, value */
 };
 

@@ -14,7 +14,7 @@
 #define BEHIND_MAX  8u
 
 bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const struct gw_op *op,
-                      uint64_t serial, enum gw_status why)
+                      uint64_t serial, bool resent, enum gw_status why)
 {
     bool has_value = op->value && op->value_bytes;
     struct gwi_parked_op *p =
@@ -33,6 +33,7 @@ bool gwi_release_park(struct gwi_dispatcher *d, struct gwi_link *link, const str
     p->verb = op->verb;
     p->flags = op->flags & (uint8_t)~GW_OP_UNSETTLED;
     p->early = link->early;
+    p->unknown = resent && d->view->state[op->slot] == GWI_SLOT_WAITING;
     struct gwi_parked_key *key = gwi_park_add(&d->park, op->hash, op->slot, p);
     if (!key) {
         free(p);
@@ -70,31 +71,11 @@ void gwi_release_flush(struct gwi_dispatcher *d)
         gw_conn_close(session->link->conn); /* it has not read for a whole backlog */
 }
 
-/* Answers one operation; `op` says how it ended. */
-static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
-                     const struct gw_op *op, uint16_t slot, enum gw_status st)
+/* The answer to an operation that has ended, if somebody listens. */
+static void tell(struct gwi_dispatcher *d, struct gwi_session *session,
+                 const struct gwi_parked_op *p, struct gw_wire_reply reply, uint16_t slot)
 {
-    if (p->pull) {
-        gwi_haul_pulled(d, p->pull, (uint32_t)p->serial, op, st);
-        return;
-    }
-    struct gwi_session *session = gwi_sessions_find(&d->sessions, p->session);
-    if (!session)
-        return;
     session->parked--;
-    struct gw_wire_reply reply = {.status = (int8_t)st};
-    if (op)
-        reply = gwi_reply_of(op);
-    if (p->verb != GW_VERB_READ) {
-        gwi_session_image_take(d, session);
-        if (st == GW_MOVED || gw_failed(st)) {
-            gw_applied_forget(session->applied, p->serial);
-        } else {
-            gwi_reply_record(session->applied, p->serial, op, reply.flags);
-            if (GW_UNLIKELY(d->commit.log != NULL))
-                gwi_commit_write(d, session, p->serial, op);
-        }
-    }
     reply.flags |= GW_WIRE_HAS_SERIAL;
     if (d->view->state[slot] == GWI_SLOT_ARRIVING)
         gwi_haul_raise(&d->view->incoming[d->view->incoming_of[slot]]->pause_ns,
@@ -121,6 +102,56 @@ static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
     GW_ASSERT(!w.bad);
     d->completions_bytes += gw_writer_used(&w);
     d->completions_count++;
+}
+
+/* Answers one operation; `op` says how it ended. */
+static void complete(struct gwi_dispatcher *d, const struct gwi_parked_op *p,
+                     const struct gw_op *op, uint16_t slot, enum gw_status st)
+{
+    if (p->pull) {
+        gwi_haul_pulled(d, p->pull, (uint32_t)p->serial, op, st);
+        return;
+    }
+    struct gwi_session *session = gwi_sessions_find(&d->sessions, p->session);
+    if (!session)
+        return;
+    struct gw_wire_reply reply = {.status = (int8_t)st};
+    if (op)
+        reply = gwi_reply_of(op);
+    if (p->verb != GW_VERB_READ) {
+        gwi_session_image_take(d, session);
+        if (st == GW_MOVED || gw_failed(st)) {
+            gw_applied_forget(session->applied, p->serial);
+        } else {
+            gwi_reply_record(session->applied, p->serial, op, reply.flags);
+            if (GW_UNLIKELY(d->commit.log != NULL))
+                gwi_commit_write(d, session, p->serial, op);
+        }
+    }
+    tell(d, session, p, reply, slot);
+}
+
+/* A waiting operation whose history came with its range: a write that the previous owner has
+ * executed is answered as there, and a read behind which its session wrote there comes too late.
+ * False: it is to be executed. */
+static bool known(struct gwi_dispatcher *d, const struct gwi_parked_op *p, uint16_t slot)
+{
+    if (p->pull || (p->verb == GW_VERB_READ && !p->unknown))
+        return false;
+    struct gwi_session *session = gwi_sessions_find(&d->sessions, p->session);
+    const struct gw_applied_entry *e = NULL;
+    if (!session)
+        return false;
+    if (p->verb != GW_VERB_READ) {
+        if (gw_applied_check(session->applied, p->serial, &e) != GW_APPLIED_DONE)
+            return false;
+        tell(d, session, p, gwi_reply_again(session->applied, e), slot);
+        return true;
+    }
+    if (!gw_applied_has_later(session->applied, p->serial, slot, true))
+        return false;
+    tell(d, session, p, (struct gw_wire_reply){.status = GW_IN_DOUBT}, slot);
+    return true;
 }
 
 static void return_moved(struct gwi_dispatcher *d, struct gwi_parked_key *key)
@@ -204,6 +235,12 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
             before = p;
             continue;
         }
+        uint16_t slot = key->slot;
+        if (known(d, p, slot)) {
+            done = true;
+            free(gwi_park_take_after(&d->park, key, before, &gone));
+            continue;
+        }
         struct gw_op op = {.key = p->bytes,
                            .key_bytes = p->key_bytes,
                            .value = p->bytes + p->key_bytes,
@@ -243,7 +280,6 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
             return op.status == GW_ABSENT || done;
         }
         done = true;
-        uint16_t slot = key->slot;
         p = gwi_park_take_after(&d->park, key, before, &gone);
         complete(d, p, &op, slot, (enum gw_status)op.status);
         free(p);

@@ -196,6 +196,25 @@ Test(applied, hole_5_a_merged_entry_answers_the_resent_operation)
     gw_applied_destroy(t);
 }
 
+/* The resend came first, and waits: it is not executed a second time. */
+Test(applied, hole_5_an_entry_that_comes_behind_its_resent_operation_answers_it)
+{
+    struct gw_applied_window *w = gw_applied_create(64);
+    cr_assert_eq(gw_applied_reserve(w, 3), GW_OK);
+    gw_applied_begin(w, 3, 7);
+    cr_expect_not(gw_applied_has_later(w, 1, 7, true), "it only waits");
+    struct gw_applied old = {.session = 1, .serial = 3, .slot = 7, .number = 42, .version = 9};
+    cr_assert_eq(gw_applied_merge(w, &old), GW_OK);
+    const struct gw_applied_entry *e = NULL;
+    cr_assert_eq(gw_applied_check(w, 3, &e), GW_APPLIED_DONE);
+    cr_expect_eq(e->number, 42);
+    cr_expect_eq(gw_applied_pending(w, NULL), 0);
+    cr_expect(gw_applied_has_later(w, 1, 7, true));
+    gw_applied_forget(w, 3); /* returned as moved: known all the same */
+    cr_expect_eq(gw_applied_check(w, 3, &e), GW_APPLIED_DONE);
+    gw_applied_destroy(w);
+}
+
 Test(applied, hole_4_pending_operations_of_a_range_are_counted)
 {
     struct gw_applied_window *w = gw_applied_create(64);
@@ -313,20 +332,20 @@ Test(applied, an_old_value_moves_with_its_range)
 Test(applied, a_read_sent_again_is_told_from_one_behind_which_its_session_wrote)
 {
     struct gw_applied_window *w = gw_applied_create(64);
-    cr_expect_not(gw_applied_has_later(w, 1, 7), "an empty window");
+    cr_expect_not(gw_applied_has_later(w, 1, 7, false), "an empty window");
     apply(w, 3, 7, 1);
     apply(w, 5, 8, 1);
-    cr_expect(gw_applied_has_later(w, 2, 7));
-    cr_expect_not(gw_applied_has_later(w, 3, 7), "its own serial, or an earlier one");
-    cr_expect_not(gw_applied_has_later(w, 4, 7));
-    cr_expect(gw_applied_has_later(w, 4, 8));
-    cr_expect_not(gw_applied_has_later(w, 2, 9), "another slot");
+    cr_expect(gw_applied_has_later(w, 2, 7, false));
+    cr_expect_not(gw_applied_has_later(w, 3, 7, false), "its own serial, or an earlier one");
+    cr_expect_not(gw_applied_has_later(w, 4, 7, false));
+    cr_expect(gw_applied_has_later(w, 4, 8, false));
+    cr_expect_not(gw_applied_has_later(w, 2, 9, false), "another slot");
     gw_applied_confirm(w, 6);
-    cr_expect_not(gw_applied_has_later(w, 2, 7), "confirmed: its client has the answer");
+    cr_expect_not(gw_applied_has_later(w, 2, 7, false), "confirmed: its client has the answer");
     cr_assert_eq(gw_applied_reserve(w, 9), GW_OK);
     gw_applied_begin(w, 9, 7); /* it waits: the read would be queued behind it */
-    cr_expect(gw_applied_has_later(w, 8, 7));
+    cr_expect(gw_applied_has_later(w, 8, 7, false));
     gw_applied_forget(w, 9);
-    cr_expect_not(gw_applied_has_later(w, 8, 7));
+    cr_expect_not(gw_applied_has_later(w, 8, 7, false));
     gw_applied_destroy(w);
 }

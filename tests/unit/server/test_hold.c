@@ -284,7 +284,7 @@ static void park_one(struct scene *s, struct gwi_session *session, uint32_t who,
                        .verb = GW_VERB_UPSERT};
     gw_store_hash(s->server->store, &op);
     cr_assert_eq(gw_applied_reserve(session->applied, serial), GW_OK);
-    cr_assert(gwi_release_park(s->d, link, &op, serial, GW_RETRY));
+    cr_assert(gwi_release_park(s->d, link, &op, serial, false, GW_RETRY));
     link->early = !early;
     gw_store_enter(s->d->store);
     gwi_release_try(s->d, UINT32_MAX);
