@@ -17,7 +17,8 @@
  *  3. A write's callback says GW_OK when the page can be read back from then on, by every queue. A
  *     failed write may be offered again (it overwrites the same place).
  *  4. Reads are verified against the checksums of their blocks: GW_E_CORRUPT, never wrong bytes.
- *     GW_NOT_FOUND: trimmed meanwhile. GW_E_IO: could not be read.
+ *     GW_NOT_FOUND: trimmed meanwhile. GW_E_IO: could not be read. GW_E_UNREACHABLE: it lies in the
+ *     object store, which has not answered in time; it may do so later.
  *  5. Rooms of reads are aligned to GW_DEVICE_BLOCK; those in a region given to `adopt` before may
  *     be registered with the kernel.
  * Thread rule: `queue` is the caller's (a thread of the store, below threads_max of the store);
@@ -33,6 +34,10 @@
 #include "index/base/status.h"
 
 #define GW_DEVICE_BLOCK 4096u
+/* Addresses of other servers' logs, for reads only: this bit, GW_DEVICE_ORIGIN bits of a number
+ * that `origin` gives, and the address there. A foreign page need not be as large as ours. */
+#define GW_DEVICE_FOREIGN      ((uint64_t)1 << 63)
+#define GW_DEVICE_ORIGIN_SHIFT 48
 
 typedef void (*gw_device_cb)(void *arg, enum gw_status status);
 
@@ -69,5 +74,12 @@ struct gw_device {
     /* An event descriptor that becomes readable when callbacks of this queue are due, for threads
      * that sleep while something is on its way; -1: none, poll instead. */
     int (*wait_fd)(struct gw_device *device, uint32_t queue);
+    /* A shared tier, or NULL, all three. shared: all pages below this address can be read by other
+     * servers, for good; only rises. origin: the base of the addresses of the log of this id (a
+     * store id), the same for the device's life; 0: too many. log_id: of our own log. Any thread.
+     */
+    uint64_t (*shared)(struct gw_device *device);
+    uint64_t (*origin)(struct gw_device *device, uint64_t log_id);
+    uint64_t (*log_id)(const struct gw_device *device);
 };
 #endif

@@ -62,15 +62,29 @@ enum gw_job_state {
 };
 const char *gw_job_state_name(enum gw_job_state state); /* "created", ...; never NULL */
 
+/* What the operator asks of a job. Zero: the default in brackets. Wire: u64 rate bytes, u64 sample
+ * bytes, u32 max impact us, u32 sample ms, u8 flags, u8[7] zero. */
+#define GW_JOB_NO_SAMPLING    1u
+#define GW_JOB_NO_INDIRECTION 2u /* cold records are read and shipped */
+#define GW_JOB_NO_PULLS       4u /* operations wait for their chunk; for measurements */
+struct gw_job_options {
+    uint64_t rate_bytes;    /* shipped a second at most [no cap] */
+    uint64_t sample_bytes;  /* of hot records that go first [an eighth of the log's memory] */
+    uint32_t max_impact_us; /* p99 of requests at both ends that shipping may cause [2000] */
+    uint32_t sample_ms;     /* how long the hot set gathers [500] */
+    uint8_t flags;
+};
+
 /* JOB: u64 id, u8 state, u8 paused (0, 1), u8[2] zero, u64 map version of the commit (0 before it
- * and in jobs that never had one, never 0 after), u8+ from id, u8+ to id, u8+ from address, u8+ to
- * address (may be empty: not known), slots, u16+ last error. Sent to both parties at each change,
- * and at JOIN for every open job of that server. */
+ * and in jobs that never had one, never 0 after), options, u8+ from id, u8+ to id, u8+ from
+ * address, u8+ to address (may be empty: not known), slots, u16+ last error. Sent to both parties
+ * at each change, and at JOIN for every open job of that server. */
 struct gw_job {
     uint64_t id;
     uint64_t commit_version;
     enum gw_job_state state;
     bool paused; /* do not ask for the commit; behind it, ship nothing unasked */
+    struct gw_job_options options;
     char from[GW_ID_BYTES_MAX + 1], to[GW_ID_BYTES_MAX + 1];
     char from_address[GW_ADDRESS_BYTES_MAX + 1], to_address[GW_ADDRESS_BYTES_MAX + 1];
     char error[256];
@@ -78,8 +92,10 @@ struct gw_job {
 };
 
 /* JOB_EVENT: u64 job, u8 event, u8[3] zero, then u64: bytes moved, records moved, chunks done,
- * chunks, pulls, pause ns (longest that any request of the range waited), then u16+ text (failure's
- * reason; progress: phase). */
+ * chunks, pulls, pause ns (longest that any request of the range waited), bytes left and records
+ * left (estimates, of what is in memory or not shared), bytes a second of late, indirections, hot
+ * records, attempts begun over, p99 in us of requests of late here and at the target, then u16+
+ * text (failure's reason; progress: phase). */
 enum gw_job_event_kind {
     GW_JOB_PROGRESS = 1, /* numbers only; changes no state */
     GW_JOB_ASK_COMMIT,   /* every dispatcher of the target has passed Prepare */
@@ -90,6 +106,8 @@ enum gw_job_event_kind {
 struct gw_job_event {
     uint64_t job;
     uint64_t bytes_moved, records_moved, chunks_done, chunks, pulls, pause_ns;
+    uint64_t bytes_left, records_left, rate, indirections, hot_records, retries;
+    uint64_t source_p99_us, target_p99_us;
     enum gw_job_event_kind event;
     char text[256];
 };

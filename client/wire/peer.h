@@ -67,12 +67,19 @@ struct gw_applied {
 /* CHUNK: frame.sequence = chunk << 32 | frame number within the chunk (from 0), frame.count =
  * records, flags bit 1 (GW_CHUNK_LAST) on the chunk's last frame. CHUNK_ACK: frame.sequence =
  * chunk << 32, sent when the chunk is complete.
- * Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1 counter), u8 flags (1 tombstone, 2
- * expires; not both), u32 value bytes, with `expires` u64 Unix time in ms, key, value (counter:
- * value bytes = 8, the number; tombstone: 0). */
+ * Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1 counter, 2 indirection), u8 flags (1
+ * tombstone, 2 expires; not both), u32 value bytes, with `expires` u64 Unix time in ms, key, value
+ * (counter: value bytes = 8, the number; tombstone: 0). An indirection has no key, version 0 and 40
+ * bytes: u64 log id, u64 address, u64 hash prefix, u64 map version, u16 slot, u8 prefix bits,
+ * zeros; it comes behind the records of its chain, in the same frame or a later one of the chunk
+ * (R14). Flag 4 (GW_CHUNK_HOT): records of any chunk of the range that go first, of no chunk's
+ * book; the frame number counts them, the chunk is 0, and nothing acknowledges them. */
 #define GW_CHUNK_LAST              2u
+#define GW_CHUNK_HOT               4u
 #define GW_PEER_BYTES              0u
 #define GW_PEER_COUNTER            1u
+#define GW_PEER_INDIRECTION        2u
+#define GW_PEER_INDIRECTION_BYTES  40u
 #define GW_PEER_RECORD_BYTES_LEAST 13u /* for gw_frame_count_plausible */
 struct gw_peer_record {
     const uint8_t *key, *value; /* borrow the frame; a counter's value is its 8 bytes */

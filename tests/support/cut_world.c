@@ -101,8 +101,14 @@ void cut_world_open(struct cut_world *w, uint32_t workers, uint64_t seed)
         .delay_polls_max = 3,
         .seed = seed + 1,
     });
-    w->face = (struct gw_device){hook_read,  hook_write, hook_trim,  hook_poll,
-                                 hook_adopt, hook_sync,  hook_usage, hook_wait_fd};
+    w->face = (struct gw_device){.read = hook_read,
+                                 .write = hook_write,
+                                 .trim = hook_trim,
+                                 .poll = hook_poll,
+                                 .adopt = hook_adopt,
+                                 .sync = hook_sync,
+                                 .usage = hook_usage,
+                                 .wait_fd = hook_wait_fd};
     struct gw_store_options o = {
         .log_bytes = (uint64_t)PAGES << CUT_PAGE_BITS,
         .index_bytes = 1 << 18,
