@@ -65,7 +65,7 @@ uint64_t gwi_commit_log_bytes(const struct gwi_server *server)
     for (uint32_t i = 0; i < server->dispatchers; i++) {
         struct gw_commit_usage usage;
         gw_commit_usage(server->dispatcher[i]->commit.log, &usage);
-        bytes += usage.file_bytes;
+        bytes += usage.file_bytes - usage.spare_bytes;
     }
     return bytes;
 }
@@ -323,7 +323,7 @@ static void ask_in_time(struct gwi_dispatcher *d)
     struct gwi_commit *c = &d->commit;
     struct gw_commit_usage usage;
     gw_commit_usage(c->log, &usage);
-    if (c->asked || usage.file_bytes <= c->limit / 2)
+    if (c->asked || usage.file_bytes - usage.spare_bytes <= c->limit / 2)
         return;
     c->asked = true;
     (void)gwi_checkpoint_ask(d->server); /* its number is nobody's business here */

@@ -296,6 +296,7 @@ void gw_commit_usage(const struct gw_commit *log, struct gw_commit_usage *out)
         .flushes = atomic_load_explicit(&log->flushes, memory_order_relaxed),
         .bytes_written = atomic_load_explicit(&log->bytes_written, memory_order_relaxed),
         .file_bytes = atomic_load_explicit(&log->file_bytes, memory_order_relaxed),
+        .spare_bytes = atomic_load_explicit(&log->spare_bytes, memory_order_relaxed),
         .flush_ns_last = atomic_load_explicit(&log->flush_ns_last, memory_order_relaxed),
         .flush_ns_longest = atomic_load_explicit(&log->flush_ns_longest, memory_order_relaxed),
         .files = atomic_load_explicit(&log->files_count, memory_order_relaxed),

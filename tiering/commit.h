@@ -124,7 +124,9 @@ void gw_commit_on_done(struct gw_commit *log, gw_commit_wake_cb wake, void *ctx)
 void gw_commit_truncate(struct gw_commit *log, uint64_t interval);
 
 struct gw_commit_usage {
-    uint64_t flushes, bytes_written, file_bytes, flush_ns_last, flush_ns_longest;
+    uint64_t flushes, bytes_written;
+    uint64_t file_bytes, spare_bytes; /* of all files; of them, of those that hold nothing needed */
+    uint64_t flush_ns_last, flush_ns_longest;
     uint32_t files;
 };
 void gw_commit_usage(const struct gw_commit *log, struct gw_commit_usage *out); /* any thread */

@@ -2,7 +2,7 @@
  *
  *   made as spare --turn: renamed, directory synced--> current --> full
  *     ^                                                             |
- *     '------- at most one is used again <---- given back <---------' the rest: removed
+ *     '------- renamed, and used again <------ given back <---------' beyond a share: removed
  *
  * Rules:
  *  1. A block is written only into a file whose size, foot and name are on the disk, and when the
@@ -10,9 +10,11 @@
  *  2. A file goes only when the one behind it begins at or below the finished interval: so what is
  *     left always begins with block 1 or with a block that nobody needs, and a reader can tell a
  *     file that was given back from one that was lost.
- *  3. A file that is used again keeps its old blocks behind the new ones. They are of the same log,
- *     with lower sequences than the file's name says, and of finished intervals: a reader takes
- *     them for nothing (commit_scan.c). Files of other incarnations are never used again.
+ *  3. A file that is used again (its blocks were written before, which is faster by half) gets a
+ *     spare's name first: no reader looks into it. It keeps its old blocks behind the new ones.
+ * They are of the same log, with lower sequences than the file's name says, and of finished
+ * intervals: a reader takes them for nothing (commit_scan.c). Files of other incarnations are never
+ * used again.
  *  4. Whatever fails before a block is in a file leaves the log as it was; only an error that says
  *     more than "no room" breaks it. */
 #include <errno.h>
@@ -24,6 +26,8 @@
 
 #include "index/base/assert.h"
 #include "tiering/commit_internal.h"
+
+#define SPARES_SHARE 4u /* of the bound */
 
 /* What may be gone the next time. */
 static bool no_room(int rc)
@@ -56,12 +60,30 @@ static int prepare(struct gw_commit *log, int fd, uint64_t bytes)
     return calls->sync(calls->ctx, fd);
 }
 
+static uint64_t bytes_of_spares(const struct gw_commit *log)
+{
+    uint64_t bytes = 0;
+    for (const struct gwi_commit_file *f = log->spare; f; f = f->next)
+        bytes += f->bytes;
+    return bytes;
+}
+
 static uint64_t bytes_of_all(const struct gw_commit *log)
 {
-    uint64_t bytes = log->spare ? log->spare->bytes : 0;
+    uint64_t bytes = bytes_of_spares(log);
     for (const struct gwi_commit_file *f = log->files; f; f = f->next)
         bytes += f->bytes;
     return bytes;
+}
+
+/* Closes and removes what holds nothing that is needed. */
+static void discard(struct gw_commit *log, struct gwi_commit_file *file)
+{
+    char name[GWI_COMMIT_NAME_BYTES];
+    gwi_commit_name_print(&file->name, name);
+    (void)log->calls.close(log->calls.ctx, file->fd);
+    (void)log->calls.unlink(log->calls.ctx, log->dir_fd, name);
+    free(file);
 }
 
 /* Makes a file under a spare's name; *rc is the cause of a failure. */
@@ -72,6 +94,11 @@ static enum gw_status make(struct gw_commit *log, uint64_t bytes, struct gwi_com
     enum gw_status status = GW_E_FULL;
     struct gwi_commit_file *file = NULL;
     *rc = -ENOSPC;
+    while (limit && log->spare && bytes_of_all(log) + bytes > limit) { /* of another size */
+        struct gwi_commit_file *spare = log->spare;
+        log->spare = spare->next;
+        discard(log, spare);
+    }
     if (limit && log->files && bytes_of_all(log) + bytes > limit)
         goto fail;
     *rc = -ENOMEM;
@@ -171,19 +198,14 @@ enum gw_status gwi_commit_files_turn(struct gw_commit *log, uint64_t block_bytes
     }
     enum gw_status status = use(log, file, &rc);
     if (status != GW_OK) {
-        if (large) {
-            char name[GWI_COMMIT_NAME_BYTES];
-            gwi_commit_name_print(&file->name, name);
-            (void)log->calls.close(log->calls.ctx, file->fd);
-            (void)log->calls.unlink(log->calls.ctx, log->dir_fd, name);
-            free(file);
-        }
+        if (large)
+            discard(log, file);
         if (status == GW_E_FULL)
             atomic_store_explicit(&log->full, true, memory_order_relaxed);
         return status;
     }
     if (!large)
-        log->spare = NULL;
+        log->spare = file->next;
     const struct gwi_commit_file *before = log->current;
     status = before->at > 0 ? seal(log, before, file->name.number) : GW_OK;
     append(log, file);
@@ -223,23 +245,38 @@ enum gw_status gwi_commit_files_ahead(struct gw_commit *log)
     return n < (ssize_t)GW_COMMIT_BLOCK_UNIT ? GW_E_IO : GW_OK;
 }
 
+/* Keeps a file that nobody needs, to be used again, as far as the share of spares goes. */
+static void keep_or_discard(struct gw_commit *log, struct gwi_commit_file *file)
+{
+    uint64_t share = log->options.limit_bytes / SPARES_SHARE;
+    if (share < log->options.file_bytes)
+        share = log->options.file_bytes;
+    char from[GWI_COMMIT_NAME_BYTES], to[GWI_COMMIT_NAME_BYTES];
+    const struct gwi_commit_name name = {log->spares++, log->options.incarnation,
+                                         log->options.dispatcher, true};
+    gwi_commit_name_print(&file->name, from);
+    gwi_commit_name_print(&name, to);
+    if (file->bytes != log->options.file_bytes || bytes_of_spares(log) + file->bytes > share ||
+        log->calls.rename(log->calls.ctx, log->dir_fd, from, to) < 0) {
+        discard(log, file); /* its blocks are not needed, nor harmful if they stay */
+        return;
+    }
+    file->name = name;
+    file->filled = file->bytes;
+    struct gwi_commit_file **at = &log->spare;
+    while (*at && (*at)->filled >= (*at)->bytes - GWI_COMMIT_END_BYTES)
+        at = &(*at)->next;
+    file->next = *at; /* before one that was only made */
+    *at = file;
+}
+
 void gwi_commit_files_give_back(struct gw_commit *log, uint64_t finished)
 {
     while (log->files != log->current && log->files->interval_last <= finished &&
            log->files->next->interval_first <= finished) {
         struct gwi_commit_file *file = log->files;
         log->files = file->next;
-        if (!log->spare && file->bytes == log->options.file_bytes) {
-            file->filled = file->bytes;
-            file->next = NULL;
-            log->spare = file;
-        } else {
-            char name[GWI_COMMIT_NAME_BYTES];
-            gwi_commit_name_print(&file->name, name);
-            (void)log->calls.close(log->calls.ctx, file->fd); /* its blocks are not needed */
-            (void)log->calls.unlink(log->calls.ctx, log->dir_fd, name); /* nor harmful */
-            free(file);
-        }
+        keep_or_discard(log, file);
         atomic_store_explicit(&log->full, false, memory_order_relaxed);
     }
 }
@@ -250,15 +287,16 @@ void gwi_commit_files_count(struct gw_commit *log)
     for (const struct gwi_commit_file *f = log->files; f; f = f->next)
         files++;
     uint64_t left = log->current->bytes - GWI_COMMIT_END_BYTES - log->current->at;
-    if (log->spare)
-        left += log->spare->bytes - GWI_COMMIT_END_BYTES;
+    for (const struct gwi_commit_file *f = log->spare; f; f = f->next, files++)
+        left += f->bytes - GWI_COMMIT_END_BYTES;
     uint64_t limit = log->options.limit_bytes;
     if (!log->spare && limit && bytes_of_all(log) + log->options.file_bytes > limit)
         atomic_store_explicit(&log->full, true,
                               memory_order_relaxed); /* known before it is tried */
     atomic_store_explicit(&log->left, left, memory_order_relaxed);
-    atomic_store_explicit(&log->files_count, files + (log->spare != NULL), memory_order_relaxed);
+    atomic_store_explicit(&log->files_count, files, memory_order_relaxed);
     atomic_store_explicit(&log->file_bytes, bytes_of_all(log), memory_order_relaxed);
+    atomic_store_explicit(&log->spare_bytes, bytes_of_spares(log), memory_order_relaxed);
 }
 
 /* ---- open, close ---- */
@@ -299,6 +337,7 @@ enum gw_status gwi_commit_files_open(struct gw_commit *log, char *error)
         snprintf(error, GW_COMMIT_TEXT_BYTES, "%s: %s", dir, strerror(-rc));
         return no_room(rc) ? GW_E_FULL : GW_E_IO;
     }
+    struct gwi_commit_file *file;
     const struct gwi_commit_name first = {1, log->options.incarnation, log->options.dispatcher,
                                           false};
     char name[GWI_COMMIT_NAME_BYTES];
@@ -322,8 +361,9 @@ enum gw_status gwi_commit_files_open(struct gw_commit *log, char *error)
                  strerror(-rc));
         goto fail;
     }
-    append(log, log->spare);
+    file = log->spare;
     log->spare = NULL;
+    append(log, file);
     gwi_commit_files_count(log);
     return GW_OK;
 fail:
@@ -334,12 +374,10 @@ fail:
 void gwi_commit_files_close(struct gw_commit *log)
 {
     const struct gw_ssd_calls *calls = &log->calls;
-    if (log->spare) {
-        char name[GWI_COMMIT_NAME_BYTES];
-        gwi_commit_name_print(&log->spare->name, name);
-        (void)calls->unlink(calls->ctx, log->dir_fd, name); /* holds nothing that is needed */
-        (void)calls->close(calls->ctx, log->spare->fd);
-        free(log->spare);
+    while (log->spare) {
+        struct gwi_commit_file *file = log->spare;
+        log->spare = file->next;
+        discard(log, file);
     }
     while (log->files) {
         struct gwi_commit_file *file = log->files;

@@ -68,7 +68,7 @@ struct gw_commit {
     struct gw_ssd_calls calls;
     int dir_fd;
     struct gwi_commit_file *files, *current; /* oldest; newest, into which is written */
-    struct gwi_commit_file *spare;           /* the next one, made ahead or given back */
+    struct gwi_commit_file *spare;           /* the next ones, made ahead or given back */
     uint8_t *zeros;                          /* GWI_COMMIT_FILL_BYTES of them */
     uint8_t *end_unit;                       /* room for a foot or a seal */
     uint64_t sequence, durable;              /* of the next block; highest durable */
@@ -77,7 +77,8 @@ struct gw_commit {
     /* Written by the flusher, read by any (relaxed: each is a fact on its own). */
     _Atomic bool full;     /* no room for the next file, the last time it was tried */
     _Atomic uint64_t left; /* bytes that can be written without another file, spare included */
-    _Atomic uint64_t flushes, bytes_written, file_bytes, flush_ns_last, flush_ns_longest;
+    _Atomic uint64_t flushes, bytes_written, file_bytes, spare_bytes, flush_ns_last,
+        flush_ns_longest;
     _Atomic uint32_t files_count;
 };
 

@@ -172,6 +172,32 @@ Test(commit, a_log_that_was_truncated_begins_where_nobody_needs_it, .init = setu
     cr_expect_eq(seen.status, GW_E_CORRUPT, "interval 1 is gone: %s", seen.error);
 }
 
+/* Blocks that were written before are written again faster: nothing is made anew. */
+Test(commit, files_that_are_given_back_are_used_again_up_to_a_quarter_of_the_bound, .init = setup,
+     .fini = teardown)
+{
+    gw_commit_close(log_);
+    tier_dir_remove(dir);
+    dir = tier_dir_make();
+    open_log(FILE_BYTES, 32 * FILE_BYTES);
+    struct gw_commit_usage usage = {.files = 0};
+    flush_each(1, 70, 1); /* ten files, full */
+    flush_each(71, 72, 2);
+    gw_commit_truncate(log_, 1);
+    for (uint32_t tries = 0; tries < 400 && usage.spare_bytes < 8 * FILE_BYTES; tries++) {
+        usleep(2000);
+        gw_commit_usage(log_, &usage);
+    }
+    cr_expect_eq(usage.spare_bytes, 8 * FILE_BYTES);
+    cr_expect_leq(usage.files, 11);
+    uint32_t files = usage.files;
+    flush_each(73, 73 + 42, 2); /* six more */
+    gw_commit_usage(log_, &usage);
+    cr_expect_eq(usage.files, files);
+    cr_expect_leq(usage.spare_bytes, 3 * FILE_BYTES);
+    expect(1, 71, 73 + 42);
+}
+
 Test(commit, at_its_limit_it_is_full_until_files_are_given_back, .init = setup, .fini = teardown)
 {
     gw_commit_close(log_);
