@@ -22,7 +22,7 @@
 
 #define ERROR_FRAME_BYTES_MAX (GW_FRAME_HEADER + 4 + GW_ERROR_TEXT_BYTES_MAX)
 #define JOB_FRAME_BYTES_MAX                                                                        \
-    (GW_FRAME_HEADER + 32 + 2 * (GW_ID_BYTES_MAX + 1) + 2 * (GW_ADDRESS_BYTES_MAX + 1) +           \
+    (GW_FRAME_HEADER + 64 + 2 * (GW_ID_BYTES_MAX + 1) + 2 * (GW_ADDRESS_BYTES_MAX + 1) +           \
      GW_SLOTS_WIRE_MAX + 2 + 256)
 
 enum link_role { LINK_SILENT, LINK_CLIENT, LINK_SERVER };

@@ -122,6 +122,28 @@ static bool state_after_commit(uint8_t state)
            state == GW_JOB_REVIVED;
 }
 
+static void options_encode(const struct gw_job_options *m, struct gw_writer *w)
+{
+    gw_write64(w, m->rate_bytes);
+    gw_write64(w, m->sample_bytes);
+    gw_write32(w, m->max_impact_us);
+    gw_write32(w, m->sample_ms);
+    gw_write8(w, m->flags);
+    gwi_zero_encode(w, 7);
+}
+
+static void options_decode(struct gw_reader *r, struct gw_job_options *m)
+{
+    m->rate_bytes = gw_read64(r);
+    m->sample_bytes = gw_read64(r);
+    m->max_impact_us = gw_read32(r);
+    m->sample_ms = gw_read32(r);
+    m->flags = gw_read8(r);
+    gwi_zero_decode(r, 7);
+    gwi_expect(r,
+               (m->flags & ~(GW_JOB_NO_SAMPLING | GW_JOB_NO_INDIRECTION | GW_JOB_NO_PULLS)) == 0);
+}
+
 void gw_job_encode(const struct gw_job *m, struct gw_writer *w)
 {
     gw_write64(w, m->id);
@@ -129,6 +151,7 @@ void gw_job_encode(const struct gw_job *m, struct gw_writer *w)
     gw_write8(w, m->paused);
     gwi_zero_encode(w, 2);
     gw_write64(w, m->commit_version);
+    options_encode(&m->options, w);
     gwi_id_encode(m->from, w);
     gwi_id_encode(m->to, w);
     gwi_address_encode(m->from_address, w);
@@ -145,6 +168,7 @@ enum gw_status gw_job_decode(struct gw_reader *r, struct gw_job *out)
     uint8_t paused = gw_read8(r);
     gwi_zero_decode(r, 2);
     m.commit_version = gw_read64(r);
+    options_decode(r, &m.options);
     gwi_id_decode(r, m.from, GWI_REQUIRED);
     gwi_id_decode(r, m.to, GWI_REQUIRED);
     gwi_address_decode(r, m.from_address, GWI_OPTIONAL);
@@ -174,6 +198,14 @@ void gw_job_event_encode(const struct gw_job_event *m, struct gw_writer *w)
     gw_write64(w, m->chunks);
     gw_write64(w, m->pulls);
     gw_write64(w, m->pause_ns);
+    gw_write64(w, m->bytes_left);
+    gw_write64(w, m->records_left);
+    gw_write64(w, m->rate);
+    gw_write64(w, m->indirections);
+    gw_write64(w, m->hot_records);
+    gw_write64(w, m->retries);
+    gw_write64(w, m->source_p99_us);
+    gw_write64(w, m->target_p99_us);
     gwi_text_encode(m->text, sizeof m->text - 1, w);
 }
 
@@ -189,6 +221,14 @@ enum gw_status gw_job_event_decode(struct gw_reader *r, struct gw_job_event *out
     m.chunks = gw_read64(r);
     m.pulls = gw_read64(r);
     m.pause_ns = gw_read64(r);
+    m.bytes_left = gw_read64(r);
+    m.records_left = gw_read64(r);
+    m.rate = gw_read64(r);
+    m.indirections = gw_read64(r);
+    m.hot_records = gw_read64(r);
+    m.retries = gw_read64(r);
+    m.source_p99_us = gw_read64(r);
+    m.target_p99_us = gw_read64(r);
     gwi_text_decode(r, m.text, sizeof m.text);
     gwi_expect(r, event >= GW_JOB_PROGRESS && event <= GW_JOB_GAVE_UP);
     enum gw_status st = gwi_body_end(r);

@@ -77,44 +77,86 @@ Test(bodies, what_does_not_exist_is_refused)
         size_t at;
         uint8_t byte;
     } cases[] = {
-        {"hello", 0, 0},         {"hello", 0, 5},
-        {"hello", 1, 2},         {"hello", 2, 1},
-        {"hello", 3, 1},         {"hello", 20, 0},
-        {"hello", 20, 64},       {"hello", 21, ' '},
-        {"hello", 21, '/'},      {"hello", 21, 0},
-        {"welcome", 12, 2},      {"welcome", 13, 3},
-        {"welcome", 14, 1},      {"welcome", 15, 1},
-        {"welcome", 49, ':'},    {"welcome", 13, 255},
-        {"error", 0, 0},         {"error", 0, 2},
-        {"error", 0, 0x80},      {"error", 3, '\n'},
-        {"error", 3, 0x7f},      {"error", 3, 0},
-        {"join", 16, 0},         {"join", 17, '\\'},
-        {"join", 20, 0},         {"join", 20, 64},
-        {"join", 21, ' '},       {"join", 21, 0x80},
-        {"job", 8, 0},           {"job", 8, 8},
-        {"job", 8, 1},           {"job", 9, 2},
-        {"job", 11, 1},          {"job", 12, 0},
-        {"job_event", 8, 0},     {"job_event", 8, 6},
-        {"job_event", 9, 1},     {"job_event", 60, 1},
-        {"job_event", 62, '\r'}, {"prepare", 8, 13},
-        {"prepare", 8, 255},     {"prepare", 9, 1},
-        {"prepare", 11, 1},      {"prepare", 12, 0},
-        {"prepare", 14, 0},      {"prepared", 0, 100},
-        {"prepared", 1, 1},      {"prepared", 12, 200},
-        {"yours", 0, 2},         {"yours", 1, 1},
-        {"yours", 3, 1},         {"yours", 16 + 29, 0x40},
-        {"yours", 16 + 30, 100}, {"yours", 16 + 31, 0},
-        {"yours", 16 + 31, 2},   {"yours", 48 + 16, 1},
-        {"chunk", 4, 0},         {"chunk", 6, 2},
-        {"chunk", 6, 1},         {"chunk", 7, 2},
-        {"chunk", 13 + 8, 7},    {"chunk", 13 + 8, 9},
-        {"chunk", 13 + 7, 1},    {"chunk", 41 + 8, 1},
-        {"pull", 0, 0},          {"pull", 1, 1},
-        {"pull_answer", 0, 3},   {"pull_answer", 0, 1},
-        {"scan", 12, 1},         {"scan", 15, 0x80},
-        {"scan_reply", 0, 16},   {"scan_reply", 1, 1},
-        {"scan_reply", 3, 1},    {"scan_reply", 12, 0},
-        {"scan_reply", 14, 2},   {"scan_reply", 14, 1},
+        {"hello", 0, 0},
+        {"hello", 0, 5},
+        {"hello", 1, 2},
+        {"hello", 2, 1},
+        {"hello", 3, 1},
+        {"hello", 20, 0},
+        {"hello", 20, 64},
+        {"hello", 21, ' '},
+        {"hello", 21, '/'},
+        {"hello", 21, 0},
+        {"welcome", 12, 2},
+        {"welcome", 13, 3},
+        {"welcome", 14, 1},
+        {"welcome", 15, 1},
+        {"welcome", 49, ':'},
+        {"welcome", 13, 255},
+        {"error", 0, 0},
+        {"error", 0, 2},
+        {"error", 0, 0x80},
+        {"error", 3, '\n'},
+        {"error", 3, 0x7f},
+        {"error", 3, 0},
+        {"join", 16, 0},
+        {"join", 17, '\\'},
+        {"join", 20, 0},
+        {"join", 20, 64},
+        {"join", 21, ' '},
+        {"join", 21, 0x80},
+        {"job", 8, 0},
+        {"job", 8, 8},
+        {"job", 8, 1},
+        {"job", 9, 2},
+        {"job", 11, 1},
+        {"job", 12, 0},
+        {"job", 44, 8},
+        {"job", 44, 0x80},
+        {"job", 45, 1},
+        {"job", 51, 1},
+        {"job_event", 8, 0},
+        {"job_event", 8, 6},
+        {"job_event", 9, 1},
+        {"job_event", 124, 1},
+        {"job_event", 126, '\r'},
+        {"prepare", 8, 13},
+        {"prepare", 8, 255},
+        {"prepare", 9, 1},
+        {"prepare", 11, 1},
+        {"prepare", 12, 0},
+        {"prepare", 14, 0},
+        {"prepared", 0, 100},
+        {"prepared", 1, 1},
+        {"prepared", 12, 200},
+        {"yours", 0, 2},
+        {"yours", 1, 1},
+        {"yours", 3, 1},
+        {"yours", 16 + 29, 0x40},
+        {"yours", 16 + 30, 100},
+        {"yours", 16 + 31, 0},
+        {"yours", 16 + 31, 2},
+        {"yours", 48 + 16, 1},
+        {"chunk", 4, 0},
+        {"chunk", 6, 2},
+        {"chunk", 6, 1},
+        {"chunk", 7, 2},
+        {"chunk", 13 + 8, 7},
+        {"chunk", 13 + 8, 9},
+        {"chunk", 13 + 7, 1},
+        {"chunk", 41 + 8, 1},
+        {"pull", 0, 0},
+        {"pull", 1, 1},
+        {"pull_answer", 0, 3},
+        {"pull_answer", 0, 1},
+        {"scan", 12, 1},
+        {"scan", 15, 0x80},
+        {"scan_reply", 0, 16},
+        {"scan_reply", 1, 1},
+        {"scan_reply", 3, 1},
+        {"scan_reply", 12, 0},
+        {"scan_reply", 14, 2},
+        {"scan_reply", 14, 1},
         {"scan_reply", 15, 1},
     };
     size_t n = load();
@@ -186,6 +228,11 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     SAME(job, want_job, id);
     SAME(job, want_job, commit_version);
     SAME(job, want_job, state);
+    SAME(job, want_job, options.rate_bytes);
+    SAME(job, want_job, options.sample_bytes);
+    SAME(job, want_job, options.max_impact_us);
+    SAME(job, want_job, options.sample_ms);
+    SAME(job, want_job, options.flags);
     SAME_TEXT(job, want_job, from);
     SAME_TEXT(job, want_job, to);
     SAME_TEXT(job, want_job, from_address);
@@ -203,6 +250,14 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     SAME(event, sample_job_event, chunks);
     SAME(event, sample_job_event, pulls);
     SAME(event, sample_job_event, pause_ns);
+    SAME(event, sample_job_event, bytes_left);
+    SAME(event, sample_job_event, records_left);
+    SAME(event, sample_job_event, rate);
+    SAME(event, sample_job_event, indirections);
+    SAME(event, sample_job_event, hot_records);
+    SAME(event, sample_job_event, retries);
+    SAME(event, sample_job_event, source_p99_us);
+    SAME(event, sample_job_event, target_p99_us);
     SAME_TEXT(event, sample_job_event, text);
 
     struct gw_prepare prepare, want_prepare = sample_prepare();

@@ -61,10 +61,19 @@ const struct gw_job_event sample_job_event = {.job = 12,
                                               .chunks = 4,
                                               .pulls = 5,
                                               .pause_ns = 6,
+                                              .bytes_left = 7,
+                                              .records_left = 8,
+                                              .rate = 9,
+                                              .indirections = 10,
+                                              .hot_records = 11,
+                                              .retries = 13,
+                                              .source_p99_us = 14,
+                                              .target_p99_us = UINT64_MAX,
                                               .event = GW_JOB_GAVE_UP,
                                               .text = "the target is full: \xc3\xa9t\xc3\xa9"};
 const struct gw_prepared sample_prepared = {.incarnation = 0x8877665544332211,
                                             .status = GW_E_FULL,
+                                            .shared_tier = 1,
                                             .text = "no room"};
 const struct gw_yours sample_yours = {.commit_version = 42, .version_highest = 7, .last = 1};
 const struct gw_applied sample_applied[SAMPLE_APPLIED] = {
@@ -105,6 +114,12 @@ const struct gw_peer_record sample_peer_record[SAMPLE_PEER_RECORDS] = {
      .expiry_ms = 1700000000001,
      .value = (const uint8_t *)"life",
      .value_bytes = 4}};
+const struct gw_peer_indirection sample_peer_indirection = {.log_id = 0xfedcba9876543210,
+                                                            .address = 0xabcdef012345,
+                                                            .hash_prefix = UINT64_C(0xabc) << 52,
+                                                            .map_version = 0x1122334455667788,
+                                                            .slot = 16383,
+                                                            .prefix_bits = 12};
 const struct gw_scan_reply sample_scan_reply = {.cursor = 0x0102030405060708, .status = GW_END};
 const struct gw_scan_record sample_scan_record[SAMPLE_SCAN_RECORDS] = {
     {.key = (const uint8_t *)"k", .key_bytes = 1, .version = 9},
@@ -142,6 +157,11 @@ struct gw_job sample_job(void)
     return (struct gw_job){.id = 77,
                            .commit_version = 9,
                            .state = GW_JOB_CLOSING,
+                           .options = {.rate_bytes = 100000000,
+                                       .sample_bytes = 0x0102030405060708,
+                                       .max_impact_us = 2000,
+                                       .sample_ms = 500,
+                                       .flags = GW_JOB_NO_SAMPLING | GW_JOB_NO_PULLS},
                            .from = "a",
                            .to = "b",
                            .from_address = "10.0.0.1:7401",
@@ -154,6 +174,7 @@ struct gw_prepare sample_prepare(void)
 {
     return (struct gw_prepare){.incarnation = 0x0a0b0c0d0e0f1011,
                                .chunk_bits = GW_CHUNK_BITS_MAX,
+                               .flags = GW_JOB_NO_PULLS | GW_JOB_NO_SAMPLING,
                                .from = "a",
                                .from_address = "10.0.0.1:7401",
                                .slots = sample_slots()};
@@ -222,6 +243,10 @@ size_t wire_samples(struct wire_sample *out, size_t max)
            for (size_t i = 0; i < SAMPLE_APPLIED; i++) gw_applied_encode(&sample_applied[i], &w));
     SAMPLE("chunk", for (size_t i = 0; i < SAMPLE_PEER_RECORDS; i++)
                         gw_peer_record_encode(&sample_peer_record[i], &w));
+    SAMPLE("chunk", uint8_t value[GW_PEER_INDIRECTION_BYTES];
+           const struct gw_peer_record in =
+               gw_peer_indirection_record(&sample_peer_indirection, value);
+           gw_peer_record_encode(&sample_peer_record[1], &w); gw_peer_record_encode(&in, &w));
     SAMPLE("pull", gw_pull_key_encode(BYTES("k"), 1, &w), gw_pull_key_encode(BYTES("key"), 3, &w));
     SAMPLE("pull_answer", gw_pull_answer_encode(GW_PULL_ABSENT, NULL, &w),
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[1], &w),
