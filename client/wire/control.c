@@ -76,7 +76,52 @@ void gw_heartbeat_encode(const struct gw_heartbeat *m, struct gw_writer *w)
     gw_write64(w, m->recovery_ms);
     gw_write64(w, m->recovered_entries);
     gw_write64(w, m->sessions_forgotten);
+    gw_write64(w, m->log_id);
+    gw_write64(w, m->round);
+    gw_write64(w, m->shared_used);
+    gw_write64(w, m->shared_lag);
+    gw_write64(w, m->foreign_reads);
+    gw_write64(w, m->indirections);
+    gw_write64(w, m->orphan_done);
+    gw_write8(w, (uint8_t)m->needs);
+    gw_write8(w, (uint8_t)m->loads);
+    gw_write8(w, (uint8_t)m->flags);
+    gwi_zero_encode(w, 5);
+    for (uint32_t i = 0; i < m->needs && i < GW_HEARTBEAT_NEEDS_MAX; i++) {
+        gw_write64(w, m->need[i].log_id);
+        gw_write64(w, m->need[i].lowest);
+    }
+    for (uint32_t i = 0; i < m->loads && i < GW_HEARTBEAT_LOADS_MAX; i++) {
+        gw_write16(w, m->load[i].first);
+        gw_write16(w, m->load[i].last);
+        gw_write32(w, m->load[i].operations);
+    }
     gwi_text_encode(m->trouble, sizeof m->trouble - 1, w);
+}
+
+static void needs_and_loads_decode(struct gw_reader *r, struct gw_heartbeat *m)
+{
+    m->needs = gw_read8(r);
+    m->loads = gw_read8(r);
+    m->flags = gw_read8(r);
+    gwi_zero_decode(r, 5);
+    gwi_expect(r, m->needs <= GW_HEARTBEAT_NEEDS_MAX && m->loads <= GW_HEARTBEAT_LOADS_MAX);
+    gwi_expect(r, (m->flags & ~(uint64_t)GW_HEARTBEAT_NEEDS_ALL) == 0);
+    for (uint32_t i = 0; i < m->needs && !r->bad; i++) {
+        m->need[i].log_id = gw_read64(r);
+        m->need[i].lowest = gw_read64(r);
+        gwi_expect(r, m->need[i].log_id != 0);
+        for (uint32_t j = 0; j < i; j++)
+            gwi_expect(r, m->need[j].log_id != m->need[i].log_id);
+    }
+    for (uint32_t i = 0; i < m->loads && !r->bad; i++) {
+        struct gw_load *load = &m->load[i];
+        load->first = gw_read16(r);
+        load->last = gw_read16(r);
+        load->operations = gw_read32(r);
+        gwi_expect(r, load->first <= load->last && load->last < GW_SLOTS);
+        gwi_expect(r, i == 0 || m->load[i - 1].last < load->first);
+    }
 }
 
 enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out)
@@ -108,8 +153,35 @@ enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *out
     m.recovery_ms = gw_read64(r);
     m.recovered_entries = gw_read64(r);
     m.sessions_forgotten = gw_read64(r);
+    m.log_id = gw_read64(r);
+    m.round = gw_read64(r);
+    m.shared_used = gw_read64(r);
+    m.shared_lag = gw_read64(r);
+    m.foreign_reads = gw_read64(r);
+    m.indirections = gw_read64(r);
+    m.orphan_done = gw_read64(r);
+    needs_and_loads_decode(r, &m);
     gwi_text_decode(r, m.trouble, sizeof m.trouble);
     gwi_expect(r, m.durability <= 2);
+    enum gw_status st = gwi_body_end(r);
+    if (st == GW_OK)
+        *out = m;
+    return st;
+}
+
+void gw_needs_encode(const struct gw_needs *m, struct gw_writer *w)
+{
+    gw_write64(w, m->round);
+    gw_write64(w, m->keep_from);
+    gw_write64(w, m->orphan);
+}
+
+enum gw_status gw_needs_decode(struct gw_reader *r, struct gw_needs *out)
+{
+    struct gw_needs m = {0};
+    m.round = gw_read64(r);
+    m.keep_from = gw_read64(r);
+    m.orphan = gw_read64(r);
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK)
         *out = m;

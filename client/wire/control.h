@@ -31,8 +31,26 @@ struct gw_join {
  * (0 none, 1 memory, 2 commit), number of the newest checkpoint (0: none), its age in ms and how
  * long it took in ns, bytes of commit logs, checkpoints taken and given up by this process, number
  * of the image that it was recovered from (0: none), how long that took in ms and how many entries
- * of commit logs were applied, sessions forgotten with writes in doubt. Then u16+ what is wrong
- * with durability, for people (empty: nothing). */
+ * of commit logs were applied, sessions forgotten with writes in doubt; of the shared tier
+ * the log id (0: there is none), the round of the newest NEEDS that came on this connection (0:
+ * none), bytes in the object store, closed bytes that are not there yet, reads of other logs,
+ * indirections that are live, and the orphan that was cleared away last (0: none). Then u8 needs,
+ * u8 loads, u8 flags, u8[5] zero; for each need u64 log id (not 0, each once), u64 lowest address;
+ * for each load u16 first slot, u16 last slot, u32 operations a second of late, rising, not
+ * overlapping. Then u16+ what is wrong with durability or the shared tier, for people (empty:
+ * nothing). */
+#define GW_HEARTBEAT_NEEDS_MAX 64u
+#define GW_HEARTBEAT_LOADS_MAX 64u
+#define GW_HEARTBEAT_NEEDS_ALL 1u /* it needs more logs than fit: nothing at all may be deleted */
+#define GW_HEARTBEAT_BYTES_MAX 2560u
+struct gw_need { /* nothing of that log below `lowest` is needed by who says it */
+    uint64_t log_id, lowest;
+};
+/* Ranges of about the same load, so that a hot slot is a range of its own. Sampled. */
+struct gw_load {
+    uint16_t first, last;
+    uint32_t operations;
+};
 struct gw_heartbeat {
     uint64_t incarnation, map_version, operations, keys, memory_used, memory_total, sessions;
     uint64_t disk_used, disk_total, live_bytes, cold_reads, evicted, expired;
@@ -40,7 +58,21 @@ struct gw_heartbeat {
     uint64_t durability, checkpoint, checkpoint_age_ms, checkpoint_ns, log_bytes;
     uint64_t checkpoints, checkpoints_failed;
     uint64_t recovered, recovery_ms, recovered_entries, sessions_forgotten;
+    uint64_t log_id, round, shared_used, shared_lag, foreign_reads, indirections, orphan_done;
+    uint32_t needs, loads;
+    uint64_t flags;
+    struct gw_need need[GW_HEARTBEAT_NEEDS_MAX];
+    struct gw_load load[GW_HEARTBEAT_LOADS_MAX];
     char trouble[256];
+};
+
+/* NEEDS: u64 round, u64 keep from, u64 orphan. What others need of this server's log: from `keep
+ * from` up (0: nothing may be deleted, UINT64_MAX: nobody needs anything). The server names the
+ * round in its next heartbeats and with it says that what they tell of its needs is newer than this
+ * frame. orphan: the log id of a server that was removed, whose objects nobody needs any more: this
+ * server deletes them and says so in `orphan_done`; 0: none. Sent when it differs from the last. */
+struct gw_needs {
+    uint64_t round, keep_from, orphan;
 };
 
 /* Durable states of a job; moved only by the coordinator, by compare-and-set in one transaction
@@ -119,6 +151,8 @@ void gw_join_encode(const struct gw_join *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_join_decode(struct gw_reader *r, struct gw_join *m);
 void gw_heartbeat_encode(const struct gw_heartbeat *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_heartbeat_decode(struct gw_reader *r, struct gw_heartbeat *m);
+void gw_needs_encode(const struct gw_needs *m, struct gw_writer *w);
+GW_MUST_USE enum gw_status gw_needs_decode(struct gw_reader *r, struct gw_needs *m);
 void gw_job_encode(const struct gw_job *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_job_decode(struct gw_reader *r, struct gw_job *m);
 void gw_job_event_encode(const struct gw_job_event *m, struct gw_writer *w);

@@ -44,6 +44,7 @@
     X(GW_KIND_HEARTBEAT, 0x32, "heartbeat")                                                        \
     X(GW_KIND_JOB, 0x33, "job")             /* coordinator to server: a job's durable state */     \
     X(GW_KIND_JOB_EVENT, 0x34, "job_event") /* server to coordinator: what happened */             \
+    X(GW_KIND_NEEDS, 0x35, "needs") /* coordinator to server: what others need of its log */       \
     /* server and server: peer.h */                                                                \
     X(GW_KIND_PREPARE, 0x40, "prepare")                                                            \
     X(GW_KIND_PREPARED, 0x41, "prepared")                                                          \
@@ -62,8 +63,8 @@ enum gw_frame_kind {
 #undef GW_FRAME_KIND_ENUM
 };
 
-/* Flags of every kind; bit 1 is GW_CHUNK_LAST (peer.h) and belongs to CHUNK alone, bits 2 and 3 are
- * GW_BATCH_RESUME and GW_BATCH_EARLY (ops.h) and belong to BATCH alone. */
+/* Flags of every kind; bits 1 and 4 are GW_CHUNK_LAST and GW_CHUNK_HOT (peer.h) and belong to CHUNK
+ * alone, bits 2 and 3 are GW_BATCH_RESUME and GW_BATCH_EARLY (ops.h) and belong to BATCH alone. */
 #define GW_FRAME_HAS_CRC 1u /* crc covers the whole frame with this field as zero */
 
 /* offset: 0 bytes 4, 4 magic 2, 6 version 1, 7 kind 1, 8 flags 2, 10 zero 2, 12 count 4,

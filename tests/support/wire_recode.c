@@ -35,6 +35,7 @@ WHOLE_BODY(prepared)
 WHOLE_BODY(secured)
 WHOLE_BODY(join)
 WHOLE_BODY(heartbeat)
+WHOLE_BODY(needs)
 WHOLE_BODY(job)
 WHOLE_BODY(job_event)
 #undef WHOLE_BODY
@@ -152,6 +153,7 @@ const struct wire_codec wire_map_control_codecs[] = {
     {"map", recode_map, false},
     {"join", recode_join, false},
     {"heartbeat", recode_heartbeat, false},
+    {"needs", recode_needs, false},
     {"job", recode_job, false},
     {"job_event", recode_job_event, false},
 };

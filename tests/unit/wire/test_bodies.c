@@ -111,6 +111,14 @@ Test(bodies, what_does_not_exist_is_refused)
         {"job", 9, 2},
         {"job", 11, 1},
         {"job", 12, 0},
+        {"heartbeat", 264, 65},
+        {"heartbeat", 265, 65},
+        {"heartbeat", 266, 2},
+        {"heartbeat", 267, 1},
+        {"heartbeat", 272, 36}, /* the second one's log */
+        {"heartbeat", 304, 100},
+        {"heartbeat", 307, 64},
+        {"heartbeat", 312, 99},
         {"job", 44, 8},
         {"job", 44, 0x80},
         {"job", 45, 1},
@@ -122,12 +130,13 @@ Test(bodies, what_does_not_exist_is_refused)
         {"job_event", 126, '\r'},
         {"prepare", 8, 13},
         {"prepare", 8, 255},
-        {"prepare", 9, 1},
+        {"prepare", 9, 8},
         {"prepare", 11, 1},
         {"prepare", 12, 0},
         {"prepare", 14, 0},
         {"prepared", 0, 100},
-        {"prepared", 1, 1},
+        {"prepared", 1, 2},
+        {"prepared", 2, 1},
         {"prepared", 12, 200},
         {"yours", 0, 2},
         {"yours", 1, 1},
@@ -223,6 +232,11 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     TRIP(heartbeat, sample_heartbeat, beat);
     cr_expect_arr_eq(&beat, &sample_heartbeat, sizeof beat);
 
+    struct gw_needs needs;
+    const struct gw_needs want_needs = {.round = 1, .keep_from = 2, .orphan = 3};
+    TRIP(needs, want_needs, needs);
+    cr_expect_arr_eq(&needs, &want_needs, sizeof needs);
+
     struct gw_job job, want_job = sample_job();
     TRIP(job, want_job, job);
     SAME(job, want_job, id);
@@ -264,6 +278,7 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     TRIP(prepare, want_prepare, prepare);
     SAME(prepare, want_prepare, incarnation);
     SAME(prepare, want_prepare, chunk_bits);
+    SAME(prepare, want_prepare, flags);
     SAME_TEXT(prepare, want_prepare, from);
     SAME_TEXT(prepare, want_prepare, from_address);
     cr_expect_arr_eq(&prepare.slots, &want_prepare.slots, sizeof prepare.slots);
@@ -271,6 +286,7 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     struct gw_prepared prepared;
     TRIP(prepared, sample_prepared, prepared);
     SAME(prepared, sample_prepared, status);
+    SAME(prepared, sample_prepared, shared_tier);
     SAME(prepared, sample_prepared, incarnation);
     SAME_TEXT(prepared, sample_prepared, text);
 

@@ -53,6 +53,18 @@ const struct gw_heartbeat sample_heartbeat = {.incarnation = 1,
                                               .recovery_ms = 24,
                                               .recovered_entries = 25,
                                               .sessions_forgotten = 26,
+                                              .log_id = 27,
+                                              .round = 28,
+                                              .shared_used = 29,
+                                              .shared_lag = 30,
+                                              .foreign_reads = 31,
+                                              .indirections = 32,
+                                              .orphan_done = 33,
+                                              .needs = 2,
+                                              .loads = 2,
+                                              .flags = GW_HEARTBEAT_NEEDS_ALL,
+                                              .need = {{34, 35}, {36, UINT64_MAX}},
+                                              .load = {{0, 99, 37}, {100, 16383, 38}},
                                               .trouble = "no room on the device"};
 const struct gw_job_event sample_job_event = {.job = 12,
                                               .bytes_moved = 1,
@@ -116,7 +128,7 @@ const struct gw_peer_record sample_peer_record[SAMPLE_PEER_RECORDS] = {
      .value_bytes = 4}};
 const struct gw_peer_indirection sample_peer_indirection = {.log_id = 0xfedcba9876543210,
                                                             .address = 0xabcdef012345,
-                                                            .hash_prefix = UINT64_C(0xabc) << 52,
+                                                            .hash_prefix = UINT64_C(0xabd) << 52,
                                                             .map_version = 0x1122334455667788,
                                                             .slot = 16383,
                                                             .prefix_bits = 12};
@@ -233,6 +245,9 @@ size_t wire_samples(struct wire_sample *out, size_t max)
     SAMPLE("join", gw_join_encode(&sample_join, &w));
     SAMPLE("heartbeat", gw_heartbeat_encode(&sample_heartbeat, &w));
     SAMPLE("job", gw_job_encode(&job, &w));
+    SAMPLE("needs",
+           gw_needs_encode(&(struct gw_needs){.round = 3, .keep_from = UINT64_MAX, .orphan = 5},
+                           &w));
     SAMPLE("job_event", gw_job_event_encode(&sample_job_event, &w));
     SAMPLE("map", gw_map_encode(map, &w));
     SAMPLE("map", gw_map_encode(empty, &w));
