@@ -29,8 +29,15 @@ struct gw_indirection {
     uint64_t map_version;
     uint16_t slot;
     uint8_t prefix_bits;
+    uint64_t begin; /* of the origin's log when this was made, whole 64 KiB: the chain ends there,
+                     * and nothing below is needed. 0: not known */
 };
-#define GW_INDIRECTION_BYTES 40u /* of the value: u64 each of the above, u16, u8, zeros */
+/* Of the value: u64 log id, address, hash prefix, map version; u16 slot, u8 prefix bits, and in 5
+ * bytes begin / 65536. */
+#define GW_INDIRECTION_BYTES 40u
+#define GW_INDIRECTION_ADDRESS_MAX (((uint64_t)1 << 48) - 1)
+void gw_indirection_encode(const struct gw_indirection *in, uint8_t value[GW_INDIRECTION_BYTES]);
+void gw_indirection_decode(const uint8_t value[GW_INDIRECTION_BYTES], struct gw_indirection *out);
 
 /* Links *in in every chain that it covers (several where this table is larger than the origin's),
  * if it is not linked there already. Requires: entered; R15: what is in front of it in the origin's
