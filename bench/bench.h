@@ -13,4 +13,6 @@ int gw_bench_cluster(int argc, char **argv);
 int gw_bench_ssd(int argc, char **argv);
 int gw_bench_recover(int argc, char **argv);
 int gw_bench_fsync(int argc, char **argv);
+int gw_bench_migrate(int argc, char **argv);
+int gw_bench_loopback(int argc, char **argv);
 #endif

@@ -18,6 +18,8 @@ static const struct {
     {"ssd", gw_bench_ssd, "the SSD tier alone: random reads per second and what they cost"},
     {"fsync", gw_bench_fsync, "what the device takes to make a block durable, and the commit log"},
     {"recover", gw_bench_recover, "how long a store takes to come back from its log"},
+    {"migrate", gw_bench_migrate, "what clients see while slots move: timelines and pictures"},
+    {"loopback", gw_bench_loopback, "bytes a second between two processes: the measure for bulk"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
 
