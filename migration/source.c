@@ -14,7 +14,9 @@
  *     and every chunk that is not acknowledged go out under the new one.
  *  5. A target that comes back with another incarnation has nothing: before the commit the job is
  *     given up, after it all acks so far are void.
- *  6. We keep everything until the target has said that it has it durably, in this life of its and
+ *  6. The store gathers nothing for us outside of SAMPLING: every way out of it ends that. The cut
+ *     comes soon behind it, so what was gathered is still the hot set.
+ *  7. We keep everything until the target has said that it has it durably, in this life of its and
  *     in this attempt (R24): an acknowledged chunk may be forgotten by a target that restarts. */
 #include "migration/source.h"
 
@@ -34,6 +36,7 @@
 #define PROGRESS_NS      (500 * MS)
 #define PART_ENTRIES     4096u
 #define PARTS_IN_FLIGHT  4u
+#define SAMPLE_NS        (500 * MS) /* gw_job_options.sample_ms */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_GREETING, LINK_READY };
 
@@ -55,9 +58,15 @@ struct gw_source {
     struct repeat connect, greet, tell, yours;
     uint64_t unanswered_since_ns; /* no PREPARED since; matters before the commit */
     uint64_t target_incarnation;  /* 0: not known */
-    bool target_secured;          /* that one, in this attempt (rule 6) */
+    bool target_secured;          /* that one, in this attempt (rule 7) */
     bool all_acked;               /* every chunk, in this attempt */
     char reason[128];             /* of giving up */
+
+    bool can_sample, can_share; /* gw_source_able */
+    bool target_shares;         /* as its last PREPARED said */
+    bool gathering;             /* BEGIN_SAMPLING has been given, END_SAMPLING not (rule 6) */
+    bool sampled;
+    uint64_t sample_until_ns; /* while gathering */
 
     struct gw_applied *applied; /* owned */
     size_t applied_count;
@@ -82,10 +91,14 @@ static const struct {
     [GW_SOURCE_NEW] = {"new", GW_BIT(GW_SOURCE_PREPARING) | GW_BIT(GW_SOURCE_CUTTING) |
                                   GW_BIT(GW_SOURCE_UNLINKING) | GW_BIT(GW_SOURCE_DONE) |
                                   GW_BIT(GW_SOURCE_CANCELLED)},
-    [GW_SOURCE_PREPARING] = {"preparing", GW_BIT(GW_SOURCE_ASKING) | GW_BIT(GW_SOURCE_GIVING_UP) |
-                                              GW_BIT(GW_SOURCE_CUTTING) |
-                                              GW_BIT(GW_SOURCE_CANCELLED) |
-                                              GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_PREPARING] = {"preparing",
+                             GW_BIT(GW_SOURCE_SAMPLING) | GW_BIT(GW_SOURCE_ASKING) |
+                                 GW_BIT(GW_SOURCE_GIVING_UP) | GW_BIT(GW_SOURCE_CUTTING) |
+                                 GW_BIT(GW_SOURCE_CANCELLED) | GW_BIT(GW_SOURCE_REVIVED)},
+    [GW_SOURCE_SAMPLING] = {"sampling", GW_BIT(GW_SOURCE_ASKING) | GW_BIT(GW_SOURCE_GIVING_UP) |
+                                            GW_BIT(GW_SOURCE_CUTTING) |
+                                            GW_BIT(GW_SOURCE_CANCELLED) |
+                                            GW_BIT(GW_SOURCE_REVIVED)},
     [GW_SOURCE_ASKING] = {"asking", GW_BIT(GW_SOURCE_GIVING_UP) | GW_BIT(GW_SOURCE_CUTTING) |
                                         GW_BIT(GW_SOURCE_CANCELLED) | GW_BIT(GW_SOURCE_REVIVED)},
     [GW_SOURCE_GIVING_UP] = {"giving up", GW_BIT(GW_SOURCE_CUTTING) | GW_BIT(GW_SOURCE_CANCELLED) |
@@ -126,6 +139,7 @@ static bool wants_peer(const struct gw_source *s)
 static void check(const struct gw_source *s)
 {
     GW_ASSERT(GW_IMPLIES(s->state == GW_SOURCE_ASKING, s->target_incarnation != 0));
+    GW_ASSERT(GW_IMPLIES(s->state == GW_SOURCE_SAMPLING, s->target_incarnation != 0));
     GW_ASSERT(GW_IMPLIES(before_commit(s), s->parts == 0 && !s->shipped));
     GW_ASSERT(
         GW_IMPLIES(s->state >= GW_SOURCE_YOURS && s->state <= GW_SOURCE_ARRIVED, s->parts > 0));
@@ -171,6 +185,13 @@ enum gw_status gw_source_create(const struct gw_job *job, uint64_t incarnation,
     s->attempt = gw_attempt_first(incarnation);
     *out = s;
     return GW_OK;
+}
+
+void gw_source_able(struct gw_source *s, bool samples, bool shared_tier)
+{
+    GW_ASSERT(s->state == GW_SOURCE_NEW);
+    s->can_sample = samples;
+    s->can_share = shared_tier;
 }
 
 void gw_source_destroy(struct gw_source *s)
@@ -254,6 +275,7 @@ static void send_prepare(struct gw_source *s, struct gw_source_actions *out)
         return;
     struct gw_prepare m = {.incarnation = s->incarnation,
                            .chunk_bits = s->chunk_bits,
+                           .flags = s->job.options.flags,
                            .slots = s->job.slots};
     memcpy(m.from, s->job.from, sizeof m.from);
     memcpy(m.from_address, s->self_address, sizeof m.from_address);
@@ -316,8 +338,16 @@ static void begin_unlink(struct gw_source *s, struct gw_source_actions *out)
     act(out, GW_SOURCE_DO_BEGIN_UNLINK);
 }
 
+static void end_gathering(struct gw_source *s, struct gw_source_actions *out) /* rule 6 */
+{
+    if (s->gathering)
+        act(out, GW_SOURCE_DO_END_SAMPLING);
+    s->gathering = false;
+}
+
 static void cancelled(struct gw_source *s, struct gw_source_actions *out)
 {
+    end_gathering(s, out);
     if (s->link >= LINK_GREETING)
         send_abandon(s, out);
     move(s, GW_SOURCE_CANCELLED);
@@ -386,6 +416,7 @@ static void on_job(struct gw_source *s, const struct gw_job *job, struct gw_sour
         break;
     case GW_JOB_REVIVED: /* the target is fenced: nothing is said to it any more */
         if (states[s->state].next & GW_BIT(GW_SOURCE_REVIVED)) {
+            end_gathering(s, out);
             move(s, GW_SOURCE_REVIVED);
             act_finish(out, GW_E_CANCELLED);
         } else {
@@ -423,7 +454,7 @@ static void on_peer_down(struct gw_source *s, uint64_t now_ns)
         return;   /* nothing was sent over it */
     s->attempt++; /* rule 4 */
     if (s->state == GW_SOURCE_ARRIVED)
-        return; /* rule 6: it has everything for good, if it is the same one that comes back */
+        return; /* rule 7: it has everything for good, if it is the same one that comes back */
     yours_forget(s);
     if (s->state == GW_SOURCE_SHIPPING)
         move(s, GW_SOURCE_YOURS);
@@ -452,6 +483,7 @@ static void on_prepared(struct gw_source *s, const struct gw_source_event *e, ui
     if (s->link != LINK_GREETING || e->attempt != s->attempt || !wants_peer(s))
         return;
     s->unanswered_since_ns = now_ns;
+    s->target_shares = e->prepared->shared_tier;
     enum gw_status st = (enum gw_status)e->prepared->status;
     if (gw_failed(st) && before_commit(s)) {
         give_up(s, e->prepared->text[0] ? e->prepared->text : gw_status_text(st));
@@ -463,8 +495,16 @@ static void on_prepared(struct gw_source *s, const struct gw_source_event *e, ui
         return;
     s->link = LINK_READY;
     s->connect = (struct repeat){0};
-    if (s->state == GW_SOURCE_PREPARING)
-        move(s, GW_SOURCE_ASKING);
+    if (s->state != GW_SOURCE_PREPARING)
+        return;
+    bool sampling = s->can_sample && !(s->job.options.flags & GW_JOB_NO_SAMPLING);
+    move(s, sampling ? GW_SOURCE_SAMPLING : GW_SOURCE_ASKING);
+}
+
+static void on_sampled(struct gw_source *s)
+{
+    if (s->gathering)
+        s->sample_until_ns = 0;
 }
 
 static void on_cut_passed(struct gw_source *s, struct gw_source_actions *out)
@@ -552,7 +592,7 @@ static void drive_link(struct gw_source *s, uint64_t now_ns, struct gw_source_ac
     }
     if (s->link == LINK_GREETING && due(&s->greet, now_ns, REPEAT_FIRST_NS))
         send_prepare(s, out);
-    bool patient = s->state == GW_SOURCE_PREPARING || s->state == GW_SOURCE_ASKING;
+    bool patient = s->state >= GW_SOURCE_PREPARING && s->state <= GW_SOURCE_ASKING;
     if (patient && s->link != LINK_READY && now_ns - s->unanswered_since_ns >= PREPARE_MAX_NS)
         give_up(s, s->link == LINK_GREETING ? "the target does not answer"
                                             : "the target cannot be reached");
@@ -566,6 +606,8 @@ static void drive_yours(struct gw_source *s, uint64_t now_ns, struct gw_source_a
         struct gw_source_action *a =
             act(out, s->shipped ? GW_SOURCE_DO_RESTART_SHIPPING : GW_SOURCE_DO_START_SHIPPING);
         a->attempt = s->attempt;
+        a->indirection =
+            s->can_share && s->target_shares && !(s->job.options.flags & GW_JOB_NO_INDIRECTION);
         a->from_scratch = s->shipped && s->from_scratch;
         s->shipped = true;
         s->from_scratch = false;
@@ -583,9 +625,31 @@ static void drive_yours(struct gw_source *s, uint64_t now_ns, struct gw_source_a
         send_part(s, out, s->parts_sent++);
 }
 
+/* Rule 6. */
+static void drive_sampling(struct gw_source *s, uint64_t now_ns, struct gw_source_actions *out)
+{
+    bool wanted = s->state == GW_SOURCE_SAMPLING && !s->job.paused;
+    if (wanted && !s->gathering) {
+        uint64_t ms = s->job.options.sample_ms;
+        s->gathering = true;
+        s->sample_until_ns = now_ns + (ms ? ms * MS : SAMPLE_NS);
+        act(out, GW_SOURCE_DO_BEGIN_SAMPLING);
+    } else if (wanted && now_ns >= s->sample_until_ns) {
+        s->sampled = true;
+        move(s, GW_SOURCE_ASKING);
+        wanted = false;
+    }
+    if (!wanted)
+        end_gathering(s, out);
+}
+
 static void drive_events(struct gw_source *s, uint64_t now_ns, struct gw_source_actions *out)
 {
     switch (s->state) {
+    case GW_SOURCE_SAMPLING:
+        if (due(&s->tell, now_ns, PROGRESS_NS))
+            act_event(s, out, GW_JOB_PROGRESS, s->job.paused ? "paused" : "sampling");
+        break;
     case GW_SOURCE_ASKING:
         if (s->job.paused) { /* it may have been cancelled meanwhile: that is what we are told */
             if (due(&s->tell, now_ns, PROGRESS_NS))
@@ -621,13 +685,14 @@ static void drive_events(struct gw_source *s, uint64_t now_ns, struct gw_source_
 static void drive(struct gw_source *s, uint64_t now_ns, struct gw_source_actions *out)
 {
     drive_link(s, now_ns, out);
+    drive_sampling(s, now_ns, out);
     if (s->state == GW_SOURCE_COLLECTING && s->collect_again) {
         s->collect_again = false;
         act(out, GW_SOURCE_DO_COLLECT_APPLIED);
     }
     if (s->state == GW_SOURCE_YOURS)
         drive_yours(s, now_ns, out);
-    if (s->state == GW_SOURCE_SHIPPING && s->all_acked && s->target_secured) { /* rule 6 */
+    if (s->state == GW_SOURCE_SHIPPING && s->all_acked && s->target_secured) { /* rule 7 */
         move(s, GW_SOURCE_ARRIVED);
         if (s->job.state == GW_JOB_CLOSING)
             begin_unlink(s, out);
@@ -655,6 +720,9 @@ void gw_source_step(struct gw_source *s, const struct gw_source_event *e, uint64
         break;
     case GW_SOURCE_ON_PREPARED:
         on_prepared(s, e, now_ns);
+        break;
+    case GW_SOURCE_ON_SAMPLED:
+        on_sampled(s);
         break;
     case GW_SOURCE_ON_CUT_PASSED:
         on_cut_passed(s, out);
@@ -699,4 +767,8 @@ uint8_t gw_source_chunk_bits(const struct gw_source *s)
 uint64_t gw_source_attempt(const struct gw_source *s)
 {
     return s->attempt;
+}
+bool gw_source_sampled(const struct gw_source *s)
+{
+    return s->sampled;
 }

@@ -36,6 +36,8 @@ struct gw_target {
     enum gw_target_state state;
     char source_address[GW_ADDRESS_BYTES_MAX + 1];
     uint8_t chunk_bits; /* 0: no PREPARE yet */
+    uint8_t flags;
+    bool can_share; /* gw_target_able */
 
     uint64_t attempt;          /* 0: no PREPARE yet */
     uint64_t source_life;      /* incarnation of its process, of that PREPARE */
@@ -122,6 +124,11 @@ enum gw_status gw_target_create(uint64_t job, const struct gw_slots *slots, uint
     return GW_OK;
 }
 
+void gw_target_able(struct gw_target *t, bool shared_tier)
+{
+    t->can_share = shared_tier;
+}
+
 void gw_target_destroy(struct gw_target *t)
 {
     if (!t)
@@ -172,7 +179,9 @@ static void act_frame(struct gw_target *t, struct gw_target_actions *out, struct
 static void send_prepared(struct gw_target *t, struct gw_target_actions *out, enum gw_status st,
                           const char *text)
 {
-    struct gw_prepared m = {.incarnation = t->incarnation, .status = (int8_t)st};
+    struct gw_prepared m = {.incarnation = t->incarnation,
+                            .status = (int8_t)st,
+                            .shared_tier = t->can_share};
     snprintf(m.text, sizeof m.text, "%s", text);
     struct gw_writer w = frame_start(t);
     gw_prepared_encode(&m, &w);
@@ -296,6 +305,7 @@ static void on_prepare(struct gw_target *t, const struct gw_target_event *e,
         return;
     }
     t->chunk_bits = m->chunk_bits;
+    t->flags = m->flags;
     memcpy(t->source_address, m->from_address, sizeof t->source_address);
     if (t->state == GW_TARGET_NEW)
         begin(t, out);
@@ -563,4 +573,8 @@ const char *gw_target_source_address(const struct gw_target *t)
 bool gw_target_committed(const struct gw_target *t)
 {
     return t->committed;
+}
+uint8_t gw_target_flags(const struct gw_target *t)
+{
+    return t->flags;
 }

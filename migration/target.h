@@ -81,7 +81,8 @@ enum gw_target_action_kind {
                                  * .attempt */
     GW_TARGET_DO_MERGE_APPLIED, /* .entries into the sessions' windows; MERGED when all are in */
     GW_TARGET_DO_BEGIN_SERVING, /* gw_store_version_floor(.version_highest), then publish ARRIVING:
-                                 * no cut is waited for */
+                                 * no cut is waited for. Pull, unless gw_target_flags says
+                                 * GW_JOB_NO_PULLS: then operations wait for their chunk */
     GW_TARGET_DO_SECURE,        /* make durable whatever is in the store now; ON_SECURED then */
     GW_TARGET_DO_FINISH,        /* .result GW_OK or GW_E_CANCELLED: destroy job and machine */
 };
@@ -112,6 +113,8 @@ GW_MUST_USE enum gw_status gw_target_create(uint64_t job, const struct gw_slots 
                                             uint64_t incarnation, bool resumed,
                                             struct gw_target **out);
 void gw_target_destroy(struct gw_target *target); /* NULL is ignored */
+/* Our store follows indirections to the source's log: said in PREPARED. False without this call. */
+void gw_target_able(struct gw_target *target, bool shared_tier);
 
 /* Fills *out (emptied first). Returns GW_OK, or GW_E_PROTOCOL for a YOURS whose body is not what
  * its header says: close that connection. */
@@ -124,6 +127,7 @@ uint64_t gw_target_job(const struct gw_target *target);
 const struct gw_slots *gw_target_slots(const struct gw_target *target);
 uint8_t gw_target_chunk_bits(const struct gw_target *target);
 uint64_t gw_target_attempt(const struct gw_target *target);
+uint8_t gw_target_flags(const struct gw_target *target); /* GW_JOB_..., of the last PREPARE */
 const char *gw_target_source_address(const struct gw_target *target); /* "" before PREPARE or JOB */
 /* Is the range's commit known, so that the job cannot be cancelled any more? */
 bool gw_target_committed(const struct gw_target *target);

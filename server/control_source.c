@@ -310,6 +310,9 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
         case GW_SOURCE_DO_SEND_EVENT:
             send_event(s, a->event);
             break;
+        case GW_SOURCE_DO_BEGIN_SAMPLING:
+        case GW_SOURCE_DO_END_SAMPLING:
+            break;
         case GW_SOURCE_DO_BEGIN_CUT:
             s->range = a->range;
             s->range_set = true;

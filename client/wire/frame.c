@@ -27,8 +27,9 @@ enum {
     LENGTH_BYTES = 8 /* length, magic and version: what gw_frame_length needs */
 };
 _Static_assert(AT_ZERO4 + 4 == GW_FRAME_HEADER, "the header's fields fill it");
-_Static_assert((GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_BATCH_RESUME | GW_BATCH_EARLY) ==
-                   GW_FRAME_HAS_CRC + GW_CHUNK_LAST + GW_BATCH_RESUME + GW_BATCH_EARLY,
+_Static_assert((GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_BATCH_RESUME | GW_BATCH_EARLY |
+                GW_CHUNK_HOT) == GW_FRAME_HAS_CRC + GW_CHUNK_LAST + GW_BATCH_RESUME +
+                                     GW_BATCH_EARLY + GW_CHUNK_HOT,
                "flags of a frame are distinct bits");
 
 static bool kind_exists(uint8_t kind)
@@ -47,7 +48,7 @@ static uint16_t flags_of(uint8_t kind)
 {
     switch (kind) {
     case GW_KIND_CHUNK:
-        return GW_FRAME_HAS_CRC | GW_CHUNK_LAST;
+        return GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_CHUNK_HOT;
     case GW_KIND_BATCH:
         return GW_FRAME_HAS_CRC | GW_BATCH_RESUME | GW_BATCH_EARLY;
     default:

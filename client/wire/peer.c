@@ -2,6 +2,7 @@
  * their millions, so each is decoded with one check of its fixed part and one of its length. */
 #include "client/wire/peer.h"
 
+#include "client/wire/control.h"
 #include "client/wire/names.h"
 #include "client/wire/ops.h"
 #include "index/base/assert.h"
@@ -13,11 +14,14 @@
 #define EXPIRY_BYTES     8u
 _Static_assert(GW_PEER_RECORD_BYTES_LEAST == RECORD_HEAD + 1, "a key has at least one byte");
 
+#define PREPARE_FLAGS (GW_JOB_NO_SAMPLING | GW_JOB_NO_INDIRECTION | GW_JOB_NO_PULLS)
+
 void gw_prepare_encode(const struct gw_prepare *m, struct gw_writer *w)
 {
     gw_write64(w, m->incarnation);
     gw_write8(w, m->chunk_bits);
-    gwi_zero_encode(w, 3);
+    gw_write8(w, m->flags);
+    gwi_zero_encode(w, 2);
     gwi_id_encode(m->from, w);
     gwi_address_encode(m->from_address, w);
     gw_slots_encode(&m->slots, w);
@@ -28,11 +32,12 @@ enum gw_status gw_prepare_decode(struct gw_reader *r, struct gw_prepare *out)
     struct gw_prepare m = {0};
     m.incarnation = gw_read64(r);
     m.chunk_bits = gw_read8(r);
-    gwi_zero_decode(r, 3);
+    m.flags = gw_read8(r);
+    gwi_zero_decode(r, 2);
     gwi_id_decode(r, m.from, GWI_REQUIRED);
     gwi_address_decode(r, m.from_address, GWI_REQUIRED);
     gw_slots_decode(r, &m.slots);
-    gwi_expect(r, m.chunk_bits <= GW_CHUNK_BITS_MAX);
+    gwi_expect(r, m.chunk_bits <= GW_CHUNK_BITS_MAX && !(m.flags & ~PREPARE_FLAGS));
     enum gw_status st = gwi_body_end(r);
     if (st == GW_OK)
         *out = m;
@@ -41,8 +46,10 @@ enum gw_status gw_prepare_decode(struct gw_reader *r, struct gw_prepare *out)
 
 void gw_prepared_encode(const struct gw_prepared *m, struct gw_writer *w)
 {
+    GW_ASSERT(m->shared_tier <= 1);
     gw_write8(w, (uint8_t)m->status);
-    gwi_zero_encode(w, 3);
+    gw_write8(w, m->shared_tier);
+    gwi_zero_encode(w, 2);
     gw_write64(w, m->incarnation);
     gwi_text_encode(m->text, sizeof m->text - 1, w);
 }
@@ -51,7 +58,9 @@ enum gw_status gw_prepared_decode(struct gw_reader *r, struct gw_prepared *out)
 {
     struct gw_prepared m = {0};
     m.status = gwi_status_decode(r);
-    gwi_zero_decode(r, 3);
+    m.shared_tier = gw_read8(r);
+    gwi_expect(r, m.shared_tier <= 1);
+    gwi_zero_decode(r, 2);
     m.incarnation = gw_read64(r);
     gwi_text_decode(r, m.text, sizeof m.text);
     enum gw_status st = gwi_body_end(r);
@@ -151,7 +160,9 @@ static uint32_t record_value_bytes(const struct gw_peer_record *m)
 {
     if (m->tombstone)
         return 0;
-    return m->kind == GW_PEER_COUNTER ? COUNTER_BYTES : m->value_bytes;
+    return m->kind == GW_PEER_COUNTER       ? COUNTER_BYTES
+           : m->kind == GW_PEER_INDIRECTION ? GW_PEER_INDIRECTION_BYTES
+                                            : m->value_bytes;
 }
 
 static bool record_expires(const struct gw_peer_record *m)
@@ -165,9 +176,58 @@ size_t gw_peer_record_bytes(const struct gw_peer_record *m)
            record_value_bytes(m);
 }
 
+static bool indirection_is_good(const struct gw_peer_indirection *m)
+{
+    if (m->prefix_bits > 64)
+        return false;
+    uint64_t rest = m->prefix_bits == 0 ? UINT64_MAX : UINT64_MAX >> (m->prefix_bits - 1) >> 1;
+    return !(m->hash_prefix & rest) && m->slot < GW_SLOTS &&
+           (m->address | m->begin) >> GW_PEER_ADDRESS_BITS == 0;
+}
+
+struct gw_peer_record gw_peer_indirection_record(const struct gw_peer_indirection *m,
+                                                 uint8_t value[GW_PEER_INDIRECTION_BYTES])
+{
+    GW_ASSERT(indirection_is_good(m) && m->begin % 65536 == 0);
+    gw_store64(value, m->log_id);
+    gw_store64(value + 8, m->address);
+    gw_store64(value + 16, m->hash_prefix);
+    gw_store64(value + 24, m->map_version);
+    gw_store64(value + 32, m->slot | (uint64_t)m->prefix_bits << 16 | m->begin >> 16 << 24);
+    return (struct gw_peer_record){.kind = GW_PEER_INDIRECTION,
+                                   .value = value,
+                                   .value_bytes = GW_PEER_INDIRECTION_BYTES};
+}
+
+bool gw_peer_indirection_of(const struct gw_peer_record *record, struct gw_peer_indirection *m)
+{
+    if (record->kind != GW_PEER_INDIRECTION)
+        return false;
+    const uint8_t *value = record->value;
+    *m = (struct gw_peer_indirection){
+        .log_id = gw_load64(value),
+        .address = gw_load64(value + 8),
+        .hash_prefix = gw_load64(value + 16),
+        .map_version = gw_load64(value + 24),
+        .begin = gw_load64(value + 32) >> 24 << 16,
+        .slot = gw_load16(value + 32),
+        .prefix_bits = value[34],
+    };
+    return true;
+}
+
+/* What must hold of an indirection's record, and of its value, which lies there whole. */
+static bool indirection_decodes(const struct gw_peer_record *m)
+{
+    struct gw_peer_indirection in;
+    return m->version == 0 && gw_peer_indirection_of(m, &in) && indirection_is_good(&in) &&
+           gw_load64(m->value + 32) >> 56 == 0;
+}
+
 void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w)
 {
-    GW_ASSERT(m->key_bytes > 0 && m->kind <= GW_PEER_COUNTER && m->tombstone <= 1);
+    GW_ASSERT(m->kind <= GW_PEER_INDIRECTION && m->tombstone <= 1);
+    GW_ASSERT((m->kind == GW_PEER_INDIRECTION) == (m->key_bytes == 0));
     uint8_t *at = gw_write_room(w, gw_peer_record_bytes(m));
     if (!at)
         return;
@@ -182,7 +242,8 @@ void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w)
         gw_store64(at, m->expiry_ms);
         at += EXPIRY_BYTES;
     }
-    memcpy(at, m->key, m->key_bytes);
+    if (m->key_bytes)
+        memcpy(at, m->key, m->key_bytes);
     at += m->key_bytes;
     if (m->kind == GW_PEER_COUNTER && !m->tombstone)
         gw_store64(at, (uint64_t)m->number);
@@ -204,8 +265,9 @@ bool gw_peer_record_decode(struct gw_reader *r, struct gw_peer_record *m)
         .tombstone = head[7] == RECORD_TOMBSTONE,
         .value_bytes = gw_load32(head + 8),
     };
-    gwi_expect(r, m->key_bytes > 0 && m->kind <= GW_PEER_COUNTER);
-    gwi_expect(r, head[7] <= RECORD_EXPIRES);
+    bool indirection = m->kind == GW_PEER_INDIRECTION;
+    gwi_expect(r, m->kind <= GW_PEER_INDIRECTION && (m->key_bytes == 0) == indirection);
+    gwi_expect(r, head[7] <= RECORD_EXPIRES && (head[7] == 0 || !indirection));
     gwi_expect(r, m->value_bytes == record_value_bytes(m));
     if (head[7] == RECORD_EXPIRES) {
         m->expiry_ms = gw_read64(r);
@@ -220,7 +282,11 @@ bool gw_peer_record_decode(struct gw_reader *r, struct gw_peer_record *m)
     m->value = value;
     if (m->kind == GW_PEER_COUNTER)
         m->number = (int64_t)gw_load64(value);
-    return true;
+    if (indirection) {
+        m->key = NULL;
+        gwi_expect(r, indirection_decodes(m));
+    }
+    return !r->bad;
 }
 
 void gw_pull_key_encode(const uint8_t *key, uint16_t key_bytes, struct gw_writer *w)
@@ -263,6 +329,8 @@ bool gw_pull_answer_decode(struct gw_reader *r, enum gw_pull_found *found, struc
     if (*found != GW_PULL_RECORD)
         return true;
     bool there = gw_peer_record_decode(r, m);
-    gwi_expect(r, there); /* an end where a record must stand is no end */
+    /* An end where a record must stand is no end, and what it says of a key is no indirection. */
+    gwi_expect(r, there && m->kind != GW_PEER_INDIRECTION);
+    there = there && !r->bad;
     return there;
 }

@@ -8,13 +8,16 @@
 #ifndef GW_CLIENT_WIRE_PEER_H
 #define GW_CLIENT_WIRE_PEER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "client/wire/frame.h"
 #include "index/base/slots.h"
 
-/* PREPARE: u64 source incarnation, u8 chunk bits, u8[3] zero, u8+ from id, u8+ from address, slots.
- * Idempotent. PREPARED: i8 status, u8[3] zero, u64 target incarnation, u16+ text.
+/* PREPARE: u64 source incarnation, u8 chunk bits, u8 flags (the job's: GW_JOB_NO_PULLS and the
+ * others of control.h), u8[2] zero, u8+ from id, u8+ from address, slots. Idempotent.
+ * PREPARED: i8 status, u8 shared tier (1: the target reads what the source's log has there, so that
+ * it can follow indirections), u8[2] zero, u64 target incarnation, u16+ text.
  * ABANDON: empty: the job was cancelled, leave the waiting state.
  * SECURED: u64 target incarnation: whatever happens to it now, it has every chunk and everything
  * that came with them (MIGRATION R24). Repeated until the job is done; of a target that makes
@@ -24,6 +27,7 @@ struct gw_prepare {
     uint64_t incarnation;
     uint8_t chunk_bits; /* 0..GW_CHUNK_BITS_MAX: chunk = so many top bits of the hash; fixed when
                            the job starts (R21) */
+    uint8_t flags;      /* GW_JOB_... of the job's options */
     char from[GW_ID_BYTES_MAX + 1];
     char from_address[GW_ADDRESS_BYTES_MAX + 1];
     struct gw_slots slots;
@@ -34,6 +38,7 @@ struct gw_secured {
 struct gw_prepared {
     uint64_t incarnation;
     int8_t status;
+    uint8_t shared_tier; /* 0, 1 */
     char text[128];
 };
 
@@ -69,13 +74,16 @@ struct gw_applied {
  * chunk << 32, sent when the chunk is complete.
  * Record: u32 version, u16 key bytes, u8 kind (0 bytes, 1 counter, 2 indirection), u8 flags (1
  * tombstone, 2 expires; not both), u32 value bytes, with `expires` u64 Unix time in ms, key, value
- * (counter: value bytes = 8, the number; tombstone: 0). An indirection has no key, version 0 and 40
- * bytes: u64 log id, u64 address, u64 hash prefix, u64 map version, u16 slot, u8 prefix bits,
- * zeros; it comes behind the records of its chain, in the same frame or a later one of the chunk
- * (R14). Flag 4 (GW_CHUNK_HOT): records of any chunk of the range that go first, of no chunk's
- * book; the frame number counts them, the chunk is 0, and nothing acknowledges them. */
+ * (counter: value bytes = 8, the number; tombstone: 0). An indirection has no key, version 0, no
+ * flags and 40 bytes: u64 log id, u64 address (below 2^48), u64 hash prefix (zero but for its top
+ * prefix bits), u64 map version, u16 slot, u8 prefix bits (at most 64), begin / 65536 in 5 bytes
+ * (below 2^32); it comes behind the records of its chain, in the same frame or a later one of the
+ * chunk (R14). Only CHUNK frames
+ * that are not hot hold any.
+ * Bit 4 (GW_CHUNK_HOT): records of any chunk of the range that go first, of no chunk's book; the
+ * chunk is 0, the frame number 0, and nothing acknowledges them. Not together with LAST. */
 #define GW_CHUNK_LAST              2u
-#define GW_CHUNK_HOT               4u
+#define GW_CHUNK_HOT               16u
 #define GW_PEER_BYTES              0u
 #define GW_PEER_COUNTER            1u
 #define GW_PEER_INDIRECTION        2u
@@ -89,6 +97,15 @@ struct gw_peer_record {
     uint16_t key_bytes;
     uint8_t kind, tombstone; /* a tombstone has no value, whatever its kind */
 };
+
+/* What an indirection's value says (index/indirection.h, of which nothing is known here). */
+struct gw_peer_indirection {
+    uint64_t log_id, address, hash_prefix, map_version;
+    uint64_t begin; /* of that log, whole 64 KiB; 0: not known */
+    uint16_t slot;
+    uint8_t prefix_bits;
+};
+#define GW_PEER_ADDRESS_BITS 48u
 
 /* PULL: frame.count keys, each u16 bytes, key. PULL_ANSWER: frame.sequence echoes the pull's; per
  * key in order: u8 found, then for GW_PULL_RECORD a record as in CHUNK. */
@@ -114,6 +131,11 @@ void gw_yours_encode(const struct gw_yours *m, struct gw_writer *w);
 GW_MUST_USE enum gw_status gw_yours_decode(struct gw_reader *r, struct gw_yours *m);
 void gw_applied_encode(const struct gw_applied *m, struct gw_writer *w);
 bool gw_applied_decode(struct gw_reader *r, struct gw_applied *m);
+/* The record of an indirection, with `value` as its room; and back: false if the record is of
+ * another kind. What gw_peer_record_decode took is good. */
+struct gw_peer_record gw_peer_indirection_record(const struct gw_peer_indirection *m,
+                                                 uint8_t value[GW_PEER_INDIRECTION_BYTES]);
+bool gw_peer_indirection_of(const struct gw_peer_record *record, struct gw_peer_indirection *m);
 size_t gw_peer_record_bytes(const struct gw_peer_record *m);
 void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w);
 bool gw_peer_record_decode(struct gw_reader *r, struct gw_peer_record *m);

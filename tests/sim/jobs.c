@@ -127,6 +127,9 @@ static void source_act(int s, const struct gw_source_action *a)
         if (chance(85))
             server_say_event(s, &a->event);
         break;
+    case GW_SOURCE_DO_BEGIN_SAMPLING:
+    case GW_SOURCE_DO_END_SAMPLING:
+        break;
     case GW_SOURCE_DO_BEGIN_CUT:
         source_cut(s, a->range);
         break;

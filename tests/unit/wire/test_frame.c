@@ -120,7 +120,8 @@ Test(frame, each_flag_belongs_to_its_kind)
         if (bit == 0)                                                                              \
             gw_frame_seal(room);                                                                   \
         bool exists =                                                                              \
-            bit == 0 || (name == GW_KIND_CHUNK && f.flags == GW_CHUNK_LAST) ||                     \
+            bit == 0 ||                                                                            \
+            (name == GW_KIND_CHUNK && (f.flags == GW_CHUNK_LAST || f.flags == GW_CHUNK_HOT)) ||    \
             (name == GW_KIND_BATCH && (f.flags == GW_BATCH_RESUME || f.flags == GW_BATCH_EARLY));  \
         cr_expect_eq(decode(room, sizeof room, &f), exists ? GW_OK : GW_E_PROTOCOL,                \
                      text " with bit %u", bit);                                                    \

@@ -130,6 +130,7 @@ const struct gw_peer_indirection sample_peer_indirection = {.log_id = 0xfedcba98
                                                             .address = 0xabcdef012345,
                                                             .hash_prefix = UINT64_C(0xabd) << 52,
                                                             .map_version = 0x1122334455667788,
+                                                            .begin = 0x987600000000,
                                                             .slot = 16383,
                                                             .prefix_bits = 12};
 const struct gw_scan_reply sample_scan_reply = {.cursor = 0x0102030405060708, .status = GW_END};

@@ -37,6 +37,7 @@ extern const struct gw_scan_record sample_scan_record[SAMPLE_SCAN_RECORDS];
 struct gw_slots sample_slots(void); /* 0-99,200,16383 */
 struct gw_job sample_job(void);
 struct gw_prepare sample_prepare(void);
+extern const struct gw_peer_indirection sample_peer_indirection;
 struct gw_scan sample_scan(void);
 /* Three servers; the second has no slots, the third no address; 9000-9999 have no owner. Ends with
  * gw_map_destroy. */
