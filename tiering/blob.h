@@ -24,7 +24,9 @@
 
 #include "index/base/status.h"
 
-#define GW_BLOB_NAME_MAX     255u /* bytes of a name; names are [A-Za-z0-9._/-] */
+/* Bytes of a name. Names are [A-Za-z0-9._/-]; parts between slashes are not empty and do not begin
+ * with a dot. */
+#define GW_BLOB_NAME_MAX     255u
 #define GW_BLOB_URL_MAX      1023u
 #define GW_BLOB_TEXT_BYTES   256u
 #define GW_BLOB_REQUESTS_MAX 64u /* under way at the object store at the same time */
@@ -69,18 +71,20 @@ GW_MUST_USE enum gw_status gw_blob_open(const struct gw_blob_options *options, s
 void gw_blob_close(struct gw_blob *blob);
 
 /* status: GW_OK; GW_NOT_FOUND (no such object); GW_E_TIMEOUT (the deadline; the last failure is in
- * the statistics); GW_E_REFUSED (403); GW_E_LIMIT (delete and put: the store or disk is full);
+ * the statistics); GW_E_REFUSED (403, no such bucket, and what else does not pass by itself, when
+ * the deadline leaves no other try); GW_E_LIMIT (delete and put: the store or disk is full);
  * GW_E_CANCELLED. data: of a get, good until the callback returns; bytes: got, fewer than asked for
  * only where the object ends. */
 typedef void (*gw_blob_cb)(void *ctx, enum gw_status status, const uint8_t *data, size_t bytes);
 
 /* deadline_ns: from now, 0: GW_BLOB_DEADLINE_NS, UINT64_MAX: none. All give GW_OK (a callback
  * follows), GW_WOULD_BLOCK (the queue is full, or closing), GW_E_INVALID (a name), GW_E_NOMEM. */
-/* `data` is borrowed until the callback. */
+/* `data` is borrowed until the callback. Over http its SHA-256 is made by the caller's thread (some
+ * ms for each 10 MiB), over https only its CRC32C. */
 GW_MUST_USE enum gw_status gw_blob_put(struct gw_blob *blob, const char *name, const void *data,
                                        size_t bytes, uint64_t deadline_ns, gw_blob_cb cb,
                                        void *ctx);
-/* bytes 0: the whole object. */
+/* bytes 0: the whole object (offset 0). An offset at or behind its end: GW_OK, no bytes. */
 GW_MUST_USE enum gw_status gw_blob_get(struct gw_blob *blob, const char *name, uint64_t offset,
                                        size_t bytes, uint64_t deadline_ns, gw_blob_cb cb,
                                        void *ctx);
