@@ -216,8 +216,8 @@ static uint64_t garbage_wanted(uint64_t percent)
 
 /* Rule 5: who waits for a checkpoint (or a trim, which comes an epoch later), and whether it is
  * time for one. */
-static void checkpoint_plan(struct gwi_compactor *c, uint64_t waiting, uint64_t segment,
-                            uint64_t percent, uint64_t now_ns, struct plan *plan)
+static void checkpoint_plan(struct gwi_compactor *c, uint64_t waiting, uint64_t live,
+                            uint64_t segment, uint64_t percent, uint64_t now_ns, struct plan *plan)
 {
     uint64_t passed = passed_bytes(c, c->trimmed);
     uint64_t end = atomic_load_explicit(&c->store->retain_end, memory_order_relaxed);
@@ -232,8 +232,9 @@ static void checkpoint_plan(struct gwi_compactor *c, uint64_t waiting, uint64_t 
                           waiting >= 2 * segment ||
                               (waiting != 0 && (percent >= 85 || short_of_room)),
                           memory_order_relaxed);
-    /* Enough is on its way: what is copied now takes the room that the cut needs. */
-    if (waiting >= 2 * segment && short_of_room)
+    /* Enough is on its way: what is copied now takes the room that the cut needs, or, where there
+     * is room, would be the same records over and over until somebody takes a checkpoint. */
+    if (waiting >= 2 * segment && (short_of_room || waiting > 2 * (live + 2 * segment)))
         plan->copy = plan->drop = false;
 }
 
@@ -281,7 +282,7 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
     uint64_t cut = CUT_PAGES << log->page_bits;
     cut = cut > segment / 2 ? cut : segment / 2;
     plan->compact_full = c->store->retains && limit && taken + cut > limit;
-    checkpoint_plan(c, waiting, segment, percent, now_ns, plan);
+    checkpoint_plan(c, waiting, room->live, segment, percent, now_ns, plan);
     if (!plan->copy && !plan->drop)
         return;
     uint64_t end = (c->base / c->segment_pages + 1) * c->segment_pages;
