@@ -170,11 +170,15 @@ void gwi_source_collected(struct gwi_control *c, struct gwi_errand *e)
     gwi_source_event(s, &event);
 }
 
-/* Pause and resume: shipping only; pulls, "yours" and closing go on. */
-static void set_paused(struct gwi_source_slot *s)
+/* What the operator asks, and pause and resume: shipping only; pulls, "yours" and closing go on. */
+static void set_asked(struct gwi_source_slot *s)
 {
     if (!s->job)
         return;
+    const struct gw_job_options *options = &gw_source_job(s->machine)->options;
+    atomic_store_explicit(&s->job->rate_bytes, options->rate_bytes, memory_order_relaxed);
+    atomic_store_explicit(&s->job->impact_ns, options->max_impact_us * UINT64_C(1000),
+                          memory_order_relaxed);
     bool paused = gw_source_job(s->machine)->paused;
     if (atomic_exchange_explicit(&s->job->paused, paused, memory_order_relaxed) && !paused)
         gwi_control_wake_all(s->control);
@@ -198,7 +202,7 @@ static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt)
         return false;
     }
     s->job = job;
-    set_paused(s); /* before anybody sees it */
+    set_asked(s); /* before anybody sees it */
     atomic_store_explicit(&c->server->outgoing[s - c->source], job, memory_order_release);
     gwi_control_count_jobs(c);
     return true;
@@ -379,5 +383,5 @@ void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job)
     }
     gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});
     if (s->machine && !s->dying)
-        set_paused(s);
+        set_asked(s);
 }

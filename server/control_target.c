@@ -315,6 +315,8 @@ void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
             return;
     }
     t->untold = false;
+    atomic_store_explicit(&t->job->impact_ns, job->options.max_impact_us * UINT64_C(1000),
+                          memory_order_relaxed); /* haul.h */
     (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_JOB,
                                                         .job = job}); /* no YOURS: never bad */
     if (c->map && t->machine && !t->dying)

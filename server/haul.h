@@ -24,6 +24,10 @@ struct gwi_outgoing_job {
     atomic_bool unlinking; /* set by control after gw_outgoing_unlink_begin */
     atomic_bool done_told, unlinked_told;
     _Atomic uint64_t pause_ns; /* longest that the target says an operation waited there */
+    /* What the operator asks (gw_job_options), written by control, 0: the default; how late the
+     * target says its requests are (p99). Relaxed: each stands for itself. */
+    _Atomic uint64_t rate_bytes, impact_ns, late_there_ns;
+    _Atomic uint64_t rate_due_ns; /* of all dispatchers: pace.h */
 };
 
 struct gwi_incoming_job {
@@ -33,8 +37,9 @@ struct gwi_incoming_job {
     _Atomic(struct gw_incoming *) in; /* set once by control (release), then for the job's life */
     _Atomic(struct gw_unlinker *) unlinker; /* not NULL: unlink. Control's; freed with the job */
     atomic_bool unlinked_told;
-    atomic_bool pulling;       /* the range is served: keep a PULL connection */
-    _Atomic uint64_t pause_ns; /* longest that an operation of the range waited here */
+    atomic_bool pulling;        /* the range is served: keep a PULL connection */
+    _Atomic uint64_t pause_ns;  /* longest that an operation of the range waited here */
+    _Atomic uint64_t impact_ns; /* as in gwi_outgoing_job */
 };
 
 GW_MUST_USE struct gwi_haul *gwi_haul_create(struct gwi_dispatcher *d);
