@@ -147,11 +147,11 @@ static int set_theta(struct gw_migrate_settings *s, const char *text)
 static int check(const struct gw_migrate_settings *s)
 {
     if (s->value_bytes != 8 && s->value_bytes < 12)
-        return refuse("--value-size", "this", "8, or 12 and more");
+        return refuse("--value-size", "9 to 11", "possible: 8, or 12 and more");
     if (gw_workload_adds(s->workload.mix) && s->value_bytes != 8)
         return refuse("--value-size", "other than 8", "possible with a workload of counter adds");
     if (s->keys < s->threads)
-        return refuse("--keys", "this", "at least the number of client threads");
+        return refuse("--keys", "less than --threads", "possible");
     if (s->blob && !s->disk)
         return refuse("--blob", s->blob, "possible without --disk");
     return -1;

@@ -59,6 +59,21 @@ void gw_spawn_close(struct gw_spawn *spawn)
     spawn->server_count = 0;
 }
 
+/* The last line of a log without its end, "" if there is none: the directory goes before anybody
+ * can look into it. */
+static void last_line(const char *log, char *room, size_t room_bytes)
+{
+    char line[512];
+    FILE *file = fopen(log, "r");
+    room[0] = '\0';
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(room, room_bytes, "%.150s", line);
+    }
+    if (file)
+        fclose(file);
+}
+
 /* Starts a program and waits for its line "NAME ready ... listen=H:P". */
 static bool start(struct gw_spawn *spawn, struct gw_process *process, const char *const *argv,
                   const char *log, const char *name, char *address, size_t address_bytes)
@@ -72,7 +87,8 @@ static bool start(struct gw_spawn *spawn, struct gw_process *process, const char
         gw_process_word(line, "listen", address, address_bytes))
         return true;
     int code = gw_process_stop(process, SIGTERM, END_MS);
-    return fail(spawn, "%s did not become ready (exit code %d, see its log)", name, code);
+    last_line(log, line, 160);
+    return fail(spawn, "%s did not become ready (exit code %d): %s", name, code, line);
 }
 
 bool gw_spawn_coordinator(struct gw_spawn *spawn)
@@ -136,6 +152,7 @@ struct gw_spawn_server *gw_spawn_server(struct gw_spawn *spawn, const char *id)
         GW_ASSERT(words + 1 < sizeof argv / sizeof argv[0]);
         argv[words++] = *more;
     }
+    argv[words] = NULL; /* without an index's size, that number still lies behind */
     char address[64];
     mkdir(data, 0755);
     if (!start(spawn, &server->process, argv, log, "godwit-server", address, sizeof address))
