@@ -108,9 +108,14 @@ uint64_t gw_incoming_attempt(const struct gw_incoming *in)
     return atomic_load_explicit(&in->inner->attempt, memory_order_relaxed);
 }
 
+uint32_t gw_incoming_chunks_done(const struct gw_incoming *in)
+{
+    return atomic_load_explicit(&in->inner->chunks_done, memory_order_acquire);
+}
+
 bool gw_incoming_done(const struct gw_incoming *in)
 {
-    return atomic_load_explicit(&in->inner->chunks_done, memory_order_acquire) == in->inner->chunks;
+    return gw_incoming_chunks_done(in) == in->inner->chunks;
 }
 
 static bool chunk_complete(const struct gw_incoming *in, uint32_t chunk)

@@ -45,6 +45,7 @@ static inline bool gw_incoming_complete(const struct gw_incoming *in, uint64_t h
 void gw_incoming_restart(struct gw_incoming *in, uint64_t attempt);
 uint64_t gw_incoming_attempt(const struct gw_incoming *in);
 bool gw_incoming_done(const struct gw_incoming *in); /* every chunk is complete */
+uint32_t gw_incoming_chunks_done(const struct gw_incoming *in);
 
 struct gw_incoming_result {
     bool ack_due;       /* send gw_incoming_ack for `chunk` on this connection */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "index/base/log_line.h"
+#include "index/device.h"
 #include "server/control_internal.h"
 
 #define ORPHAN_NS 10000000000ull
@@ -45,6 +46,7 @@ static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
         free(job);
         return NULL;
     }
+    gw_target_able(machine, c->server->device && c->server->device->shared);
     job->id = id;
     job->slots = *slots;
     strncpy(job->from_address, from_address, sizeof job->from_address - 1);
@@ -275,7 +277,9 @@ enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_targe
             break;
         case GW_TARGET_DO_BEGIN_SERVING:
             gw_store_version_floor(c->server->store, a->version_highest);
-            atomic_store_explicit(&t->job->pulling, true, memory_order_release);
+            atomic_store_explicit(&t->job->pulling,
+                                  !(gw_target_flags(t->machine) & GW_JOB_NO_PULLS),
+                                  memory_order_release);
             set_range(t, GW_RANGE_ARRIVING);
             break;
         case GW_TARGET_DO_SECURE:

@@ -60,6 +60,10 @@ static inline bool gwi_haul_settled(const struct gwi_view *view, uint16_t slot, 
     return in && gw_incoming_complete(in, hash);
 }
 
+/* Moves keys that wait here and whose chunk has been completed since the last call to the front of
+ * those that are tried; returns how many (R20). Inside the epoch. */
+uint32_t gwi_haul_bring_settled(struct gwi_dispatcher *d);
+
 /* Raises a maximum that several dispatchers write. */
 static inline void gwi_haul_raise(_Atomic uint64_t *most, uint64_t value)
 {

@@ -30,6 +30,7 @@ struct gwi_haul {
     uint8_t *room, *scratch; /* the dispatcher's */
     size_t room_bytes;
     uint64_t pull_again_ns; /* after "ask again" */
+    uint64_t chunks_seen;   /* of all incoming jobs, complete at the last look */
     uint64_t rest_until_ns; /* shipping pauses for those who are served */
     uint64_t operations;    /* of the dispatcher at the last look */
     uint64_t busy_until_ns; /* operations came not long ago */

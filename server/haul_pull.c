@@ -1,4 +1,5 @@
-/* haul_pull.c - PULL frames: look-ups for the new owner of a range that leaves us.
+/* haul_pull.c - PULL frames: look-ups for the new owner of a range that leaves us; and at the new
+ * owner, whom a completed chunk wakes.
  *
  * Rules: 1. What is in memory is answered in the turn in which it is asked. When records of a PULL
  * are on the device their look-ups wait in the park, like a client's operations, and the rest of
@@ -166,4 +167,29 @@ enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame 
     if (st != GW_OK)
         return gwi_link_error(link->conn, st, "malformed PULL");
     return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
+}
+
+uint32_t gwi_haul_bring_settled(struct gwi_dispatcher *d)
+{
+    const struct gwi_view *view = d->view;
+    uint64_t chunks = 0;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        struct gwi_incoming_job *job =
+            atomic_load_explicit(&d->server->incoming[i], memory_order_acquire);
+        struct gw_incoming *in = job ? atomic_load_explicit(&job->in, memory_order_acquire) : NULL;
+        chunks += in ? gw_incoming_chunks_done(in) : 0;
+    }
+    if (chunks == d->haul->chunks_seen)
+        return 0;
+    d->haul->chunks_seen = chunks;
+    uint32_t n = 0;
+    for (struct gwi_parked_key *key = d->park.ring.after, *next; key != &d->park.ring; key = next) {
+        next = key->after;
+        if (view->state[key->slot] != GWI_SLOT_ARRIVING ||
+            !gwi_haul_settled(view, key->slot, key->hash))
+            continue;
+        gwi_park_to_front(&d->park, key);
+        n++;
+    }
+    return n;
 }

@@ -304,7 +304,12 @@ void gwi_release_try(struct gwi_dispatcher *d, uint32_t keys_max)
 {
     /* When several in a row have to wait on, the rest would most likely have to, too: looking at
      * thousands of them in each turn would cost more than it brings. They come next, from where we
-     * stop. */
+     * stop. Those for which a chunk is complete now wait for nothing any more. */
+    uint32_t settled = atomic_load_explicit(&d->server->jobs, memory_order_relaxed)
+                           ? gwi_haul_bring_settled(d)
+                           : 0;
+    if (keys_max < UINT32_MAX - settled)
+        keys_max += settled;
     uint32_t in_vain = 0, in_vain_max = keys_max == UINT32_MAX ? UINT32_MAX : IN_VAIN_MAX;
     for (uint32_t n = d->park.keys < keys_max ? d->park.keys : keys_max;
          n > 0 && d->park.ring.after != &d->park.ring && in_vain < in_vain_max; n--)
