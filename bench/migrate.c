@@ -15,6 +15,11 @@
 #define VALUE_MAX  (1u << 20)
 #define ROUNDS_MAX 20u
 
+const char *const gw_migrate_ablation_names[GW_ABLATIONS] = {[GW_ABLATE_SAMPLING] = "sampling",
+                                                             [GW_ABLATE_INDIRECTION] =
+                                                                 "indirection",
+                                                             [GW_ABLATE_PULLS] = "pulls"};
+
 static void usage(FILE *to)
 {
     fputs(
@@ -44,7 +49,7 @@ static void usage(FILE *to)
         "  --no-sampling, --no-indirection, --no-pulls   what the job leaves out\n"
         "  --job-rate SIZE        that the job may send a second (default: no bound)\n"
         "  --max-impact US        p99 that it may cause (default: the servers')\n"
-        "  --rounds N             clusters one after the other (default 1; with --ablations 3)\n"
+        "  --rounds N             clusters one after the other (default 1; with ablations 3)\n"
         "  --ablations            each round: all on, and each of the three off, in turns\n"
         "  --verify               at the end the source is stopped and every key of the range is\n"
         "                         read from the target and compared\n"
@@ -144,6 +149,21 @@ static int set_theta(struct gw_migrate_settings *s, const char *text)
                : refuse("--theta", text, "a skew above 0, up to 10, other than 1");
 }
 
+static int set_ablate(struct gw_migrate_settings *s, const char *text)
+{
+    for (int i = 0; i < GW_ABLATIONS; i++)
+        if (strcmp(text, gw_migrate_ablation_names[i]) == 0) {
+            s->ablate[i] = true;
+            return -1;
+        }
+    return refuse("--ablate", text, "one of sampling, indirection, pulls");
+}
+
+static bool any(const bool *which)
+{
+    return which[GW_ABLATE_SAMPLING] || which[GW_ABLATE_INDIRECTION] || which[GW_ABLATE_PULLS];
+}
+
 static int check(const struct gw_migrate_settings *s)
 {
     if (s->value_bytes != 8 && s->value_bytes < 12)
@@ -162,6 +182,7 @@ enum { FLAG_NUMBER = 256, FLAG_TEXT = 512, FLAG_SWITCH = 768 };
 static int parse(int argc, char **argv, struct gw_migrate_settings *s)
 {
     uint64_t rate = 0;
+    bool ablations = false;
     const struct number_flag numbers[] = {
         {"servers", &s->servers, 2, 3},
         {"server-threads", &s->server_threads, 1, 128},
@@ -177,6 +198,7 @@ static int parse(int argc, char **argv, struct gw_migrate_settings *s)
         {"before", &s->before_s, 1, 3600},
         {"after", &s->after_s, 1, 3600},
         {"timeout", &s->timeout_s, 1, 86400},
+        {"settle", &s->settle_s, 0, 86400},
         {"max-impact", &s->max_impact_us, 1, 10000000},
         {"rounds", &s->rounds, 1, ROUNDS_MAX},
     };
@@ -186,16 +208,17 @@ static int parse(int argc, char **argv, struct gw_migrate_settings *s)
         {"out", set_out},           {"server-flag", set_server_flag},
         {"workload", set_workload}, {"distribution", set_distribution},
         {"theta", set_theta},       {"job-rate", set_job_rate},
+        {"ablate", set_ablate},
     };
     const struct {
         const char *name;
         bool *out;
     } switches[] = {
         {"idle", &s->idle},
-        {"no-sampling", &s->no_sampling},
-        {"no-indirection", &s->no_indirection},
-        {"no-pulls", &s->no_pulls},
-        {"ablations", &s->ablations},
+        {"no-sampling", &s->without[GW_ABLATE_SAMPLING]},
+        {"no-indirection", &s->without[GW_ABLATE_INDIRECTION]},
+        {"no-pulls", &s->without[GW_ABLATE_PULLS]},
+        {"ablations", &ablations},
         {"verify", &s->verify},
         {"loopback", &s->loopback},
         {"json", &s->json},
@@ -242,8 +265,10 @@ static int parse(int argc, char **argv, struct gw_migrate_settings *s)
     if (optind != argc)
         return refuse("argument", argv[optind], "a flag");
     s->rate = (double)rate;
+    for (int i = 0; ablations && i < GW_ABLATIONS; i++)
+        s->ablate[i] = true;
     if (s->rounds == 0)
-        s->rounds = s->ablations ? 3 : 1;
+        s->rounds = any(s->ablate) ? 3 : 1;
     return check(s);
 }
 
@@ -253,37 +278,26 @@ static int parse(int argc, char **argv, struct gw_migrate_settings *s)
 static uint32_t variants_of(const struct gw_migrate_settings *s, struct gw_migrate_settings *out,
                             const char **names)
 {
+    static const char *const off[] = {"sampling off", "indirection off", "pulls off"};
     uint32_t n = 0;
     out[n] = *s;
-    names[n++] = s->no_sampling || s->no_indirection || s->no_pulls ? "as asked" : "all on";
-    if (!s->ablations)
-        return n;
-    names[0] = "all on";
-    out[0].no_sampling = out[0].no_indirection = out[0].no_pulls = false;
-    out[1] = out[2] = out[3] = out[0];
-    out[n].no_sampling = true;
-    names[n++] = "sampling off";
-    out[n].no_indirection = true;
-    names[n++] = "indirection off";
-    out[n].no_pulls = true;
-    names[n++] = "pulls off";
+    names[n++] = any(s->without) ? "as asked" : "all on";
+    for (int i = 0; i < GW_ABLATIONS; i++)
+        if (s->ablate[i] && !s->without[i]) {
+            out[n] = *s;
+            out[n].without[i] = true;
+            names[n++] = off[i];
+        }
     return n;
 }
 
 /* Has the coordinator taken what was left out? One that does not know an option ignores it. */
 static bool options_taken(const struct gw_migrate_run *run)
 {
-    const struct gw_migrate_settings *s = run->settings;
-    const struct {
-        bool off;
-        const char *name;
-    } options[] = {{s->no_sampling, "sampling"},
-                   {s->no_indirection, "indirection"},
-                   {s->no_pulls, "pulls"}};
-    for (int i = 0; i < 3; i++)
-        if (options[i].off &&
-            !json_is_false(
-                json_object_get(json_object_get(run->watch.last, "options"), options[i].name)))
+    const json_t *options = json_object_get(run->watch.last, "options");
+    for (int i = 0; i < GW_ABLATIONS; i++)
+        if (run->settings->without[i] &&
+            !json_is_false(json_object_get(options, gw_migrate_ablation_names[i])))
             return false;
     return true;
 }
@@ -293,7 +307,7 @@ static void prefix_of(const struct gw_migrate_run *run, char *room, size_t room_
 {
     const struct gw_migrate_settings *s = run->settings;
     room[0] = '\0';
-    if (s->ablations)
+    if (any(s->ablate))
         snprintf(room, room_bytes, "%s-%" PRIu64 "-", run->variant, run->round);
     else if (s->rounds > 1)
         snprintf(room, room_bytes, "round-%" PRIu64 "-", run->round);
@@ -323,8 +337,8 @@ static bool write_document(const struct gw_migrate_settings *s, const json_t *do
 
 static int run_all(const struct gw_migrate_settings *s)
 {
-    struct gw_migrate_settings variants[GW_MIGRATE_VARIANTS_MAX];
-    const char *names[GW_MIGRATE_VARIANTS_MAX];
+    struct gw_migrate_settings variants[GW_ABLATIONS + 1];
+    const char *names[GW_ABLATIONS + 1];
     uint32_t per_round = variants_of(s, variants, names), count = 0;
     struct gw_migrate_run *runs = calloc(s->rounds * per_round, sizeof *runs);
     json_t *all = json_array(), *pictures = json_array();
@@ -384,7 +398,8 @@ int gw_bench_migrate(int argc, char **argv)
                                            .warm_up_s = 2,
                                            .before_s = 3,
                                            .after_s = 2,
-                                           .timeout_s = 300};
+                                           .timeout_s = 300,
+                                           .settle_s = 300};
     int code = parse(argc, argv, &s);
     if (code >= 0)
         return code;

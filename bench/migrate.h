@@ -21,11 +21,18 @@
 #include "index/base/histogram.h"
 #include "index/base/slots.h"
 
-#define GW_MIGRATE_ROW_NS       100000000ull
-#define GW_MIGRATE_FLAGS_MAX    16u
-#define GW_MIGRATE_LOOPBACK_S   2u
-#define GW_MIGRATE_BULK_FRAME   (32u << 10) /* bytes of a usual CHUNK frame */
-#define GW_MIGRATE_VARIANTS_MAX 5u
+#define GW_MIGRATE_ROW_NS     100000000ull
+#define GW_MIGRATE_FLAGS_MAX  16u
+#define GW_MIGRATE_LOOPBACK_S 2u
+#define GW_MIGRATE_BULK_FRAME (32u << 10) /* bytes of a usual CHUNK frame */
+
+/* What a job can leave out. */
+enum gw_migrate_ablation {
+    GW_ABLATE_SAMPLING,
+    GW_ABLATE_INDIRECTION,
+    GW_ABLATE_PULLS,
+    GW_ABLATIONS
+};
 
 struct gw_migrate_settings {
     /* the cluster */
@@ -40,12 +47,13 @@ struct gw_migrate_settings {
     struct gw_workload_options workload;
     bool idle;                                        /* no load while the slots move */
     uint64_t warm_up_s, before_s, after_s, timeout_s; /* timeout: of the job */
+    uint64_t settle_s; /* after loading, at most: until the source has uploaded what is closed */
     /* the job */
-    bool no_sampling, no_indirection, no_pulls;
+    bool without[GW_ABLATIONS];
     uint64_t job_rate_bytes, max_impact_us;
     /* the tool */
     uint64_t rounds;
-    bool ablations, verify, loopback, json;
+    bool ablate[GW_ABLATIONS], verify, loopback, json;
     const char *out; /* directory of JSON, tables and pictures */
 };
 
@@ -62,6 +70,8 @@ struct gw_migrate_marks {
     uint64_t done;
     uint64_t ended; /* of the load */
 };
+
+extern const char *const gw_migrate_ablation_names[GW_ABLATIONS]; /* as in a job's options */
 
 /* ---- load (migrate_load.c) ------------------------------------------------------------------ */
 
@@ -103,13 +113,25 @@ void gw_migrate_load_row(const struct gw_migrate_load *load, uint64_t n,
                          struct gw_migrate_row *row);
 void gw_migrate_load_free(struct gw_migrate_load *load); /* NULL is ignored */
 
+/* How often each key was written, 1 after loading: known after stop. Borrowed. */
+const uint32_t *gw_migrate_load_generations(const struct gw_migrate_load *load);
+
+/* ---- keys and values (migrate_verify.c) ------------------------------------------------------ */
+
+/* The key of a number, settings->key_bytes of it. */
+void gwi_migrate_key(const struct gw_migrate_settings *s, uint64_t number, uint8_t *key);
+/* Its value when it was written for the generation-th time: bytes that follow from these alone, do
+ * not compress, and begin with the number. Counters have the generation itself. */
+void gwi_migrate_value(uint8_t *value, uint64_t bytes, uint64_t key, uint32_t generation);
+
 /* Reads every key of `slots` and compares it with what was written last. */
 struct gw_migrate_verified {
     uint64_t keys, missing, wrong, failed;
     double seconds;
 };
-void gw_migrate_load_verify(struct gw_migrate_load *load, struct gw_cluster *cluster,
-                            const struct gw_slots *slots, struct gw_migrate_verified *out);
+void gw_migrate_verify(const struct gw_migrate_settings *s, const uint32_t *generations,
+                       struct gw_cluster *cluster, const struct gw_slots *slots,
+                       struct gw_migrate_verified *out);
 
 /* ---- what the cluster says meanwhile (migrate_watch.c, migrate_wire.c) ---------------------- */
 
@@ -152,8 +174,11 @@ bool gw_migrate_watch_ask(struct gw_migrate_watch *w, const struct gw_migrate_se
 /* Looks at job, servers and wire, whatever is due; sleeps until the next look. */
 void gw_migrate_watch_turn(struct gw_migrate_watch *w);
 bool gw_migrate_watch_ended(const struct gw_migrate_watch *w); /* done, failed, cancelled */
-/* A number of the source's `stats`; 0: it has none of that name. */
-uint64_t gw_migrate_ask_number(const char *server, const char *name);
+/* A server's `stats`; new reference, NULL: it did not answer. */
+json_t *gw_migrate_ask_stats(const char *server);
+/* Waits until the server has uploaded every closed part of its log to the shared tier, or so long.
+ * False: something was left. At once without a shared tier. */
+bool gw_migrate_settle(const char *server, uint64_t seconds);
 
 struct gw_migrate_wire;
 struct gw_migrate_wire *gw_migrate_wire_open(const char *source, const char *target);
@@ -190,7 +215,8 @@ struct gw_migrate_run {
     struct gw_migrate_verified verified;
     bool has_verified;
     double loopback_mb; /* MB/s; 0: not measured */
-    double load_s;
+    double load_s, settle_s;
+    json_t *stats_before[2], *stats_after[2]; /* source, target; NULL: no answer */
     /* figures, NAN: not known */
     double complete_ms, transfer_ms, first_served_ms, waiting_ms, pause_ms, kept_least, bulk_mb,
         payload_mb, wire_mb;

@@ -83,29 +83,6 @@ static uint64_t now_ns(void)
     return gw_clock_now_ns(gw_clock_system());
 }
 
-/* ---- keys and values ------------------------------------------------------------------------ */
-
-static void make_key(const struct gw_migrate_settings *s, uint64_t number, uint8_t *key)
-{
-    uint64_t scrambled = gw_workload_key(number);
-    memcpy(key, &scrambled, sizeof scrambled);
-    memset(key + sizeof scrambled, 'k', s->key_bytes - sizeof scrambled);
-}
-
-/* Bytes that follow from key and generation alone and do not compress. */
-static void make_value(uint8_t *value, uint64_t bytes, uint64_t key, uint32_t generation)
-{
-    memcpy(value, &key, sizeof key);
-    memcpy(value + sizeof key, &generation, sizeof generation);
-    uint64_t state = gw_workload_key(key + 1) ^ ((uint64_t)generation << 32);
-    for (uint64_t at = VALUE_HEAD; at < bytes; at += 8) {
-        state += 0x9e3779b97f4a7c15u;
-        uint64_t word = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9u;
-        word ^= word >> 27;
-        memcpy(value + at, &word, bytes - at < 8 ? bytes - at : 8);
-    }
-}
-
 /* ---- recording ------------------------------------------------------------------------------ */
 
 static void owners_of(void *ctx, const struct gw_map *map)
@@ -227,7 +204,7 @@ static enum gw_status call(struct worker *w, enum gw_workload_verb verb, uint64_
     } else if (load->counters) {
         st = gw_set_counter(w->session, key, s->key_bytes, generation + 1, callback, ctx);
     } else {
-        make_value(w->value, s->value_bytes, number, generation + 1);
+        gwi_migrate_value(w->value, s->value_bytes, number, generation + 1);
         st = gw_set(w->session, key, s->key_bytes, w->value, s->value_bytes, callback, ctx);
     }
     if (st == GW_OK)
@@ -249,7 +226,7 @@ static void issue(struct worker *w, uint64_t due_ns)
         op = w->free_ops;
     }
     w->free_ops = op->next_free;
-    make_key(w->load->settings, number, key);
+    gwi_migrate_key(w->load->settings, number, key);
     op->key = number;
     op->read = verb == GW_WORKLOAD_READ;
     op->slot = gw_key_slot(key, w->load->settings->key_bytes);
@@ -316,7 +293,7 @@ static void load_keys(struct worker *w)
     const struct gw_migrate_settings *s = w->load->settings;
     uint8_t key[256];
     for (uint64_t at = w->number; at < s->keys && w->failure == GW_OK; at += s->threads) {
-        make_key(s, at, key);
+        gwi_migrate_key(s, at, key);
         enum gw_status st;
         while ((st = call(w, GW_WORKLOAD_UPDATE, at, key, loaded, w)) == GW_WOULD_BLOCK)
             (void)gw_poll(w->session, 10);
@@ -470,6 +447,11 @@ void gw_migrate_load_asked(struct gw_migrate_load *load)
     atomic_store_explicit(&load->asked, true, memory_order_relaxed);
 }
 
+const uint32_t *gw_migrate_load_generations(const struct gw_migrate_load *load)
+{
+    return load->generation;
+}
+
 bool gw_migrate_load_failed(const struct gw_migrate_load *load)
 {
     return atomic_load_explicit(&load->bad, memory_order_acquire) > 0;
@@ -544,85 +526,4 @@ void gw_migrate_load_free(struct gw_migrate_load *load)
     free(load->workers);
     free(load->generation);
     free(load);
-}
-
-/* ---- is everything there? ------------------------------------------------------------------- */
-
-struct verifier {
-    struct gw_migrate_load *load;
-    struct gw_migrate_verified *out;
-    uint8_t *expected;
-    struct wanted {
-        struct verifier *verifier;
-        struct wanted *next_free;
-        uint64_t key;
-    } * free_wanted;
-};
-
-static void compare(void *ctx, const struct gw_result *result)
-{
-    struct wanted *wanted = ctx;
-    struct verifier *v = wanted->verifier;
-    const struct gw_migrate_load *load = v->load;
-    uint32_t generation = load->generation[wanted->key];
-    uint64_t bytes = load->settings->value_bytes;
-    if (result->status == GW_NOT_FOUND) {
-        v->out->missing++;
-    } else if (result->status != GW_OK) {
-        v->out->failed++;
-    } else if (load->counters) {
-        v->out->wrong += result->kind != GW_VALUE_COUNTER || result->number != generation;
-    } else {
-        make_value(v->expected, bytes, wanted->key, generation);
-        v->out->wrong += result->kind != GW_VALUE_BYTES || result->value_bytes != bytes ||
-                         memcmp(result->value, v->expected, bytes) != 0;
-    }
-    v->out->keys++;
-    wanted->next_free = v->free_wanted;
-    v->free_wanted = wanted;
-}
-
-void gw_migrate_load_verify(struct gw_migrate_load *load, struct gw_cluster *cluster,
-                            const struct gw_slots *slots, struct gw_migrate_verified *out)
-{
-    enum { WINDOW = 1024 };
-    const struct gw_migrate_settings *s = load->settings;
-    struct verifier v = {.load = load, .out = out, .expected = malloc(s->value_bytes + 8)};
-    struct wanted *wanted = calloc(WINDOW, sizeof *wanted);
-    struct gw_session *session = NULL;
-    memset(out, 0, sizeof *out);
-    uint64_t start = now_ns();
-    if (!v.expected || !wanted || gw_session_open(cluster, NULL, &session) != GW_OK) {
-        out->failed++;
-        goto end;
-    }
-    for (uint32_t i = 0; i < WINDOW; i++) {
-        wanted[i].verifier = &v;
-        wanted[i].next_free = v.free_wanted;
-        v.free_wanted = &wanted[i];
-    }
-    for (uint64_t number = 0; number < s->keys && out->failed == 0; number++) {
-        uint8_t key[256];
-        make_key(s, number, key);
-        if (!gw_slots_has(slots, gw_key_slot(key, s->key_bytes)))
-            continue;
-        while (!v.free_wanted)
-            (void)gw_poll(session, 10);
-        struct wanted *w = v.free_wanted;
-        v.free_wanted = w->next_free;
-        w->key = number;
-        enum gw_status st;
-        while ((st = gw_get(session, key, s->key_bytes, compare, w)) == GW_WOULD_BLOCK)
-            (void)gw_poll(session, 10);
-        if (st != GW_OK)
-            out->failed++;
-    }
-    if (gw_drain(session, DRAIN_MS) != GW_OK)
-        out->failed += gw_in_flight(session);
-end:
-    if (session)
-        gw_session_close(session);
-    out->seconds = (double)(now_ns() - start) / 1e9;
-    free(wanted);
-    free(v.expected);
 }

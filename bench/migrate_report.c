@@ -182,6 +182,7 @@ json_t *gw_migrate_run_json(const struct gw_migrate_run *run)
                                   "payload_mb_per_second", figure(run->payload_mb),
                                   "wire_mb_per_second", figure(run->wire_mb), "resident_bytes",
                                   (json_int_t)run->resident_bytes, "load_s", run->load_s));
+    json_object_set_new(json_object_get(j, "figures"), "settle_s", json_real(run->settle_s));
     if (run->loopback_mb > 0)
         json_object_set_new(json_object_get(j, "figures"), "loopback_mb_per_second",
                             json_real(run->loopback_mb));
@@ -206,6 +207,13 @@ json_t *gw_migrate_run_json(const struct gw_migrate_run *run)
                                       run->verified.seconds));
     json_object_set_new(j, "checks", checks_json(run));
     json_object_set(j, "job", run->watch.last);
+    static const char *const servers[] = {"source", "target"};
+    json_t *stats = json_object();
+    for (int i = 0; i < 2; i++)
+        json_object_set_new(stats, servers[i],
+                            json_pack("{s:O?, s:O?}", "before", run->stats_before[i], "after",
+                                      run->stats_after[i]));
+    json_object_set_new(j, "stats", stats);
     json_object_set_new(j, "rows", rows_json(run));
     json_object_set_new(j, "job_samples", job_samples_json(&run->watch));
     json_object_set_new(j, "wire_samples", wires_json(&run->watch));

@@ -163,7 +163,8 @@ static void verify(struct gw_migrate_run *run, struct gw_spawn *spawn, struct gw
                    struct gw_migrate_load *load)
 {
     (void)gw_process_stop(&server_of(spawn, SOURCE)->process, SIGTERM, END_MS);
-    gw_migrate_load_verify(load, cluster, &run->slots, &run->verified);
+    gw_migrate_verify(run->settings, gw_migrate_load_generations(load), cluster, &run->slots,
+                      &run->verified);
     run->has_verified = true;
     const struct gw_migrate_verified *v = &run->verified;
     if (v->missing || v->wrong || v->failed)
@@ -171,6 +172,12 @@ static void verify(struct gw_migrate_run *run, struct gw_spawn *spawn, struct gw
                 "godwit-bench migrate: of %" PRIu64 " keys %" PRIu64 " are missing, %" PRIu64
                 " are wrong, %" PRIu64 " could not be read\n",
                 v->keys, v->missing, v->wrong, v->failed);
+}
+
+static void ask_stats(const struct gw_migrate_run *run, json_t **out)
+{
+    out[0] = gw_migrate_ask_stats(run->watch.source);
+    out[1] = gw_migrate_ask_stats(run->watch.target);
 }
 
 static bool run_on(struct gw_migrate_run *run, struct gw_spawn *spawn, struct gw_cluster *cluster)
@@ -185,11 +192,16 @@ static bool run_on(struct gw_migrate_run *run, struct gw_spawn *spawn, struct gw
     run->watch.coordinator = spawn->coordinator_address;
     run->watch.source = server_of(spawn, SOURCE)->address;
     run->watch.target = server_of(spawn, TARGET)->address;
+    began = now_ns();
+    (void)gw_migrate_settle(run->watch.source, s->settle_s); /* said; the figures show it */
+    run->settle_s = (double)(now_ns() - began) / 1e9;
+    ask_stats(run, run->stats_before);
     bool well = gw_migrate_watch_open(&run->watch,
                                       s->warm_up_s + s->before_s + s->after_s + s->timeout_s + 5) ||
                 fail("recording", "out of memory");
     well = well && drive(run, load);
     if (well) {
+        ask_stats(run, run->stats_after);
         gw_migrate_sum_up(run, load);
         if (s->verify)
             verify(run, spawn, cluster, load);
@@ -230,6 +242,11 @@ bool gw_migrate_run(struct gw_migrate_run *run)
 void gw_migrate_run_free(struct gw_migrate_run *run)
 {
     gw_migrate_watch_close(&run->watch);
+    for (int i = 0; i < 2; i++) {
+        json_decref(run->stats_before[i]);
+        json_decref(run->stats_after[i]);
+        run->stats_before[i] = run->stats_after[i] = NULL;
+    }
     free(run->points);
     run->points = NULL;
 }

@@ -16,6 +16,8 @@
 #define WIRE_NS    50000000ull
 #define SERVERS_NS 100000000ull
 #define ANSWER_MS  5000u
+/* One look may fall between the flush of a part and its upload. */
+#define QUIET_LOOKS 5u
 
 static uint64_t now_ns(void)
 {
@@ -51,12 +53,33 @@ static json_t *ask(const char *address, json_t *request, bool say)
     return NULL;
 }
 
-uint64_t gw_migrate_ask_number(const char *server, const char *name)
+json_t *gw_migrate_ask_stats(const char *server)
 {
-    json_t *answer = ask(server, json_pack("{s:s}", "op", "stats"), false);
-    uint64_t value = number(answer, name);
-    json_decref(answer);
-    return value;
+    return ask(server, json_pack("{s:s}", "op", "stats"), false);
+}
+
+bool gw_migrate_settle(const char *server, uint64_t seconds)
+{
+    uint64_t end = now_ns() + seconds * 1000000000ull;
+    for (uint32_t quiet = 0; quiet < QUIET_LOOKS;) {
+        json_t *answer = gw_migrate_ask_stats(server);
+        const json_t *blob = json_object_get(answer, "blob");
+        bool has = json_is_object(blob);
+        uint64_t left = number(blob, "lag_bytes");
+        json_decref(answer);
+        if (!has)
+            return true;
+        quiet = left ? 0 : quiet + 1;
+        if (left && now_ns() >= end) {
+            fprintf(stderr,
+                    "godwit-bench migrate: %" PRIu64 " bytes are not uploaded after %" PRIu64
+                    " s\n",
+                    left, seconds);
+            return false;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    }
+    return true;
 }
 
 bool gw_migrate_watch_open(struct gw_migrate_watch *w, uint64_t seconds)
@@ -87,12 +110,9 @@ void gw_migrate_watch_close(struct gw_migrate_watch *w)
 static json_t *options_of(const struct gw_migrate_settings *s)
 {
     json_t *o = json_object();
-    if (s->no_sampling)
-        json_object_set_new(o, "sampling", json_false());
-    if (s->no_indirection)
-        json_object_set_new(o, "indirection", json_false());
-    if (s->no_pulls)
-        json_object_set_new(o, "pulls", json_false());
+    for (int i = 0; i < GW_ABLATIONS; i++)
+        if (s->without[i])
+            json_object_set_new(o, gw_migrate_ablation_names[i], json_false());
     if (s->job_rate_bytes)
         json_object_set_new(o, "rate_bytes", json_integer((json_int_t)s->job_rate_bytes));
     if (s->max_impact_us)
@@ -176,7 +196,7 @@ static void look_at_servers(struct gw_migrate_watch *w, uint64_t at_ns)
     struct gw_migrate_server_sample *sample = &w->servers[w->servers_count++];
     sample->at_ns = at_ns;
     for (int i = 0; i < 2; i++) {
-        json_t *answer = ask(address[i], json_pack("{s:s}", "op", "stats"), false);
+        json_t *answer = gw_migrate_ask_stats(address[i]);
         sample->operations[i] = number(answer, "operations");
         sample->parked[i] = number(answer, "parked");
         json_decref(answer);
