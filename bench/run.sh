@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every benchmark in one go (./dev bench): the memory of this machine, the engine against it, a
-# cluster on loopback, and Redis beside it. Prints a report, which also goes to bench-out/report.txt.
+# cluster on loopback, moving slots, and Redis beside it. Prints a report, which also goes to bench-out/report.txt.
 #
 # usage: bench/run.sh [DIRECTORY of the programs]
 #   BENCH_SECONDS=5   BENCH_ROUNDS=3   BENCH_ENGINE_KEYS=20000000
@@ -60,6 +60,9 @@ cluster() {
     cluster f-two-servers --spawn 2
     cluster f-depth-1-batch-1 --spawn 1 --batch 1 --depth 1
     cluster f-open-loop-1M --spawn 1 --rate 1000000
+    echo
+    echo "== moving slots"
+    BENCH_BIN=$bin BENCH_ROUNDS=$rounds bench/migrate.sh memory bulk || true # says what it missed
     echo
     echo "== against Redis"
     BENCH_ROUNDS=$rounds BENCH_SECONDS=$seconds bench/redis.sh "$bin"
