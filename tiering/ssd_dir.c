@@ -225,6 +225,8 @@ static enum gw_status scan_entry(struct scan *scan, const char *name)
     if (gw_ssd_name_unfinished_read(name, &store_id, &incarnation) &&
         store_id == scan->ssd->store_id && incarnation < scan->ssd->incarnation)
         return GW_OK; /* goes with forget_earlier */
+    if (strcmp(name, "tier.json") == 0 || strcmp(name, "tier.json.tmp") == 0)
+        return GW_OK; /* the shared tier's (tier_files.c) */
     unknown(scan, name, "not a segment");
     return GW_OK;
 }

@@ -23,7 +23,12 @@
  * Trimming: what lies below the log's begin is deleted there as well, but never above
  * `keep_from` (gw_tier_keep): the lowest address that anybody else still needs (MIGRATION R17).
  * gw_tier_collect finds objects that no list of ours knows (left by a crash) and deletes or names
- * them. Thread rule: as device.h; the calls below by any thread. Layer: tiering. */
+ * them. Thread rule: as device.h; the calls below by any thread. Layer: tiering.
+ *
+ * Beyond device.h: the first page that a process writes is the lowest that it will ever write
+ * (what lies between an image and there does not exist); a lower one is GW_E_INVALID. A write that
+ * finds the disk full is GW_WOULD_BLOCK while uploading makes room (something was uploaded within
+ * the last seconds), else GW_E_FULL. */
 #ifndef GW_TIERING_TIER_H
 #define GW_TIERING_TIER_H
 
@@ -45,6 +50,8 @@ struct gw_tier_options {
     uint64_t blob_limit_bytes; /* of raw bytes of the log, on disk and beyond [0: no bound] */
     uint64_t cache_bytes;      /* of frames [64 MiB] */
     uint32_t frame_bytes;      /* [128 KiB] */
+    uint64_t extent_bytes; /* at most, a power of two; some five of them are in memory while they
+                              are uploaded [32 MiB] */
     uint64_t read_deadline_ns; /* [10 s] */
     int level;                 /* of zstd [1] */
     /* What was dropped from the disk by an earlier process: DIR/tier.json, written before the
