@@ -114,7 +114,7 @@ static json_t *options_of(const struct gw_migrate_settings *s)
         if (s->without[i])
             json_object_set_new(o, gw_migrate_ablation_names[i], json_false());
     if (s->job_rate_bytes)
-        json_object_set_new(o, "rate_bytes", json_integer((json_int_t)s->job_rate_bytes));
+        json_object_set_new(o, "rate", json_integer((json_int_t)s->job_rate_bytes));
     if (s->max_impact_us)
         json_object_set_new(o, "max_impact_us", json_integer((json_int_t)s->max_impact_us));
     return o;
