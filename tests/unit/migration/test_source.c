@@ -14,6 +14,7 @@ struct rig {
     struct gw_job job;
     struct gw_source_actions out;
     uint64_t now_ns;
+    bool target_shares;
 };
 
 static void rig_open(struct rig *r, enum gw_job_state state)
@@ -62,7 +63,9 @@ static void step_job(struct rig *r, enum gw_job_state state)
 
 static void step_prepared(struct rig *r, uint64_t incarnation, enum gw_status st, const char *text)
 {
-    struct gw_prepared m = {.incarnation = incarnation, .status = (int8_t)st};
+    struct gw_prepared m = {.incarnation = incarnation,
+                            .status = (int8_t)st,
+                            .shared_tier = r->target_shares};
     snprintf(m.text, sizeof m.text, "%s", text);
     step_event(r, (struct gw_source_event){.kind = GW_SOURCE_ON_PREPARED, .prepared = &m});
 }
@@ -623,4 +626,173 @@ Test(source, refuses_a_job_without_slots)
     cr_expect_eq(gw_source_create(&job, 1, "", 4, &source), GW_E_INVALID);
     gw_slots_add(&job.slots, 1);
     cr_expect_eq(gw_source_create(&job, 1, "", GW_CHUNK_BITS_MAX + 1, &source), GW_E_INVALID);
+}
+
+/* ---- sampling and indirections ------------------------------------------------------------- */
+
+static void open_sampling(struct rig *r, uint8_t flags)
+{
+    rig_open(r, GW_JOB_CREATED);
+    gw_source_destroy(r->source);
+    r->job.options.flags = flags;
+    r->job.options.sample_ms = 100;
+    cr_assert_eq(gw_source_create(&r->job, 7, "127.0.0.1:1", 4, &r->source), GW_OK);
+    gw_source_able(r->source, true, true);
+    step(r, GW_SOURCE_ON_START);
+    step(r, GW_SOURCE_ON_PEER_UP);
+}
+
+static void go_sampling(struct rig *r)
+{
+    open_sampling(r, 0);
+    step_prepared(r, 3, GW_OK, "");
+    cr_assert_eq(gw_source_state(r->source), GW_SOURCE_SAMPLING);
+    cr_assert_not_null(find(r, GW_SOURCE_DO_BEGIN_SAMPLING));
+    cr_assert_not(told(r, GW_JOB_ASK_COMMIT));
+}
+
+Test(source, hot_records_gather_for_as_long_as_the_job_says)
+{
+    struct rig r;
+    go_sampling(&r);
+    wait_ms(&r, 99);
+    cr_expect_eq(gw_source_state(r.source), GW_SOURCE_SAMPLING);
+    cr_expect_null(find(&r, GW_SOURCE_DO_BEGIN_SAMPLING), "once");
+    wait_ms(&r, 1);
+    cr_expect_not_null(find(&r, GW_SOURCE_DO_END_SAMPLING));
+    cr_expect(told(&r, GW_JOB_ASK_COMMIT));
+    cr_expect(gw_source_sampled(r.source));
+    rig_close(&r);
+}
+
+Test(source, hot_records_gather_until_there_are_enough)
+{
+    struct rig r;
+    go_sampling(&r);
+    step(&r, GW_SOURCE_ON_SAMPLED);
+    cr_expect_not_null(find(&r, GW_SOURCE_DO_END_SAMPLING));
+    cr_expect(told(&r, GW_JOB_ASK_COMMIT));
+    cr_expect(gw_source_sampled(r.source));
+    step(&r, GW_SOURCE_ON_SAMPLED);
+    cr_expect_null(find(&r, GW_SOURCE_DO_END_SAMPLING), "once");
+    rig_close(&r);
+}
+
+Test(source, nothing_gathers_where_the_job_or_the_store_does_not_want_it)
+{
+    struct rig r;
+    open_sampling(&r, GW_JOB_NO_SAMPLING);
+    step_prepared(&r, 3, GW_OK, "");
+    cr_expect(told(&r, GW_JOB_ASK_COMMIT));
+    cr_expect_not(gw_source_sampled(r.source));
+    rig_close(&r);
+    rig_open(&r, GW_JOB_CREATED); /* gw_source_able was not called */
+    go_asking(&r);
+    cr_expect_not(gw_source_sampled(r.source));
+    rig_close(&r);
+}
+
+Test(source, a_pause_ends_the_gathering_and_it_begins_anew)
+{
+    struct rig r;
+    go_sampling(&r);
+    r.job.paused = true;
+    step_job(&r, GW_JOB_CREATED);
+    cr_expect_not_null(find(&r, GW_SOURCE_DO_END_SAMPLING));
+    wait_ms(&r, 1000);
+    cr_expect_eq(gw_source_state(r.source), GW_SOURCE_SAMPLING);
+    cr_expect_str_eq(find(&r, GW_SOURCE_DO_SEND_EVENT)->event.text, "paused");
+    cr_expect_null(find(&r, GW_SOURCE_DO_END_SAMPLING), "once");
+    r.job.paused = false;
+    step_job(&r, GW_JOB_CREATED);
+    cr_expect_not_null(find(&r, GW_SOURCE_DO_BEGIN_SAMPLING));
+    wait_ms(&r, 99);
+    cr_expect_eq(gw_source_state(r.source), GW_SOURCE_SAMPLING, "its time begins anew");
+    wait_ms(&r, 1);
+    cr_expect(told(&r, GW_JOB_ASK_COMMIT));
+    rig_close(&r);
+}
+
+Test(source, every_way_out_of_sampling_ends_the_gathering)
+{
+    static const enum gw_job_state ways[] = {GW_JOB_CANCELLED, GW_JOB_FAILED, GW_JOB_REVIVED,
+                                             GW_JOB_COMMITTED};
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        struct rig r;
+        go_sampling(&r);
+        step_job(&r, ways[i]);
+        uint32_t ends = 0, finish = UINT32_MAX, end = UINT32_MAX;
+        for (uint32_t k = 0; k < r.out.count; k++) {
+            if (r.out.action[k].kind == GW_SOURCE_DO_END_SAMPLING) {
+                ends++;
+                end = k;
+            }
+            if (r.out.action[k].kind == GW_SOURCE_DO_FINISH)
+                finish = k;
+        }
+        cr_expect_eq(ends, 1, "way %zu", i);
+        cr_expect(finish == UINT32_MAX || end < finish, "nothing is done behind FINISH");
+        cr_expect_not(gw_source_sampled(r.source));
+        rig_close(&r);
+    }
+    struct rig r; /* the target restarts */
+    go_sampling(&r);
+    step(&r, GW_SOURCE_ON_PEER_DOWN);
+    cr_expect_eq(gw_source_state(r.source), GW_SOURCE_SAMPLING);
+    wait_ms(&r, 60);
+    cr_assert_not_null(find(&r, GW_SOURCE_DO_CONNECT_PEER));
+    step(&r, GW_SOURCE_ON_PEER_UP);
+    step_prepared(&r, 4, GW_OK, "");
+    cr_expect_eq(gw_source_state(r.source), GW_SOURCE_GIVING_UP);
+    cr_expect_not_null(find(&r, GW_SOURCE_DO_END_SAMPLING));
+    rig_close(&r);
+}
+
+/* Does the source, at its next START or RESTART, send indirections? */
+static bool ships_indirections(struct rig *r, bool able, uint8_t flags)
+{
+    rig_open(r, GW_JOB_CREATED);
+    gw_source_destroy(r->source);
+    r->target_shares = true;
+    r->job.options.flags = flags;
+    cr_assert_eq(gw_source_create(&r->job, 7, "127.0.0.1:1", 4, &r->source), GW_OK);
+    gw_source_able(r->source, false, able);
+    go_shipping(r);
+    return find(r, GW_SOURCE_DO_START_SHIPPING)->indirection;
+}
+
+Test(source, indirections_go_only_where_both_ends_and_the_job_allow_them)
+{
+    struct rig r;
+    cr_expect_not(ships_indirections(&r, false, 0), "our log is not shared");
+    rig_close(&r);
+    cr_expect_not(ships_indirections(&r, true, GW_JOB_NO_INDIRECTION));
+    rig_close(&r);
+    cr_expect(ships_indirections(&r, true, GW_JOB_NO_PULLS));
+    /* The target comes back without its shared tier. */
+    step(&r, GW_SOURCE_ON_PEER_DOWN);
+    wait_ms(&r, 100);
+    step(&r, GW_SOURCE_ON_PEER_UP);
+    r.target_shares = false;
+    step_prepared(&r, 4, GW_OK, "");
+    ack(&r, 0);
+    const struct gw_source_action *a = find(&r, GW_SOURCE_DO_RESTART_SHIPPING);
+    cr_assert_not_null(a);
+    cr_expect_not(a->indirection);
+    cr_expect(a->from_scratch);
+    rig_close(&r);
+}
+
+Test(source, prepare_says_what_the_job_asks_of_the_target)
+{
+    struct rig r;
+    open_sampling(&r, GW_JOB_NO_PULLS | GW_JOB_NO_SAMPLING);
+    const struct gw_source_action *a = find(&r, GW_SOURCE_DO_SEND_PEER);
+    struct gw_frame f;
+    struct gw_prepare m;
+    cr_assert_eq(gw_frame_decode(a->frame, (uint32_t)a->frame_bytes, &f), GW_OK);
+    struct gw_reader body = gw_frame_body(a->frame, &f);
+    cr_assert_eq(gw_prepare_decode(&body, &m), GW_OK);
+    cr_expect_eq(m.flags, GW_JOB_NO_PULLS | GW_JOB_NO_SAMPLING);
+    rig_close(&r);
 }

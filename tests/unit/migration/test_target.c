@@ -574,3 +574,28 @@ Test(target, a_bad_yours_is_refused)
                  GW_E_PROTOCOL);
     rig_close(&r);
 }
+
+Test(target, prepared_says_whether_indirections_can_be_followed)
+{
+    struct rig r;
+    rig_open(&r);
+    struct gw_prepared m;
+    r.prepare.flags = GW_JOB_NO_PULLS;
+    step(&r, GW_TARGET_ON_PREPARE);
+    cr_assert(answered(&r, &m));
+    cr_expect_eq(m.shared_tier, 0, "nobody said that it can");
+    cr_expect_eq(gw_target_flags(r.target), GW_JOB_NO_PULLS);
+    gw_target_able(r.target, true);
+    step(&r, GW_TARGET_ON_UNLINKED);
+    step(&r, GW_TARGET_ON_CUT_PASSED);
+    cr_assert(answered(&r, &m));
+    cr_expect_eq(m.shared_tier, 1);
+    /* The store cannot link what came: the next attempt is told so. */
+    gw_target_able(r.target, false);
+    r.attempt++;
+    step(&r, GW_TARGET_ON_PREPARE);
+    cr_assert(answered(&r, &m));
+    cr_expect_eq(m.shared_tier, 0);
+    cr_expect_eq(m.status, GW_OK);
+    rig_close(&r);
+}
