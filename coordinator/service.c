@@ -168,6 +168,18 @@ static void send_job(struct gw_service *service, struct link *link, uint64_t id)
     finish(link, room, &body, (struct gw_frame){.kind = GW_KIND_JOB, .session = id});
 }
 
+static void send_needs(struct gw_service *service, struct link *link, uint32_t server)
+{
+    struct gw_needs needs;
+    gw_coordinator_needs_wire(service->coordinator, server, &needs);
+    struct gw_writer body;
+    uint8_t *room = begin(link, GW_FRAME_HEADER + 64, &body);
+    if (!room)
+        return;
+    gw_needs_encode(&needs, &body);
+    finish(link, room, &body, (struct gw_frame){.kind = GW_KIND_NEEDS});
+}
+
 static void send_admin_reply(struct link *link, uint64_t request, const char *json)
 {
     size_t bytes = strlen(json);
@@ -196,6 +208,9 @@ static void perform(struct gw_service *service, const struct gw_action *action)
         break;
     case GW_ACT_JOB:
         send_job(service, link, action->id);
+        break;
+    case GW_ACT_NEEDS:
+        send_needs(service, link, (uint32_t)action->id);
         break;
     case GW_ACT_REFUSE:
         end_with_error(link, action->status, action->text);

@@ -42,6 +42,8 @@ void gw_coordinator_destroy(struct gw_coordinator *c)
     gw_coordinator_clear(c);
     for (uint32_t i = 0; i < c->jobs; i++)
         free(c->job[i]);
+    for (uint32_t i = 0; i < c->plans; i++)
+        free(c->plan[i]);
     free(c->fact);
     free(c->action);
     free(c->server);
@@ -85,7 +87,17 @@ static enum gw_status apply_server(struct gw_coordinator *c, const struct gw_fac
     if (same >= 0 ? (uint32_t)same != fact->server.index : fact->server.index != map->servers)
         return GW_E_CORRUPT; /* an id never changes its place */
     map->server[fact->server.index] = *is;
-    c->server[fact->server.index].lost = fact->server.lost;
+    struct coordinator_server *server = &c->server[fact->server.index];
+    const struct gw_server_record *record = &fact->server.record;
+    if (record->needs > GW_HEARTBEAT_NEEDS_MAX)
+        return GW_E_CORRUPT;
+    server->lost = record->lost;
+    server->removed = record->removed;
+    server->drained = record->drained;
+    server->needs_all = record->needs_all;
+    server->log_id = record->log_id;
+    server->needs = record->needs;
+    memcpy(server->need, record->need, sizeof server->need);
     if (same < 0)
         map->servers++;
     return GW_OK;
@@ -116,7 +128,8 @@ static enum gw_status apply_job(struct gw_coordinator *c, const struct gw_fact *
     enum gw_job_state was = at < 0 ? 0 : c->job[at]->record.state;
     if (was != fact->job.was || is->state < GW_JOB_CREATED || is->state >= GW_JOB_STATES ||
         is->from >= c->map->servers || is->to >= c->map->servers || !is->id ||
-        !text_ends(is->phase, sizeof is->phase) || !text_ends(is->error, sizeof is->error))
+        !text_ends(is->phase, sizeof is->phase) || !text_ends(is->error, sizeof is->error) ||
+        (is->queued && !is->plan))
         return GW_E_CORRUPT;
     if (at < 0) {
         if (c->jobs == GWI_JOBS_MAX || (c->jobs && c->job[c->jobs - 1]->record.id > is->id))
@@ -132,6 +145,45 @@ static enum gw_status apply_job(struct gw_coordinator *c, const struct gw_fact *
     c->job[at]->record = *is;
     if (gw_job_is_open(is->state))
         c->jobs_open++;
+    return GW_OK;
+}
+
+static enum gw_status apply_plan(struct gw_coordinator *c, const struct gw_fact *fact)
+{
+    const struct gw_plan_record *is = &fact->plan.is;
+    int at = gwi_coordinator_find_plan(c, is->id);
+    enum gw_job_state was = at < 0 ? 0 : c->plan[at]->state;
+    bool ended =
+        is->state == GW_JOB_DONE || is->state == GW_JOB_CANCELLED || is->state == GW_JOB_FAILED;
+    if (was != fact->plan.was || !is->id || is->kind < GW_PLAN_SCALE_OUT ||
+        is->kind >= GW_PLAN_KINDS || (is->state != GW_JOB_CREATED && !ended) ||
+        ended != (is->finished_ms != 0) || is->server >= c->map->servers ||
+        !text_ends(is->error, sizeof is->error))
+        return GW_E_CORRUPT;
+    if (at < 0) {
+        if (c->plans == GW_PLANS_MAX || (c->plans && c->plan[c->plans - 1]->id > is->id))
+            return GW_E_CORRUPT;
+        struct gw_plan_record *plan = malloc(sizeof *plan);
+        if (!plan)
+            return GW_E_NOMEM;
+        at = (int)c->plans;
+        c->plan[c->plans++] = plan;
+    } else if (was == GW_JOB_CREATED) {
+        c->plans_open--;
+    }
+    *c->plan[at] = *is;
+    c->plans_open += !ended;
+    return GW_OK;
+}
+
+static enum gw_status apply_plan_gone(struct gw_coordinator *c, uint64_t id)
+{
+    int at = gwi_coordinator_find_plan(c, id);
+    if (at < 0 || c->plan[at]->state == GW_JOB_CREATED)
+        return GW_E_CORRUPT;
+    free(c->plan[at]);
+    c->plans--;
+    memmove(&c->plan[at], &c->plan[at + 1], (c->plans - (uint32_t)at) * sizeof c->plan[0]);
     return GW_OK;
 }
 
@@ -161,6 +213,10 @@ enum gw_status gw_coordinator_apply(struct gw_coordinator *c, const struct gw_fa
         forget(c, (uint32_t)at);
         return GW_OK;
     }
+    case GW_FACT_PLAN:
+        return apply_plan(c, fact);
+    case GW_FACT_PLAN_GONE:
+        return apply_plan_gone(c, fact->plan_gone);
     }
     return GW_E_CORRUPT;
 }
@@ -179,6 +235,7 @@ enum gw_status gw_coordinator_start(struct gw_coordinator *c, uint64_t new_clust
         gwi_coordinator_fact_cluster(c, 0);
     }
     c->started = true;
+    c->round = 1;
     return GW_OK;
 }
 
@@ -209,6 +266,13 @@ static bool check_job(const struct gw_coordinator *c, const struct gw_job_record
         return wrong(text, text_bytes, "job %" PRIu64 " cannot have been created", job->id);
     if (!gw_job_is_open(job->state))
         return true;
+    int plan = job->plan ? gwi_coordinator_find_plan(c, job->plan) : -1;
+    if (job->plan && (plan < 0 || c->plan[plan]->state != GW_JOB_CREATED))
+        return wrong(text, text_bytes, "job %" PRIu64 " is open, its plan %" PRIu64 " is not",
+                     job->id, job->plan);
+    if (job->queued && job->state != GW_JOB_CREATED)
+        return wrong(text, text_bytes, "job %" PRIu64 " is %s and has not begun", job->id,
+                     gw_job_state_name(job->state));
     uint32_t owner = committed ? job->to : job->from;
     uint16_t first, last;
     for (uint32_t at = 0; gw_slots_next_run(&job->slots, &at, &first, &last);)
@@ -270,7 +334,8 @@ bool gw_coordinator_check(const struct gw_coordinator *c, char *text, size_t tex
 enum gw_status gw_coordinator_tick(struct gw_coordinator *c, uint64_t now_ns, uint64_t wall_ms)
 {
     GW_ASSERT(c->started);
-    if (!gwi_coordinator_room(c, c->jobs_open, c->map->servers))
+    if (!gwi_coordinator_room(c, 3 * c->jobs_open + 5 * c->plans_open + c->map->servers,
+                              c->map->servers + 2 * c->jobs_open))
         return GW_E_NOMEM;
     GW_ASSERT(now_ns >= c->now_ns);
     c->now_ns = now_ns;
@@ -286,6 +351,12 @@ enum gw_status gw_coordinator_tick(struct gw_coordinator *c, uint64_t now_ns, ui
             gwi_coordinator_refuse(c, server->link, GW_E_TIMEOUT,
                                    "server %s sent no heartbeat for %" PRIu64 " s",
                                    c->map->server[i].id, GW_SERVER_SILENT_NS / 1000000000);
+    }
+    if (c->plans_open)
+        gwi_coordinator_plans_turn(c);
+    if (now_ns - c->needs_ns >= GWI_NEEDS_NS) {
+        c->needs_ns = now_ns;
+        gwi_coordinator_needs_turn(c);
     }
     return GW_OK;
 }
@@ -359,7 +430,7 @@ void gwi_coordinator_fact_server(struct gw_coordinator *c, uint32_t server)
     struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_SERVER);
     fact->server.index = server;
     fact->server.is = c->map->server[server];
-    fact->server.lost = c->server[server].lost;
+    gwi_coordinator_record_of(c, server, &fact->server.record);
 }
 
 void gwi_coordinator_own(struct gw_coordinator *c, const struct gw_slots *slots, uint32_t server,
@@ -435,6 +506,13 @@ bool gw_coordinator_server_up(const struct gw_coordinator *c, uint32_t server)
     return c->server[server].link && c->now_ns - c->server[server].heard_ns <= GW_SERVER_UP_NS;
 }
 
+void gw_coordinator_server_record(const struct gw_coordinator *c, uint32_t server,
+                                  struct gw_server_record *out)
+{
+    GW_ASSERT(server < c->map->servers);
+    gwi_coordinator_record_of(c, server, out);
+}
+
 const struct gw_heartbeat *gw_coordinator_server_numbers(const struct gw_coordinator *c,
                                                          uint32_t server)
 {
@@ -482,6 +560,7 @@ void gw_coordinator_job_wire(const struct gw_coordinator *c, uint64_t id, struct
     out->commit_version = job->commit_version;
     out->state = job->state;
     out->paused = job->paused;
+    out->options = job->options;
     out->slots = job->slots;
     memcpy(out->from, from->id, sizeof out->from);
     memcpy(out->to, to->id, sizeof out->to);

@@ -25,6 +25,7 @@
 
 #include "client/wire/control.h"
 #include "client/wire/map.h"
+#include "coordinator/plan.h"
 
 #define GW_JOBS_OPEN_MAX     1024u /* one more is refused */
 #define GW_JOBS_FINISHED_MAX 1024u /* older ones are forgotten */
@@ -48,6 +49,11 @@ struct gw_job_record {
     uint64_t finished_ms;    /* 0 while open */
     uint64_t since;          /* when the latest of the slots' tenures at `from` began */
     bool paused;
+    bool queued;   /* a plan's move that has not begun: CREATED, but no server knows of it */
+    uint64_t plan; /* whose move it is; 0: nobody's */
+    struct gw_job_options options;
+    uint64_t bytes_left, records_left, rate, indirections, hot_records, retries;
+    uint64_t source_p99_us, target_p99_us;
     char phase[GW_JOB_PHASE_MAX + 1];
     char error[256];
 };
@@ -57,12 +63,26 @@ static inline bool gw_job_is_open(enum gw_job_state state)
     return state == GW_JOB_CREATED || state == GW_JOB_COMMITTED || state == GW_JOB_CLOSING;
 }
 
+/* What is durable about a server beside its place in the map. needs: of foreign logs, at most what
+ * it has said, less than that never (state_needs.c). */
+struct gw_server_record {
+    bool lost;    /* given up by the operator, or removed: it may never join again */
+    bool removed; /* it owned nothing */
+    bool drained; /* no plan gives it anything */
+    bool needs_all;
+    uint64_t log_id; /* of its shared tier; 0: none, or its objects are gone */
+    uint32_t needs;
+    struct gw_need need[GW_HEARTBEAT_NEEDS_MAX];
+};
+
 enum gw_fact_kind {
-    GW_FACT_CLUSTER, /* the one of its kind */
-    GW_FACT_SERVER,  /* a server as it is now; index = number of servers: a new one */
-    GW_FACT_OWNER,   /* these slots belong to that server, since that map version */
-    GW_FACT_JOB,     /* a job as it is now; was = 0: a new one */
-    GW_FACT_JOB_GONE /* a finished job is forgotten */
+    GW_FACT_CLUSTER,  /* the one of its kind */
+    GW_FACT_SERVER,   /* a server as it is now; index = number of servers: a new one */
+    GW_FACT_OWNER,    /* these slots belong to that server, since that map version */
+    GW_FACT_JOB,      /* a job as it is now; was = 0: a new one */
+    GW_FACT_JOB_GONE, /* a finished job is forgotten */
+    GW_FACT_PLAN,     /* a plan as it is now; was = 0: a new one; before its jobs */
+    GW_FACT_PLAN_GONE
 };
 
 struct gw_fact {
@@ -75,7 +95,7 @@ struct gw_fact {
         struct {
             uint32_t index;
             struct gw_map_server is;
-            bool lost; /* given up by the operator: it may never join again */
+            struct gw_server_record record;
         } server;
         struct {
             uint32_t server;
@@ -87,6 +107,11 @@ struct gw_fact {
             struct gw_job_record is;
         } job;
         uint64_t job_gone;
+        struct {
+            enum gw_job_state was;
+            struct gw_plan_record is;
+        } plan;
+        uint64_t plan_gone;
     };
 };
 
@@ -94,6 +119,7 @@ enum gw_action_kind {
     GW_ACT_JOINED,     /* JOINED with the map as it is now; frame.count = id = JOBs behind it */
     GW_ACT_MAP,        /* MAP as it is now; frame.session = id */
     GW_ACT_JOB,        /* JOB `id`: gw_coordinator_job_wire */
+    GW_ACT_NEEDS,      /* NEEDS to server number `id`: gw_coordinator_needs_wire */
     GW_ACT_REFUSE,     /* ERROR with status and text; the link is closed behind it */
     GW_ACT_ADMIN_REPLY /* ADMIN_REPLY with `json`; frame.session = id */
 };
@@ -146,9 +172,12 @@ GW_MUST_USE enum gw_status gw_coordinator_migrate(struct gw_coordinator *c,
                                                   const struct gw_slots *slots, const char *from,
                                                   const char *to, uint64_t *job, char *text,
                                                   size_t text_bytes);
-/* Plans an even share for `to`, taken from every other server in proportion to what it has that is
- * not moving already; one job per source. *jobs: how many ids were written (room for one a server).
- */
+GW_MUST_USE enum gw_status
+gw_coordinator_migrate_as(struct gw_coordinator *c, const struct gw_slots *slots, const char *from,
+                          const char *to, const struct gw_job_options *options, bool really,
+                          uint64_t *job, char *text, size_t text_bytes); /* false: checks only */
+/* gw_plan_scale_out and gw_coordinator_plan_begin at once. *jobs: how many ids of moves were
+ * written (room for one a server). */
 GW_MUST_USE enum gw_status gw_coordinator_scale_out(struct gw_coordinator *c, const char *to,
                                                     uint64_t *ids, uint32_t *jobs, char *text,
                                                     size_t text_bytes);
@@ -182,6 +211,8 @@ void gw_coordinator_clear(struct gw_coordinator *c);
 /* What is. */
 const struct gw_map *gw_coordinator_map(const struct gw_coordinator *c);
 bool gw_coordinator_server_lost(const struct gw_coordinator *c, uint32_t server);
+void gw_coordinator_server_record(const struct gw_coordinator *c, uint32_t server,
+                                  struct gw_server_record *out);
 bool gw_coordinator_server_up(const struct gw_coordinator *c, uint32_t server);
 /* The newest heartbeat of a server; all zero when none has come since the coordinator's start. */
 const struct gw_heartbeat *gw_coordinator_server_numbers(const struct gw_coordinator *c,
@@ -190,6 +221,9 @@ uint32_t gw_coordinator_jobs(const struct gw_coordinator *c); /* finished ones i
 const struct gw_job_record *gw_coordinator_job_at(const struct gw_coordinator *c,
                                                   uint32_t at); /* by rising id */
 const struct gw_job_record *gw_coordinator_job(const struct gw_coordinator *c, uint64_t id);
+/* The NEEDS frame's content for a server. */
+void gw_coordinator_needs_wire(const struct gw_coordinator *c, uint32_t server,
+                               struct gw_needs *out);
 /* The JOB frame's content for a job that exists. */
 void gw_coordinator_job_wire(const struct gw_coordinator *c, uint64_t id, struct gw_job *out);
 /* Do map and jobs fit together? Walks everything; false with a sentence in `text`. For tests and

@@ -3,7 +3,8 @@
  *   state.c       loading facts, time, outcome, looking at what is
  *   state_join.c  servers: join, heartbeat, links
  *   state_jobs.c  jobs: events from their sources, migrate, cancel
- *   state_plan.c  scale-out
+ *   state_plan.c  plans: their moves' turns, pause, cancel, end; removing a server
+ *   state_needs.c what servers need of others' logs
  *
  * Rules (cited by number in these files):
  *  1. An event asks for room for its worst case before it changes anything, so that running out of
@@ -17,13 +18,22 @@
 #include "coordinator/state.h"
 #include "index/base/assert.h"
 
+#define GWI_NEEDS_NS UINT64_C(1000000000) /* between two looks at the needs */
+#define GWI_RAISE_NS                                                                               \
+    UINT64_C(10000000000) /* between two facts that only raise a server's needs                    \
+                           */
 #define GWI_JOBS_MAX (GW_JOBS_OPEN_MAX + GW_JOBS_FINISHED_MAX)
 
 struct coordinator_server {
-    uint64_t link;     /* 0: not connected */
-    uint64_t heard_ns; /* 0: not since our start */
-    bool lost;
+    uint64_t link;               /* 0: not connected */
+    uint64_t heard_ns;           /* 0: not since our start */
+    bool lost, removed, drained; /* as in gw_server_record */
     struct gw_heartbeat last;
+    bool needs_all;
+    uint32_t needs;
+    uint64_t log_id, needs_saved_ns;
+    struct gw_need need[GW_HEARTBEAT_NEEDS_MAX];
+    struct gw_needs told, tell; /* NEEDS: sent last on this link, and as it should be */
 };
 
 struct coordinator_job {
@@ -37,8 +47,10 @@ struct gw_coordinator {
     struct coordinator_server *server;
     uint64_t now_ns, wall_ms, started_ns; /* started: the first tick */
     uint64_t next_job;
-    uint32_t jobs, jobs_open;
+    uint32_t jobs, jobs_open, plans, plans_open;
     bool started;
+    uint64_t round, needs_ns;                  /* round: raised whenever a job ends */
+    struct gw_plan_record *plan[GW_PLANS_MAX]; /* by rising id */
     struct coordinator_job *job[GWI_JOBS_MAX]; /* by rising id */
 
     struct gw_outcome outcome;
@@ -66,7 +78,31 @@ int gwi_coordinator_server_of(const struct gw_coordinator *c, uint64_t link); /*
 void gwi_coordinator_refuse(struct gw_coordinator *c, uint64_t link, enum gw_status status,
                             const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* state_needs.c */
+void gwi_coordinator_record_of(const struct gw_coordinator *c, uint32_t server,
+                               struct gw_server_record *out);
+/* The server never comes back (rule 3 there). The caller makes the fact. */
+void gwi_coordinator_lose(struct gw_coordinator *c, uint32_t server);
+/* What a heartbeat says of needs and log id. Room: 1 fact, 1 action. */
+void gwi_coordinator_needs_heard(struct gw_coordinator *c, uint32_t server);
+/* Now and then: what each origin may delete. Room: a fact a server. */
+void gwi_coordinator_needs_turn(struct gw_coordinator *c);
+
+/* state_plan.c */
+/* Begins moves whose turn has come, ends plans. Room: 2 facts and 2 actions for each open job, 5
+ * facts for each open plan. */
+void gwi_coordinator_plans_turn(struct gw_coordinator *c);
+int gwi_coordinator_find_plan(const struct gw_coordinator *c, uint64_t id); /* or -1 */
+
 /* state_jobs.c */
+void gwi_coordinator_fact_job(struct gw_coordinator *c, struct coordinator_job *job,
+                              enum gw_job_state was);
+bool gwi_coordinator_job_move(struct gw_coordinator *c, struct coordinator_job *job,
+                              enum gw_job_state was, enum gw_job_state next);
+/* Could these slots be moved from there now? */
+enum gw_status gwi_coordinator_slots_are_free(const struct gw_coordinator *c,
+                                              const struct gw_slots *slots, uint32_t from,
+                                              char *text, size_t text_bytes);
 struct coordinator_job *gwi_coordinator_job_new(void);
 /* Adds a job in state CREATED with its fact; takes `job`. Requires: room for 2 facts and 2 actions,
  * checked. */

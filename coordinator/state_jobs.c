@@ -34,7 +34,8 @@ struct coordinator_job *gwi_coordinator_job_new(void)
     return calloc(1, sizeof(struct coordinator_job));
 }
 
-static void fact_job(struct gw_coordinator *c, struct coordinator_job *job, enum gw_job_state was)
+void gwi_coordinator_fact_job(struct gw_coordinator *c, struct coordinator_job *job,
+                              enum gw_job_state was)
 {
     struct gw_fact *fact = gwi_coordinator_fact(c, GW_FACT_JOB);
     fact->job.was = was;
@@ -45,11 +46,13 @@ static void fact_job(struct gw_coordinator *c, struct coordinator_job *job, enum
 
 void gwi_coordinator_save_numbers(struct gw_coordinator *c, struct coordinator_job *job)
 {
-    fact_job(c, job, job->record.state);
+    gwi_coordinator_fact_job(c, job, job->record.state);
 }
 
 void gwi_coordinator_send_job(struct gw_coordinator *c, const struct coordinator_job *job)
 {
+    if (job->record.queued) /* they do not know of it */
+        return;
     uint64_t from = c->server[job->record.from].link, to = c->server[job->record.to].link;
     if (from)
         gwi_coordinator_action(c, GW_ACT_JOB, from)->id = job->record.id;
@@ -59,8 +62,8 @@ void gwi_coordinator_send_job(struct gw_coordinator *c, const struct coordinator
 
 /* The only writer of a job's state. Compare-and-set: false, and nothing changed, when it is not in
  * `was`. The caller has room for 1 fact and 2 actions. */
-static bool job_move(struct gw_coordinator *c, struct coordinator_job *job, enum gw_job_state was,
-                     enum gw_job_state next)
+bool gwi_coordinator_job_move(struct gw_coordinator *c, struct coordinator_job *job,
+                              enum gw_job_state was, enum gw_job_state next)
 {
     if (job->record.state != was)
         return false;
@@ -71,8 +74,9 @@ static bool job_move(struct gw_coordinator *c, struct coordinator_job *job, enum
     if (!gw_job_is_open(next)) {
         job->record.finished_ms = c->wall_ms ? c->wall_ms : 1; /* 0 means open */
         c->jobs_open--;
+        c->round++; /* who has got indirections by it must say so before anything is deleted */
     }
-    fact_job(c, job, was);
+    gwi_coordinator_fact_job(c, job, was);
     gwi_coordinator_send_job(c, job);
     return true;
 }
@@ -112,7 +116,7 @@ static void job_commit(struct gw_coordinator *c, struct coordinator_job *job)
     change_hands(c, record, record->to, 0);
     record->commit_version = map->version;
     record->transferred_ms = c->wall_ms;
-    bool moved = job_move(c, job, GW_JOB_CREATED, GW_JOB_COMMITTED);
+    bool moved = gwi_coordinator_job_move(c, job, GW_JOB_CREATED, GW_JOB_COMMITTED);
     GW_ASSERT(moved);
 }
 
@@ -125,6 +129,14 @@ static void take_numbers(struct gw_coordinator *c, struct coordinator_job *job,
     record->chunks_done = event->chunks_done;
     record->chunks = event->chunks;
     record->pulls = event->pulls;
+    record->bytes_left = event->bytes_left;
+    record->records_left = event->records_left;
+    record->rate = event->rate;
+    record->indirections = event->indirections;
+    record->hot_records = event->hot_records;
+    record->retries = event->retries;
+    record->source_p99_us = event->source_p99_us;
+    record->target_p99_us = event->target_p99_us;
     if (event->pause_ns > record->pause_ns) /* the longest of all, a restarted source's too */
         record->pause_ns = event->pause_ns;
     if (event->event == GW_JOB_PROGRESS)
@@ -163,15 +175,16 @@ static void job_event(struct gw_coordinator *c, struct coordinator_job *job,
         job_commit(c, job);
         break;
     case GW_JOB_ARRIVED:
-        (void)job_move(c, job, GW_JOB_COMMITTED, GW_JOB_CLOSING); /* event_is_due has looked */
+        (void)gwi_coordinator_job_move(c, job, GW_JOB_COMMITTED,
+                                       GW_JOB_CLOSING); /* event_is_due has looked */
         break;
     case GW_JOB_CLOSED:
-        (void)job_move(c, job, GW_JOB_CLOSING, GW_JOB_DONE);
+        (void)gwi_coordinator_job_move(c, job, GW_JOB_CLOSING, GW_JOB_DONE);
         break;
     case GW_JOB_GAVE_UP:
         snprintf(job->record.error, sizeof job->record.error, "%s",
                  event->text[0] ? event->text : "the source gave no reason");
-        (void)job_move(c, job, GW_JOB_CREATED, GW_JOB_FAILED);
+        (void)gwi_coordinator_job_move(c, job, GW_JOB_CREATED, GW_JOB_FAILED);
         break;
     }
 }
@@ -201,6 +214,8 @@ enum gw_status gw_coordinator_job_event(struct gw_coordinator *c, uint64_t link,
                                c->map->server[job->record.from].id, c->map->server[sender].id);
         return GW_OK;
     }
+    if (job->record.queued) /* not begun: nobody can have asked for anything */
+        return GW_OK;
     enum gw_job_state was = job->record.state;
     job_event(c, job, event);
     bool told = job->record.state != was;
@@ -227,6 +242,12 @@ static enum gw_status refusal(enum gw_status status, char *text, size_t text_byt
     return status;
 }
 
+static bool is_history(const struct gw_coordinator *c, const struct gw_job_record *job)
+{
+    int plan = job->plan ? gwi_coordinator_find_plan(c, job->plan) : -1;
+    return !gw_job_is_open(job->state) && (plan < 0 || c->plan[plan]->state != GW_JOB_CREATED);
+}
+
 enum gw_status gwi_coordinator_target(struct gw_coordinator *c, const char *to, uint32_t jobs,
                                       uint32_t *server, char *text, size_t text_bytes)
 {
@@ -235,7 +256,8 @@ enum gw_status gwi_coordinator_target(struct gw_coordinator *c, const char *to, 
         return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", to);
     if (c->server[at].lost)
         return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %.64s was given up for lost and can never take slots", to);
+                       "server %.64s was %s and can never take slots", to,
+                       c->server[at].removed ? "removed" : "given up for lost");
     if (!gw_coordinator_server_up(c, (uint32_t)at))
         return refusal(GW_E_REFUSED, text, text_bytes,
                        "server %s is down: it cannot take slots until it has joined again", to);
@@ -243,18 +265,29 @@ enum gw_status gwi_coordinator_target(struct gw_coordinator *c, const char *to, 
         return refusal(GW_E_LIMIT, text, text_bytes,
                        "%" PRIu32 " jobs are open, %" PRIu32 " more would be over the limit of %u",
                        c->jobs_open, jobs, GW_JOBS_OPEN_MAX);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->jobs; i++)
+        kept += !is_history(c, &c->job[i]->record);
+    if (kept + jobs > GWI_JOBS_MAX)
+        return refusal(GW_E_LIMIT, text, text_bytes,
+                       "open jobs and plans have %" PRIu32 " moves in all, finished ones included: "
+                       "wait for the end of a plan",
+                       kept);
     *server = (uint32_t)at;
     return GW_OK;
 }
 
-/* The oldest finished job makes room; it is only history. */
+/* The oldest finished job makes room, when it is only history. */
 static void forget_oldest(struct gw_coordinator *c)
 {
     if (c->jobs - c->jobs_open < GW_JOBS_FINISHED_MAX)
         return;
     uint32_t at = 0;
-    while (gw_job_is_open(c->job[at]->record.state))
+    while (at < c->jobs && !is_history(c, &c->job[at]->record))
         at++;
+    if (at ==
+        c->jobs) /* all belong to plans that are open; there is room for more jobs than that */
+        return;
     gwi_coordinator_fact(c, GW_FACT_JOB_GONE)->job_gone = c->job[at]->record.id;
     free(c->job[at]);
     c->jobs--;
@@ -265,7 +298,7 @@ uint64_t gwi_coordinator_job_open(struct gw_coordinator *c, struct coordinator_j
                                   const struct gw_slots *slots, uint32_t from, uint32_t to)
 {
     forget_oldest(c);
-    GW_ASSERT(c->jobs < GWI_JOBS_MAX);
+    GW_ASSERT(c->jobs < GWI_JOBS_MAX); /* open ones, and finished ones of open plans, are bounded */
     GW_ASSERT(from != to);
     job->record.id = c->next_job++;
     job->record.state = GW_JOB_CREATED;
@@ -276,14 +309,15 @@ uint64_t gwi_coordinator_job_open(struct gw_coordinator *c, struct coordinator_j
     c->job[c->jobs++] = job;
     c->jobs_open++;
     gwi_coordinator_fact_cluster(c, c->map->version); /* the next id */
-    fact_job(c, job, 0);
+    gwi_coordinator_fact_job(c, job, 0);
     gwi_coordinator_send_job(c, job);
     gw_log_move("coordinator.job", job->record.id, "none", gw_job_state_name(GW_JOB_CREATED));
     return job->record.id;
 }
 
-static enum gw_status slots_are_free(const struct gw_coordinator *c, const struct gw_slots *slots,
-                                     uint32_t from, char *text, size_t text_bytes)
+enum gw_status gwi_coordinator_slots_are_free(const struct gw_coordinator *c,
+                                              const struct gw_slots *slots, uint32_t from,
+                                              char *text, size_t text_bytes)
 {
     if (gw_slots_count(slots) == 0)
         return refusal(GW_E_INVALID, text, text_bytes, "slots: name at least one of 0 to %u",
@@ -299,7 +333,7 @@ static enum gw_status slots_are_free(const struct gw_coordinator *c, const struc
             return refusal(GW_E_BUSY, text, text_bytes,
                            "slots %s are in job %" PRIu64
                            " (%s, %.60s to %.60s); a slot is in at most one open job",
-                           which, job->id, gw_job_state_name(job->state),
+                           which, job->id, job->queued ? "waiting" : gw_job_state_name(job->state),
                            c->map->server[job->from].id, c->map->server[job->to].id);
         }
     }
@@ -320,6 +354,15 @@ enum gw_status gw_coordinator_migrate(struct gw_coordinator *c, const struct gw_
                                       const char *from, const char *to, uint64_t *job, char *text,
                                       size_t text_bytes)
 {
+    static const struct gw_job_options defaults;
+    return gw_coordinator_migrate_as(c, slots, from, to, &defaults, true, job, text, text_bytes);
+}
+
+enum gw_status gw_coordinator_migrate_as(struct gw_coordinator *c, const struct gw_slots *slots,
+                                         const char *from, const char *to,
+                                         const struct gw_job_options *options, bool really,
+                                         uint64_t *job, char *text, size_t text_bytes)
+{
     GW_ASSERT(c->started);
     int source = gw_map_find(c->map, from);
     if (source < 0)
@@ -330,14 +373,20 @@ enum gw_status gw_coordinator_migrate(struct gw_coordinator *c, const struct gw_
         return st;
     if ((uint32_t)source == target)
         return refusal(GW_E_INVALID, text, text_bytes, "from and to are the same server, %s", to);
-    st = slots_are_free(c, slots, (uint32_t)source, text, text_bytes);
-    if (st != GW_OK)
+    st = gwi_coordinator_slots_are_free(c, slots, (uint32_t)source, text, text_bytes);
+    if (st == GW_OK && c->server[target].drained)
+        st = refusal(GW_E_REFUSED, text, text_bytes,
+                     "server %.60s is drained, or about to be: only a scale-out, or cancelling the "
+                     "drain, lets it take slots again",
+                     to);
+    if (st != GW_OK || !really)
         return st;
     struct coordinator_job *opened = gwi_coordinator_job_new();
     if (!opened || !gwi_coordinator_room(c, 3, 2)) {
         free(opened);
         return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     }
+    opened->record.options = *options;
     *job = gwi_coordinator_job_open(c, opened, slots, (uint32_t)source, target);
     return GW_OK;
 }
@@ -353,7 +402,7 @@ enum gw_status gw_coordinator_cancel(struct gw_coordinator *c, uint64_t id, char
         return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     struct coordinator_job *job = c->job[at];
     const char *from = c->map->server[job->record.from].id, *to = c->map->server[job->record.to].id;
-    if (job_move(c, job, GW_JOB_CREATED, GW_JOB_CANCELLED))
+    if (gwi_coordinator_job_move(c, job, GW_JOB_CREATED, GW_JOB_CANCELLED))
         return GW_OK;
     switch (job->record.state) {
     case GW_JOB_CANCELLED:
@@ -387,7 +436,7 @@ enum gw_status gw_coordinator_pause(struct gw_coordinator *c, uint64_t id, bool 
         return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     job->record.paused = paused;
     job->record.updated_ms = c->wall_ms;
-    fact_job(c, job, job->record.state);
+    gwi_coordinator_fact_job(c, job, job->record.state);
     gwi_coordinator_send_job(c, job);
     return GW_OK;
 }
@@ -446,9 +495,9 @@ enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t id, cons
         return st;
     if (!gwi_coordinator_room(c, 5, 3 + c->map->servers))
         return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
-    c->server[job->record.to].lost = true;
+    gwi_coordinator_lose(c, job->record.to);
     change_hands(c, &job->record, job->record.from, job->record.since);
-    bool moved = job_move(c, job, GW_JOB_COMMITTED, GW_JOB_REVIVED);
+    bool moved = gwi_coordinator_job_move(c, job, GW_JOB_COMMITTED, GW_JOB_REVIVED);
     GW_ASSERT(moved);
     return GW_OK;
 }

@@ -66,9 +66,9 @@ static bool admit(struct gw_coordinator *c, uint64_t link, const struct gw_join 
     const struct coordinator_server *server = &c->server[at];
     if (server->lost) { /* its slots may be others' now, with another history */
         gwi_coordinator_refuse(c, link, GW_E_CANCELLED,
-                               "server %s was given up for lost by the operator and may never join "
-                               "again: start an empty one with another --id",
-                               join->id);
+                               "server %s was %s by the operator and may never join again: start "
+                               "an empty one with another --id",
+                               join->id, server->removed ? "removed" : "given up for lost");
         return false;
     }
     uint64_t known = c->map->server[at].incarnation;
@@ -111,7 +111,7 @@ static uint32_t add_server(struct gw_coordinator *c, const struct gw_join *join)
 
 static bool has_part(const struct gw_job_record *job, uint32_t server)
 {
-    return gw_job_is_open(job->state) && (job->from == server || job->to == server);
+    return gw_job_is_open(job->state) && !job->queued && (job->from == server || job->to == server);
 }
 
 enum gw_status gw_coordinator_join(struct gw_coordinator *c, uint64_t link,
@@ -160,10 +160,12 @@ enum gw_status gw_coordinator_join(struct gw_coordinator *c, uint64_t link,
         server->incarnation = join->incarnation;
         fact->server.index = (uint32_t)at;
         fact->server.is = *server;
-        fact->server.lost = false; /* or it would not have been admitted */
+        gwi_coordinator_record_of(c, (uint32_t)at, &fact->server.record);
     }
     c->server[at].link = link;
     c->server[at].heard_ns = c->now_ns;
+    c->server[at].last.round = 0; /* what it needs counts when it has said it again */
+    c->server[at].told = (struct gw_needs){0};
 
     uint64_t open = 0;
     for (uint32_t i = 0; i < c->jobs; i++)
@@ -187,7 +189,7 @@ enum gw_status gw_coordinator_heartbeat(struct gw_coordinator *c, uint64_t link,
                                         const struct gw_heartbeat *heartbeat)
 {
     GW_ASSERT(c->started && link);
-    if (!gwi_coordinator_room(c, 0, 1))
+    if (!gwi_coordinator_room(c, 1, 1))
         return GW_E_NOMEM;
     int at = gwi_coordinator_server_of(c, link);
     if (at < 0 || c->map->server[at].incarnation != heartbeat->incarnation) {
@@ -207,5 +209,6 @@ enum gw_status gw_coordinator_heartbeat(struct gw_coordinator *c, uint64_t link,
     }
     c->server[at].heard_ns = c->now_ns;
     c->server[at].last = *heartbeat;
+    gwi_coordinator_needs_heard(c, (uint32_t)at);
     return GW_OK;
 }

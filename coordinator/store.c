@@ -19,6 +19,7 @@
 
 #define APPLICATION_ID 0x47445754 /* "GDWT": tells our files from other programs' */
 #define SLOTS_TEXT_MAX (GW_SLOTS * 6u)
+#define NEEDS_TEXT_MAX (GW_HEARTBEAT_NEEDS_MAX * 34u + 8)
 
 /* In the order of `statement_text`. */
 enum statement {
@@ -28,31 +29,80 @@ enum statement {
     INSERT_JOB,
     UPDATE_JOB,
     DELETE_JOB,
+    INSERT_PLAN,
+    UPDATE_PLAN,
+    DELETE_PLAN,
     STATEMENTS
 };
 
 #define JOB_COLUMNS                                                                                \
     "id, state, source, target, slots, commit_version, bytes_moved, records_moved, chunks_done, "  \
     "chunks, pulls, pause_ns, created_ms, updated_ms, transferred_ms, finished_ms, phase, error, " \
-    "since, paused"
+    "since, paused, plan, queued, rate_bytes, sample_bytes, max_impact_us, sample_ms, flags, "     \
+    "bytes_left, records_left, rate, indirections, hot_records, retries, source_p99_us, "          \
+    "target_p99_us"
+#define PLAN_COLUMNS                                                                               \
+    "id, kind, state, server, ending, paused, moves, moves_done, map_version, created_ms, "        \
+    "updated_ms, finished_ms, error"
 
 static const char *const statement_text[STATEMENTS] = {
     [SAVE_CLUSTER] = "UPDATE cluster SET map_version=?2, cluster=?3, hash_seed=?4, next_job=?5 "
                      "WHERE one=1 AND map_version=?1",
-    [SAVE_SERVER] = "INSERT INTO servers(position, id, address, view, incarnation, lost) "
-                    "VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(position) DO UPDATE SET "
-                    "address=excluded.address, view=excluded.view, "
-                    "incarnation=excluded.incarnation, lost=excluded.lost WHERE id=excluded.id",
+    [SAVE_SERVER] = "INSERT INTO servers(position, id, address, view, incarnation, lost, "
+                    "removed, drained, log_id, needs) "
+                    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(position) DO "
+                    "UPDATE SET address=excluded.address, view=excluded.view, "
+                    "incarnation=excluded.incarnation, lost=excluded.lost, "
+                    "removed=excluded.removed, drained=excluded.drained, log_id=excluded.log_id, "
+                    "needs=excluded.needs WHERE id=excluded.id",
     [SAVE_OWNER] = "UPDATE slots SET server=?3, since=?4 WHERE slot BETWEEN ?1 AND ?2",
     [INSERT_JOB] = "INSERT INTO jobs(" JOB_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
-                   "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+                   "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, "
+                   "?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)",
     [UPDATE_JOB] =
         "UPDATE jobs SET state=?2, source=?3, target=?4, slots=?5, commit_version=?6, "
         "bytes_moved=?7, records_moved=?8, chunks_done=?9, chunks=?10, pulls=?11, "
         "pause_ns=?12, created_ms=?13, updated_ms=?14, transferred_ms=?15, "
-        "finished_ms=?16, phase=?17, error=?18, since=?19, paused=?20 WHERE id=?1 AND state=?21",
+        "finished_ms=?16, phase=?17, error=?18, since=?19, paused=?20, plan=?21, queued=?22, "
+        "rate_bytes=?23, sample_bytes=?24, max_impact_us=?25, sample_ms=?26, flags=?27, "
+        "bytes_left=?28, records_left=?29, rate=?30, indirections=?31, hot_records=?32, "
+        "retries=?33, source_p99_us=?34, target_p99_us=?35 WHERE id=?1 AND state=?36",
     [DELETE_JOB] = "DELETE FROM jobs WHERE id=?1",
+    [INSERT_PLAN] = "INSERT INTO plans(" PLAN_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
+                    "?9, ?10, ?11, ?12, ?13)",
+    [UPDATE_PLAN] = "UPDATE plans SET kind=?2, state=?3, server=?4, ending=?5, paused=?6, "
+                    "moves=?7, moves_done=?8, map_version=?9, created_ms=?10, updated_ms=?11, "
+                    "finished_ms=?12, error=?13 WHERE id=?1 AND state=?14",
+    [DELETE_PLAN] = "DELETE FROM plans WHERE id=?1",
 };
+
+/* What schema 3 adds, to a new file as to an older one. */
+#define SCHEMA_3                                                                                   \
+    "ALTER TABLE servers ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;"                           \
+    "ALTER TABLE servers ADD COLUMN drained INTEGER NOT NULL DEFAULT 0;"                           \
+    "ALTER TABLE servers ADD COLUMN log_id INTEGER NOT NULL DEFAULT 0;"                            \
+    "ALTER TABLE servers ADD COLUMN needs TEXT NOT NULL DEFAULT '';"                               \
+    "ALTER TABLE jobs ADD COLUMN plan INTEGER NOT NULL DEFAULT 0;"                                 \
+    "ALTER TABLE jobs ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;"                               \
+    "ALTER TABLE jobs ADD COLUMN rate_bytes INTEGER NOT NULL DEFAULT 0;"                           \
+    "ALTER TABLE jobs ADD COLUMN sample_bytes INTEGER NOT NULL DEFAULT 0;"                         \
+    "ALTER TABLE jobs ADD COLUMN max_impact_us INTEGER NOT NULL DEFAULT 0;"                        \
+    "ALTER TABLE jobs ADD COLUMN sample_ms INTEGER NOT NULL DEFAULT 0;"                            \
+    "ALTER TABLE jobs ADD COLUMN flags INTEGER NOT NULL DEFAULT 0;"                                \
+    "ALTER TABLE jobs ADD COLUMN bytes_left INTEGER NOT NULL DEFAULT 0;"                           \
+    "ALTER TABLE jobs ADD COLUMN records_left INTEGER NOT NULL DEFAULT 0;"                         \
+    "ALTER TABLE jobs ADD COLUMN rate INTEGER NOT NULL DEFAULT 0;"                                 \
+    "ALTER TABLE jobs ADD COLUMN indirections INTEGER NOT NULL DEFAULT 0;"                         \
+    "ALTER TABLE jobs ADD COLUMN hot_records INTEGER NOT NULL DEFAULT 0;"                          \
+    "ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;"                              \
+    "ALTER TABLE jobs ADD COLUMN source_p99_us INTEGER NOT NULL DEFAULT 0;"                        \
+    "ALTER TABLE jobs ADD COLUMN target_p99_us INTEGER NOT NULL DEFAULT 0;"                        \
+    "CREATE TABLE plans(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, state INTEGER NOT NULL,"    \
+    " server INTEGER NOT NULL REFERENCES servers(position), ending INTEGER NOT NULL,"              \
+    " paused INTEGER NOT NULL, moves INTEGER NOT NULL, moves_done INTEGER NOT NULL,"               \
+    " map_version INTEGER NOT NULL, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"     \
+    " finished_ms INTEGER NOT NULL, error TEXT NOT NULL);"                                         \
+    "UPDATE meta SET value = 3 WHERE key = 'schema';"
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
@@ -74,7 +124,7 @@ static const char schema[] =
     " pulls INTEGER NOT NULL, pause_ns INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
     " updated_ms INTEGER NOT NULL, transferred_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
     " phase TEXT NOT NULL, error TEXT NOT NULL, since INTEGER NOT NULL DEFAULT 0,"
-    " paused INTEGER NOT NULL DEFAULT 0);";
+    " paused INTEGER NOT NULL DEFAULT 0);" SCHEMA_3;
 
 /* From the schema of the index to the next one. A tenure whose beginning nobody has noted begins at
  * the owner's view, which is the latest that it can be: servers of that time kept nothing that they
@@ -88,14 +138,16 @@ static const char *const upgrade[GW_FACT_STORE_SCHEMA] = {
           "ALTER TABLE jobs ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;"
           "UPDATE jobs SET since = 1 WHERE commit_version <> 0;"
           "UPDATE meta SET value = 2 WHERE key = 'schema';",
+    [2] = SCHEMA_3,
 };
-static_assert(GW_FACT_STORE_SCHEMA == 2, "the schema's text says 2");
+static_assert(GW_FACT_STORE_SCHEMA == 3, "the schema's text says 3");
 static_assert(GW_SLOTS == 16384, "the schema's text says 16383");
 
 struct gw_fact_store {
     sqlite3 *db;
     char *path;
     char *slots_text; /* SLOTS_TEXT_MAX */
+    char *needs_text; /* NEEDS_TEXT_MAX */
     sqlite3_stmt *statement[STATEMENTS];
 };
 
@@ -198,7 +250,8 @@ enum gw_status gw_fact_store_open(const char *url, struct gw_fact_store **out, c
         goto fail_store;
     store->path = strdup(url + 7);
     store->slots_text = malloc(SLOTS_TEXT_MAX);
-    if (!store->path || !store->slots_text)
+    store->needs_text = malloc(NEEDS_TEXT_MAX);
+    if (!store->path || !store->slots_text || !store->needs_text)
         goto fail_open;
     if (sqlite3_open_v2(store->path, &store->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
@@ -240,6 +293,7 @@ void gw_fact_store_close(struct gw_fact_store *store)
     for (int i = 0; i < STATEMENTS; i++)
         sqlite3_finalize(store->statement[i]);
     sqlite3_close(store->db);
+    free(store->needs_text);
     free(store->slots_text);
     free(store->path);
     free(store);
@@ -291,6 +345,70 @@ static void bind_job(struct gw_fact_store *store, sqlite3_stmt *s, const struct 
     bind_text(s, 18, job->error);
     bind(s, 19, job->since);
     bind(s, 20, job->paused);
+    bind(s, 21, job->plan);
+    bind(s, 22, job->queued);
+    bind(s, 23, job->options.rate_bytes);
+    bind(s, 24, job->options.sample_bytes);
+    bind(s, 25, job->options.max_impact_us);
+    bind(s, 26, job->options.sample_ms);
+    bind(s, 27, job->options.flags);
+    bind(s, 28, job->bytes_left);
+    bind(s, 29, job->records_left);
+    bind(s, 30, job->rate);
+    bind(s, 31, job->indirections);
+    bind(s, 32, job->hot_records);
+    bind(s, 33, job->retries);
+    bind(s, 34, job->source_p99_us);
+    bind(s, 35, job->target_p99_us);
+}
+
+static void bind_plan(sqlite3_stmt *s, const struct gw_plan_record *plan)
+{
+    bind(s, 1, plan->id);
+    bind(s, 2, plan->kind);
+    bind(s, 3, plan->state);
+    bind(s, 4, plan->server);
+    bind(s, 5, plan->ending);
+    bind(s, 6, plan->paused);
+    bind(s, 7, plan->moves);
+    bind(s, 8, plan->moves_done);
+    bind(s, 9, plan->map_version);
+    bind(s, 10, plan->created_ms);
+    bind(s, 11, plan->updated_ms);
+    bind(s, 12, plan->finished_ms);
+    bind_text(s, 13, plan->error);
+}
+
+/* "all,", then "LOG:LOWEST," for each, in hex. */
+static void needs_format(const struct gw_server_record *record, char *room)
+{
+    size_t at = (size_t)snprintf(room, NEEDS_TEXT_MAX, "%s", record->needs_all ? "all," : "");
+    for (uint32_t i = 0; i < record->needs; i++)
+        at += (size_t)snprintf(room + at, NEEDS_TEXT_MAX - at, "%" PRIx64 ":%" PRIx64 ",",
+                               record->need[i].log_id, record->need[i].lowest);
+}
+
+static bool needs_parse(const char *text, struct gw_server_record *record)
+{
+    if (strncmp(text, "all,", 4) == 0) {
+        record->needs_all = true;
+        text += 4;
+    }
+    while (*text) {
+        char *end;
+        if (record->needs == GW_HEARTBEAT_NEEDS_MAX)
+            return false;
+        struct gw_need *need = &record->need[record->needs++];
+        need->log_id = strtoull(text, &end, 16);
+        if (end == text || *end != ':' || !need->log_id)
+            return false;
+        text = end + 1;
+        need->lowest = strtoull(text, &end, 16);
+        if (end == text || *end != ',')
+            return false;
+        text = end + 1;
+    }
+    return true;
 }
 
 static bool save_owner(struct gw_fact_store *store, const struct gw_fact *fact)
@@ -331,7 +449,12 @@ static bool save_fact(struct gw_fact_store *store, const struct gw_fact *fact, i
         bind_text(s, 3, fact->server.is.address);
         bind(s, 4, fact->server.is.view);
         bind(s, 5, fact->server.is.incarnation);
-        bind(s, 6, fact->server.lost);
+        bind(s, 6, fact->server.record.lost);
+        bind(s, 7, fact->server.record.removed);
+        bind(s, 8, fact->server.record.drained);
+        bind(s, 9, fact->server.record.log_id);
+        needs_format(&fact->server.record, store->needs_text);
+        bind_text(s, 10, store->needs_text);
         break;
     }
     case GW_FACT_OWNER:
@@ -341,7 +464,17 @@ static bool save_fact(struct gw_fact_store *store, const struct gw_fact *fact, i
         which = fact->job.was ? UPDATE_JOB : INSERT_JOB;
         bind_job(store, store->statement[which], &fact->job.is);
         if (fact->job.was)
-            bind(store->statement[which], 21, fact->job.was);
+            bind(store->statement[which], 36, fact->job.was);
+        break;
+    case GW_FACT_PLAN:
+        which = fact->plan.was ? UPDATE_PLAN : INSERT_PLAN;
+        bind_plan(store->statement[which], &fact->plan.is);
+        if (fact->plan.was)
+            bind(store->statement[which], 14, fact->plan.was);
+        break;
+    case GW_FACT_PLAN_GONE:
+        which = DELETE_PLAN;
+        bind(store->statement[which], 1, fact->plan_gone);
         break;
     case GW_FACT_JOB_GONE:
         bind(store->statement[which], 1, fact->job_gone);
@@ -422,7 +555,14 @@ static bool row_server(sqlite3_stmt *s, struct gw_fact *fact)
     fact->server.index = (uint32_t)word(s, 0);
     fact->server.is.view = word(s, 3);
     fact->server.is.incarnation = word(s, 4);
-    fact->server.lost = word(s, 5) != 0;
+    struct gw_server_record *record = &fact->server.record;
+    record->lost = word(s, 5) != 0;
+    record->removed = word(s, 6) != 0;
+    record->drained = word(s, 7) != 0;
+    record->log_id = word(s, 8);
+    const char *needs = (const char *)sqlite3_column_text(s, 9);
+    if (!needs || !needs_parse(needs, record))
+        return false;
     return text_into(s, 1, fact->server.is.id, sizeof fact->server.is.id) &&
            text_into(s, 2, fact->server.is.address, sizeof fact->server.is.address);
 }
@@ -462,8 +602,42 @@ static bool row_job(sqlite3_stmt *s, struct gw_fact *fact)
     job->finished_ms = word(s, 15);
     job->since = word(s, 18);
     job->paused = word(s, 19) != 0;
+    job->plan = word(s, 20);
+    job->queued = word(s, 21) != 0;
+    job->options.rate_bytes = word(s, 22);
+    job->options.sample_bytes = word(s, 23);
+    job->options.max_impact_us = (uint32_t)word(s, 24);
+    job->options.sample_ms = (uint32_t)word(s, 25);
+    job->options.flags = (uint8_t)word(s, 26);
+    job->bytes_left = word(s, 27);
+    job->records_left = word(s, 28);
+    job->rate = word(s, 29);
+    job->indirections = word(s, 30);
+    job->hot_records = word(s, 31);
+    job->retries = word(s, 32);
+    job->source_p99_us = word(s, 33);
+    job->target_p99_us = word(s, 34);
     return text_into(s, 16, job->phase, sizeof job->phase) &&
            text_into(s, 17, job->error, sizeof job->error);
+}
+
+static bool row_plan(sqlite3_stmt *s, struct gw_fact *fact)
+{
+    struct gw_plan_record *plan = &fact->plan.is;
+    fact->kind = GW_FACT_PLAN;
+    plan->id = word(s, 0);
+    plan->kind = (enum gw_plan_kind)word(s, 1);
+    plan->state = (enum gw_job_state)word(s, 2);
+    plan->server = (uint32_t)word(s, 3);
+    plan->ending = (enum gw_job_state)word(s, 4);
+    plan->paused = word(s, 5) != 0;
+    plan->moves = (uint32_t)word(s, 6);
+    plan->moves_done = (uint32_t)word(s, 7);
+    plan->map_version = word(s, 8);
+    plan->created_ms = word(s, 9);
+    plan->updated_ms = word(s, 10);
+    plan->finished_ms = word(s, 11);
+    return text_into(s, 12, plan->error, sizeof plan->error);
 }
 
 /* Runs of equal owners and tenures: consecutive slots differ from their rank among those of that
@@ -475,13 +649,15 @@ static const struct {
     {"cluster", "SELECT map_version, cluster, hash_seed, next_job FROM cluster WHERE cluster <> 0",
      row_cluster},
     {"servers",
-     "SELECT position, id, address, view, incarnation, lost FROM servers ORDER BY position",
+     "SELECT position, id, address, view, incarnation, lost, removed, drained, log_id, needs FROM "
+     "servers ORDER BY position",
      row_server},
     {"slots",
      "SELECT min(slot), max(slot), server, since FROM (SELECT slot, server, since, slot - "
      "row_number() OVER (PARTITION BY server, since ORDER BY slot) AS run FROM slots WHERE server "
      "IS NOT NULL) GROUP BY server, since, run ORDER BY 1",
      row_owner},
+    {"plans", "SELECT " PLAN_COLUMNS " FROM plans ORDER BY id", row_plan},
     {"jobs", "SELECT " JOB_COLUMNS " FROM jobs ORDER BY id", row_job},
 };
 

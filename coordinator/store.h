@@ -7,7 +7,7 @@
 
 #include "coordinator/state.h"
 
-#define GW_FACT_STORE_SCHEMA 2
+#define GW_FACT_STORE_SCHEMA 3
 
 struct gw_fact_store;
 

@@ -122,7 +122,7 @@ Test(admin, a_job_from_its_making_to_its_end)
     cr_expect_eq(json_array_size(
                      json_object_get(ask("{\"op\":\"scale-out\",\"to\":\"b\"}"), "jobs")),
                  1);
-    job = json_object_get(ask("{\"op\":\"job-cancel\",\"id\":2}"), "job");
+    job = json_object_get(ask("{\"op\":\"job-cancel\",\"id\":3}"), "job");
     cr_expect_str_eq(text(job, "state"), "cancelled");
     refused("{\"op\":\"job-cancel\",\"id\":1}", "e_refused", "job 1 has ended already: done");
 }

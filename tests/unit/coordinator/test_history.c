@@ -90,6 +90,43 @@ static void random_scale_out(void)
     cr_assert_eq(gw_coordinator_jobs(w.c), before + jobs);
 }
 
+static void random_plan(void)
+{
+    struct gw_plan_draft draft;
+    char text[256], id[8];
+    static const struct gw_job_options options = {.rate_bytes = 9, .flags = GW_JOB_NO_PULLS};
+    uint64_t plan;
+    enum gw_status st;
+    name(below(SERVERS), id);
+    if (!below(3)) {
+        random_scale_out();
+        return;
+    }
+    if (below(2))
+        st = gw_plan_drain(w.c, id, 0, &draft, text, sizeof text);
+    else
+        st = gw_plan_rebalance(w.c, (enum gw_plan_by)below(3), 0, &draft, text, sizeof text);
+    if (st != GW_OK)
+        return;
+    uint32_t before = gw_coordinator_jobs(w.c);
+    st = gw_coordinator_plan_begin(w.c, &draft, &options, &plan, text, sizeof text);
+    cr_assert_eq(gw_coordinator_jobs(w.c), before + (st == GW_OK ? draft.moves : 0));
+    gw_plan_draft_destroy(&draft);
+}
+
+static void random_plan_change(void)
+{
+    char text[256];
+    uint32_t plans = gw_coordinator_plans(w.c);
+    if (!plans)
+        return;
+    uint64_t id = gw_coordinator_plan_at(w.c, plans - 1 - below(plans < 3 ? plans : 3))->id;
+    enum gw_status st = below(3)
+                            ? gw_coordinator_plan_cancel(w.c, id, text, sizeof text)
+                            : gw_coordinator_plan_pause(w.c, id, below(3) == 0, text, sizeof text);
+    cr_assert(st == GW_OK || st == GW_E_REFUSED);
+}
+
 /* Any event for a recent job, mostly from its source, in an order of its own. */
 static void random_event(void)
 {
@@ -97,6 +134,12 @@ static void random_event(void)
     if (!jobs)
         return;
     uint32_t back = below(jobs < 6 ? jobs : 6);
+    for (uint32_t try = 0; try < 20 && below(20); try++) { /* mostly one that runs */
+        const struct gw_job_record *job = gw_coordinator_job_at(w.c, jobs - 1 - back);
+        if (gw_job_is_open(job->state) && !job->queued)
+            break;
+        back = below(jobs < 30 ? jobs : 30);
+    }
     const struct gw_job_record *job = gw_coordinator_job_at(w.c, jobs - 1 - back);
     enum gw_job_state was = job->state;
     uint64_t id = job->id;
@@ -210,8 +253,10 @@ static void history(uint64_t seed, uint32_t events)
                 random_loss();
             else if (what < 30)
                 random_migrate();
-            else if (what < 32)
-                random_scale_out();
+            else if (what < 31)
+                random_plan();
+            else if (what < 34)
+                random_plan_change();
             else if (what < 85)
                 random_event();
             else if (what < 89)

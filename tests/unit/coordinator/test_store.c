@@ -93,17 +93,47 @@ Test(store, another_schema_version_is_refused_by_number)
     cr_expect_not_null(strstr(why, w.path));
 }
 
+#define WITHOUT_SCHEMA_3                                                                           \
+    "ALTER TABLE servers DROP COLUMN removed; ALTER TABLE servers DROP COLUMN drained;"            \
+    "ALTER TABLE servers DROP COLUMN log_id; ALTER TABLE servers DROP COLUMN needs;"               \
+    "ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN queued;"                      \
+    "ALTER TABLE jobs DROP COLUMN rate_bytes; ALTER TABLE jobs DROP COLUMN sample_bytes;"          \
+    "ALTER TABLE jobs DROP COLUMN max_impact_us; ALTER TABLE jobs DROP COLUMN sample_ms;"          \
+    "ALTER TABLE jobs DROP COLUMN flags; ALTER TABLE jobs DROP COLUMN bytes_left;"                 \
+    "ALTER TABLE jobs DROP COLUMN records_left; ALTER TABLE jobs DROP COLUMN rate;"                \
+    "ALTER TABLE jobs DROP COLUMN indirections; ALTER TABLE jobs DROP COLUMN hot_records;"         \
+    "ALTER TABLE jobs DROP COLUMN retries; ALTER TABLE jobs DROP COLUMN source_p99_us;"            \
+    "ALTER TABLE jobs DROP COLUMN target_p99_us; DROP TABLE plans;"
+
+/* Goal: a file of the second schema, with a job that is under way, goes on. */
+Test(store, a_file_of_schema_2_is_brought_up_to_date)
+{
+    uint64_t a = world_join(&w, "a", 1), job;
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "0-99", "a", "b", &job), GW_OK);
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    cr_assert_eq(started_after(WITHOUT_SCHEMA_3 "UPDATE meta SET value = 2 WHERE key = 'schema'"),
+                 GW_OK, "%s", why);
+    const struct gw_job_record *is = gw_coordinator_job(w.c, job);
+    cr_assert_not_null(is);
+    cr_expect_eq(is->state, GW_JOB_COMMITTED);
+    cr_expect_eq(is->bytes_left, 0);
+    cr_expect_eq(is->options.max_impact_us, 0);
+    cr_expect_not(is->queued);
+    cr_expect_eq(gw_coordinator_plans(w.c), 0);
+}
+
 /* Goal: a file of the first schema goes on: its tenures begin at their owners' views. */
 Test(store, a_file_of_schema_1_is_brought_up_to_date)
 {
     world_join(&w, "a", 1);
     world_join(&w, "b", 1);
     uint64_t view = gw_coordinator_map(w.c)->server[0].view;
-    cr_assert_eq(started_after("ALTER TABLE slots DROP COLUMN since;"
-                               "ALTER TABLE servers DROP COLUMN lost;"
-                               "ALTER TABLE jobs DROP COLUMN since;"
-                               "ALTER TABLE jobs DROP COLUMN paused;"
-                               "UPDATE meta SET value = 1 WHERE key = 'schema'"),
+    cr_assert_eq(started_after(WITHOUT_SCHEMA_3 "ALTER TABLE slots DROP COLUMN since;"
+                                                "ALTER TABLE servers DROP COLUMN lost;"
+                                                "ALTER TABLE jobs DROP COLUMN since;"
+                                                "ALTER TABLE jobs DROP COLUMN paused;"
+                                                "UPDATE meta SET value = 1 WHERE key = 'schema'"),
                  GW_OK, "%s", why);
     cr_expect_eq(gw_coordinator_map(w.c)->since[0], view);
     cr_expect_eq(gw_coordinator_map(w.c)->since[GW_SLOTS - 1], view);

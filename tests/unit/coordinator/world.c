@@ -117,7 +117,18 @@ void world_heartbeat(struct world *w, uint64_t link, uint64_t incarnation)
 
 void world_event(struct world *w, uint64_t link, uint64_t job, enum gw_job_event_kind event)
 {
-    struct gw_job_event e = {.job = job, .event = event, .bytes_moved = 10 * event, .chunks = 4};
+    struct gw_job_event e = {.job = job,
+                             .event = event,
+                             .bytes_moved = 10 * event,
+                             .chunks = 4,
+                             .bytes_left = 20,
+                             .records_left = 21,
+                             .rate = 22,
+                             .indirections = 23,
+                             .hot_records = 24,
+                             .retries = 25,
+                             .source_p99_us = 26,
+                             .target_p99_us = 27};
     snprintf(e.text, sizeof e.text, "word %d", (int)event);
     cr_assert_eq(gw_coordinator_job_event(w->c, link, &e), GW_OK);
     world_turn(w);
@@ -168,7 +179,33 @@ static bool same_job(const struct gw_job_record *a, const struct gw_job_record *
            a->chunks == b->chunks && a->pulls == b->pulls && a->pause_ns == b->pause_ns &&
            a->created_ms == b->created_ms && a->updated_ms == b->updated_ms &&
            a->transferred_ms == b->transferred_ms && a->finished_ms == b->finished_ms &&
+           a->plan == b->plan && a->queued == b->queued &&
+           a->options.rate_bytes == b->options.rate_bytes &&
+           a->options.sample_bytes == b->options.sample_bytes &&
+           a->options.max_impact_us == b->options.max_impact_us &&
+           a->options.sample_ms == b->options.sample_ms && a->options.flags == b->options.flags &&
+           a->bytes_left == b->bytes_left && a->records_left == b->records_left &&
+           a->rate == b->rate && a->indirections == b->indirections &&
+           a->hot_records == b->hot_records && a->retries == b->retries &&
+           a->source_p99_us == b->source_p99_us && a->target_p99_us == b->target_p99_us &&
            strcmp(a->phase, b->phase) == 0 && strcmp(a->error, b->error) == 0;
+}
+
+static bool same_plan(const struct gw_plan_record *a, const struct gw_plan_record *b)
+{
+    return a->id == b->id && a->kind == b->kind && a->state == b->state && a->server == b->server &&
+           a->ending == b->ending && a->paused == b->paused && a->moves == b->moves &&
+           a->moves_done == b->moves_done && a->map_version == b->map_version &&
+           a->created_ms == b->created_ms && a->updated_ms == b->updated_ms &&
+           a->finished_ms == b->finished_ms && strcmp(a->error, b->error) == 0;
+}
+
+static bool same_server(const struct gw_coordinator *a, const struct gw_coordinator *b, uint32_t i)
+{
+    static struct gw_server_record x, y;
+    gw_coordinator_server_record(a, i, &x);
+    gw_coordinator_server_record(b, i, &y);
+    return memcmp(&x, &y, sizeof x) == 0;
 }
 
 bool world_same(const struct gw_coordinator *a, const struct gw_coordinator *b)
@@ -177,13 +214,17 @@ bool world_same(const struct gw_coordinator *a, const struct gw_coordinator *b)
     if (x->version != y->version || x->cluster != y->cluster || x->hash_seed != y->hash_seed ||
         x->servers != y->servers || memcmp(x->owner, y->owner, sizeof x->owner) != 0 ||
         memcmp(x->since, y->since, sizeof x->since) != 0 ||
-        gw_coordinator_jobs(a) != gw_coordinator_jobs(b))
+        gw_coordinator_jobs(a) != gw_coordinator_jobs(b) ||
+        gw_coordinator_plans(a) != gw_coordinator_plans(b))
         return false;
+    for (uint32_t i = 0; i < gw_coordinator_plans(a); i++)
+        if (!same_plan(gw_coordinator_plan_at(a, i), gw_coordinator_plan_at(b, i)))
+            return false;
     for (uint32_t i = 0; i < x->servers; i++)
         if (strcmp(x->server[i].id, y->server[i].id) != 0 ||
             strcmp(x->server[i].address, y->server[i].address) != 0 ||
             x->server[i].view != y->server[i].view ||
-            x->server[i].incarnation != y->server[i].incarnation)
+            x->server[i].incarnation != y->server[i].incarnation || !same_server(a, b, i))
             return false;
     for (uint32_t i = 0; i < gw_coordinator_jobs(a); i++)
         if (!same_job(gw_coordinator_job_at(a, i), gw_coordinator_job_at(b, i)))
