@@ -6,12 +6,21 @@
  * taken. Slots are taken from the top of a giver's ranges, so that its rest stays in one piece. */
 #include "coordinator/plan.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "coordinator/state_internal.h"
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
 
 const char *gw_plan_kind_name(enum gw_plan_kind kind)
 {
@@ -192,10 +201,10 @@ static void predict(const struct gw_coordinator *c, const struct loads *loads, u
         for (uint32_t at = 0; gw_slots_next_run(&move->slots, &at, &first, &last);)
             for (uint32_t slot = first; slot <= last; slot++)
                 bytes += loads->bytes[slot] - GW_PLAN_SLOT_BYTES;
-        double start = fmax(busy[move->from], busy[move->to]);
+        double start = larger(busy[move->from], busy[move->to]);
         double over = start + bytes / (double)(rate ? rate : GW_PLAN_RATE) + 1; /* sampling etc. */
         busy[move->from] = busy[move->to] = over;
-        end = fmax(end, over);
+        end = larger(end, over);
         draft->bytes += bytes;
     }
     draft->ms = draft->moves ? (uint64_t)(end * 1000) : 0;
@@ -290,7 +299,7 @@ enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to,
     for (uint32_t i = 0; i < loads->servers; i++)
         if (i != target && !c->server[i].lost)
             offered += free_load(loads, i);
-    need = fmin(need, offered);
+    need = smaller(need, offered);
     for (uint32_t i = 0; need > 0 && i < loads->servers; i++) {
         if (i == target || c->server[i].lost)
             continue;
@@ -321,7 +330,7 @@ static double level(const struct gw_coordinator *c, const struct loads *loads, u
         double middle = (low + high) / 2, holds = 0;
         for (uint32_t i = 0; i < loads->servers; i++)
             if (i != giver && takes(c, i))
-                holds += fmax(0, middle - loads->load[i]);
+                holds += larger(0, middle - loads->load[i]);
         if (holds < amount)
             low = middle;
         else
@@ -367,7 +376,7 @@ enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server,
     for (uint32_t i = 0; amount > 0 && i < loads->servers; i++) {
         if (i == giver || !takes(c, i))
             continue;
-        due += fmax(0, full - loads->load[i]);
+        due += larger(0, full - loads->load[i]);
         taken += take(loads, &draft, giver, i, i == last ? 2 : due - taken);
     }
     draft_end(c, loads, rate, &draft);
@@ -404,9 +413,9 @@ enum gw_status gw_plan_rebalance(const struct gw_coordinator *c, enum gw_plan_by
                 least = i;
         }
         double excess = loads->load[most] - average, lack = average - loads->load[least];
-        if (fmax(excess, lack) <= average * GW_PLAN_EVEN_WITHIN)
+        if (larger(excess, lack) <= average * GW_PLAN_EVEN_WITHIN)
             break;
-        double went = take(loads, &draft, most, least, fmin(excess, lack));
+        double went = take(loads, &draft, most, least, smaller(excess, lack));
         loads->load[most] -= went;
         loads->load[least] += went;
         if (went == 0) /* what is left are slots hotter than what is missing */
