@@ -398,7 +398,6 @@ static bool owner_is_us(struct gw_tier *tier)
 {
     struct tier_uploader *up = &tier->up;
     struct tier_ask *a = &up->ask;
-    uint64_t now = gwi_tier_now();
     if (a->under_way) {
         pthread_mutex_lock(&up->lock);
         bool done = a->done;
@@ -420,10 +419,11 @@ static bool owner_is_us(struct gw_tier *tier)
                              "%016" PRIx64 " is (%s)",
                              tier->store_id, gw_status_text(a->status));
             up->owner = TIER_OWNER_UNKNOWN;
-            up->again_ns = now + GWI_TIER_AGAIN_NS;
+            up->again_ns = gwi_tier_now() + GWI_TIER_AGAIN_NS;
         }
         free(data);
     }
+    uint64_t now = gwi_tier_now(); /* behind what was checked just now */
     if (!a->under_way && now >= up->again_ns &&
         (up->owner == TIER_OWNER_UNKNOWN || now - up->owner_checked_ns >= GWI_TIER_OWNER_AGE_NS))
         owner_ask(tier, false);
