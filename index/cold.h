@@ -17,6 +17,8 @@
 #include "index/store_internal.h"
 
 struct gwi_cold;
+struct gw_indirection;
+struct gwi_lead;
 
 /* A thread's part. reads_max: device reads under way. GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gwi_cold_create(struct gw_thread *t, uint32_t reads_max,
@@ -37,6 +39,19 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
                             uint16_t key_bytes, gw_addr stop, struct gwi_position *position,
                             enum gw_status *status);
 
+/* The same with stop 0; ABSENT: *met, *count are the indirections that cover the hash and were
+ * passed, newest first, those below which they are retired marked `done`; good as the record is. */
+enum gwi_walk gwi_cold_find_met(struct gw_thread *t, uint64_t hash, const uint8_t *key,
+                                uint16_t key_bytes, struct gwi_position *position,
+                                const struct gwi_lead **met, uint32_t *count,
+                                enum gw_status *status);
+/* Looks where these indirections lead (foreign.h; those marked `done` are left out wherever they
+ * are met), newest map version first. FOUND: position->record, with an address that is foreign;
+ * ABSENT: none of them leads to the key; COLD as above. Requires: one that is not done. */
+enum gwi_walk gwi_cold_follow(struct gw_thread *t, uint64_t hash, const uint8_t *key,
+                              uint16_t key_bytes, const struct gwi_lead *met, uint32_t count,
+                              struct gwi_position *position, enum gw_status *status);
+
 /* All records of a chain from `top` down, newest first, of every key, down to begin as it is when
  * they are read; with `one` the first of them only. ahead: not needed now, GW_NOT_YET when much is
  * under way; else all that is asked for before it is dropped can be had at the same time. GW_OK:
@@ -44,6 +59,9 @@ enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *k
  * records NULL: only sees to it that the chain is read; a failure stays for who wants it. */
 enum gw_status gwi_cold_chain(struct gw_thread *t, gw_addr top, bool one, bool ahead,
                               struct gw_record *const **records, uint32_t *count);
+/* The same of the chain to which an indirection leads; *top: by which it is dropped. */
+enum gw_status gwi_cold_foreign(struct gw_thread *t, const struct gw_indirection *in, bool ahead,
+                                struct gw_record *const **records, uint32_t *count, gw_addr *top);
 void gwi_cold_chain_drop(struct gw_thread *t, gw_addr top, bool one);
 
 /* Begins reads that had to wait; outside of the epoch, once a turn. True: some still wait. */

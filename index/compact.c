@@ -21,6 +21,7 @@
 #include "index/base/clock.h"
 #include "index/base/hash.h"
 #include "index/compact_internal.h"
+#include "index/foreign.h"
 
 #define BATCH          16u
 #define LOOKED_MAX     512u /* records, dead ones included, between two looks at the clock */
@@ -178,6 +179,10 @@ static enum at parse(struct gw_thread *t, struct gwi_compact_job *job, uint64_t 
         return AT_BAD;
     if (left < *bytes)
         return AT_MISSING;
+    struct gw_indirection in;
+    if (GW_UNLIKELY(gw_control_kind(control) == GW_RECORD_INDIRECTION) &&
+        !gwi_indirection_of(record, control, &in))
+        return AT_BAD;
     met->record = record;
     met->address = gw_addr_of(at);
     return AT_RECORD;
@@ -186,6 +191,13 @@ static enum at parse(struct gw_thread *t, struct gwi_compact_job *job, uint64_t 
 static void met_hash(struct gw_thread *t, struct gwi_met *met)
 {
     uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
+    if (GW_UNLIKELY(gw_control_kind(control) == GW_RECORD_INDIRECTION)) {
+        struct gw_indirection in = {0};
+        (void)gwi_indirection_of(met->record, control, &in); /* sound: parse */
+        met->hash = in.hash_prefix;
+        met->slot = in.slot;
+        return;
+    }
     const uint8_t *key = gw_record_key(met->record, control);
     uint16_t key_bytes = gw_control_key_bytes(control);
     met->hash = gw_key_hash(key, key_bytes, t->store->hash_seed);

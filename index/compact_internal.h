@@ -111,6 +111,12 @@ struct gwi_met {
 enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job *job,
                                     const struct gwi_met *met);
 
+/* ---- compact_indirection.c ---- */
+
+/* The same for an indirection; met->hash is its prefix. */
+enum gwi_settled gwi_compact_settle_indirection(struct gw_thread *t, struct gwi_compact_job *job,
+                                                const struct gwi_met *met);
+
 /* ---- compact_policy.c ---- */
 
 /* Looks whether something is to be done, if it is time to. */

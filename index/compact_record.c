@@ -15,7 +15,8 @@
  *
  * Left behind although live: tombstones and expired records, of slots that nobody moves here
  * (ENGINE H17: this is the oldest page, so nothing older of the key is left that could rise; where
- * there are checkpoints, only those that the newest one holds), and
+ * there are checkpoints, only those that the newest one holds; none of a slot that has
+ * indirections, MIGRATION R13), and
  * everything in cache mode (of slots that are moved here only what arrived). If the chain ends with
  * X its entry is taken out by CAS, whereby exactly one thread counts the loss: who wants to
  * supersede X must win a CAS on the same word. The word may become empty although a is not yet
@@ -25,6 +26,7 @@
  * rare, and the window is that of one page. Design: DESIGN section 6. */
 #include "index/cold.h"
 #include "index/compact_internal.h"
+#include "index/foreign.h"
 
 #define SETTLE_TRIES 16u
 
@@ -79,6 +81,10 @@ static bool needless(struct gw_thread *t, const struct gwi_compact_job *job,
         (control & GW_CONTROL_TOMBSTONE) || gw_record_expired(met->record, control, t->now_ms);
     if (!gone && !job->drop)
         return false;
+    /* MIGRATION R13: an indirection may lead to older records of the key. What came from one and
+     * was not changed here is there still. */
+    if (GW_UNLIKELY(gwi_foreign_has(t->store->foreign, met->slot, t->view.begin)))
+        return !gone && (control & GW_CONTROL_ARRIVED);
     /* Acquire: the checkpoint before the boundary. */
     if (gone && t->store->retains &&
         met->address.v >= atomic_load_explicit(&t->store->retain_end, memory_order_acquire))
@@ -122,8 +128,10 @@ enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job 
 {
     /* Relaxed: final, and acquired with `flushable`. */
     uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
-    if ((control & GW_CONTROL_SEALED) || gw_control_kind(control) >= GW_RECORD_INDIRECTION)
+    if ((control & GW_CONTROL_SEALED) || gw_control_kind(control) == GW_RECORD_VOID)
         return GWI_SETTLED;
+    if (GW_UNLIKELY(gw_control_kind(control) == GW_RECORD_INDIRECTION))
+        return gwi_compact_settle_indirection(t, job, met);
     uint64_t tag = gw_table_tag(t->table, met->hash, met->slot);
     uint64_t name = gwi_chains_name(met->slot, met->hash, t->table->split_shift);
     for (uint32_t tries = 0; tries < SETTLE_TRIES; tries++) {

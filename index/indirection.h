@@ -34,15 +34,20 @@ struct gw_indirection {
 };
 /* Of the value: u64 log id, address, hash prefix, map version; u16 slot, u8 prefix bits, and in 5
  * bytes begin / 65536. */
-#define GW_INDIRECTION_BYTES 40u
+#define GW_INDIRECTION_BYTES       40u
 #define GW_INDIRECTION_ADDRESS_MAX (((uint64_t)1 << 48) - 1)
 void gw_indirection_encode(const struct gw_indirection *in, uint8_t value[GW_INDIRECTION_BYTES]);
 void gw_indirection_decode(const uint8_t value[GW_INDIRECTION_BYTES], struct gw_indirection *out);
+/* May it be linked, as far as its own fields say? */
+bool gw_indirection_is_sound(const struct gw_indirection *in);
 
 /* Links *in in every chain that it covers (several where this table is larger than the origin's),
- * if it is not linked there already. Requires: entered; R15: what is in front of it in the origin's
- * chain has come. GW_OK; GW_RETRY, GW_NOT_YET: try again, all of it; GW_PENDING: a chain is being
- * read; GW_E_FULL; GW_E_UNSUPPORTED: the device has no shared tier; GW_E_INVALID. */
+ * if it is not linked there already, as far as the chain is in memory: twice is harmless while the
+ * slot's tombstones are kept (gw_store_keep_tombstones). Requires: entered; R15: what is in front
+ * of it in the origin's chain has come. GW_OK; GW_RETRY, GW_NOT_YET: try again in a later turn, all
+ * of it; GW_E_FULL; GW_E_UNSUPPORTED: the device has no shared tier; GW_E_LIMIT: it knows too many
+ * logs, or the table has more than GW_LINK_CHAINS_MAX chains of the prefix; GW_E_INVALID. */
+#define GW_LINK_CHAINS_MAX 65536u
 GW_MUST_USE enum gw_status gw_store_link(struct gw_thread *thread, const struct gw_indirection *in);
 
 /* As gw_store_walk with tombstones, for a range that stands still (R5), but what lies on the device
@@ -76,6 +81,10 @@ struct gw_foreign_need {
 /* What of other logs this store needs; fills at most max, returns how many there are. Never says
  * more than is true: may be low for a while. Any thread. */
 uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, uint32_t max);
+/* The oldest checkpoint that is retained, pinned ones included, ends here: what stood in older ones
+ * is needed no more. Without this call a need stays until compaction has passed all that was ever
+ * written of it (stores without checkpoints need no call). Only rises. Any thread. */
+void gw_store_foreign_retained(struct gw_store *store, uint64_t oldest_end);
 
 struct gw_indirection_stats {
     uint64_t linked, followed, found, absent, resolved, retired, live;

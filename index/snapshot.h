@@ -27,8 +27,8 @@ uint32_t gwi_snapshot_shape(uint32_t directory_bits, uint32_t bucket_bits);
 /* The words of gw_store_mixed_chains, read. */
 struct gwi_image_words {
     struct gwi_table_shape shape;
-    const uint64_t *floors, *names; /* borrowed from the words */
-    uint64_t floors_count, names_count;
+    const uint64_t *floors, *names, *foreign; /* borrowed from the words */
+    uint64_t floors_count, names_count, foreign_count;
     bool all_mixed;
 };
 GW_MUST_USE enum gw_status gwi_image_words_read(const uint64_t *words, uint64_t count,

@@ -8,6 +8,7 @@
 #include "index/cold.h"
 #include "index/compact.h"
 #include "index/device.h"
+#include "index/foreign.h"
 #include "index/store_cut.h"
 #include "index/store_internal.h"
 #include "index/table_snapshot.h"
@@ -71,6 +72,9 @@ enum gw_status gwi_store_open_from(const struct gw_store_options *options,
     st = gwi_floors_create(&store->floors);
     if (st != GW_OK)
         goto fail_floors;
+    st = gwi_foreign_create(&store->foreign);
+    if (st != GW_OK)
+        goto fail_foreign;
     st = gwi_compactor_create(store, &store->compactor);
     if (st != GW_OK)
         goto fail_compactor;
@@ -83,6 +87,8 @@ enum gw_status gwi_store_open_from(const struct gw_store_options *options,
     return GW_OK;
 
 fail_compactor:
+    gwi_foreign_destroy(store->foreign);
+fail_foreign:
     gwi_floors_destroy(store->floors);
 fail_floors:
     gwi_chains_destroy(store->chains);
@@ -114,6 +120,7 @@ void gw_store_close(struct gw_store *store)
     gwi_compactor_destroy(store->compactor);
     gw_log_destroy(store->log);
     gw_table_destroy(store->table);
+    gwi_foreign_destroy(store->foreign);
     gwi_floors_destroy(store->floors);
     gwi_chains_destroy(store->chains);
     pthread_mutex_destroy(&store->lock);
@@ -193,6 +200,7 @@ void gw_store_thread_close(struct gw_thread *t)
     pthread_mutex_unlock(&store->lock);
     free(t->scratch);
     free((void *)t->chain);
+    free(t->tops);
     free(t);
     gw_epoch_leave(store->epoch, slot);
 }

@@ -121,6 +121,8 @@ static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, st
     enum gw_status why = GW_OK;
     if (GW_UNLIKELY(walk == GWI_COLD))
         walk = gwi_find_cold(t, op, position, &why);
+    if (GW_UNLIKELY(walk == GWI_ABSENT) && gwi_may_be_foreign(t) && position->place)
+        walk = gwi_find_foreign(t, op, position, &why);
     if (GW_UNLIKELY(walk != GWI_FOUND)) {
         if (walk == GWI_COLD)
             return why == GW_NOT_YET ? GW_RETRY : why;

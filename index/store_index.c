@@ -3,7 +3,7 @@
  * Growth is driven from gw_store_poll by every thread: each gives a bounded piece of a turn to it
  * (table_grow.c), so that none waits for it and nobody needs a thread of his own. */
 #include "index/base/hash.h"
-#include "index/store_internal.h"
+#include "index/foreign.h"
 
 #define GROW_BUDGET 512u /* buckets split a turn: some 80 us while a chunk grows */
 #define SHARE_TURNS 64u  /* the shares are looked at again after so many turns */
@@ -34,6 +34,16 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
         const struct gw_record *record = gw_log_at(&view, at);
         /* Relaxed: key bytes never change; publication was acquired with the entry. */
         uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
+        if (gw_control_kind(control) == GW_RECORD_INDIRECTION) {
+            struct gw_indirection in;
+            bool known = gwi_indirection_of((struct gw_record *)record, control, &in) &&
+                         in.prefix_bits >= 64 - shift;
+            sides |= known ? 1u << (in.hash_prefix >> shift & 1) : 3;
+            if (sides == 3)
+                return sides;
+            narrow = gw_record_previous(record);
+            continue;
+        }
         uint64_t hash = gw_key_hash(gw_record_key(record, control), gw_control_key_bytes(control),
                                     store->hash_seed);
         sides |= 1u << (hash >> shift & 1);

@@ -29,6 +29,7 @@ struct gwi_counters {
 };
 
 struct gwi_cold;
+struct gwi_foreign;
 struct gwi_compactor;
 struct gwi_compact;
 
@@ -39,8 +40,9 @@ struct gw_store {
     struct gw_table *table;
     struct gw_log *log;
     struct gw_epoch *epoch;
-    struct gwi_chains *chains; /* which chains hold more than one key */
-    struct gwi_floors *floors; /* below which records of a slot are no more */
+    struct gwi_chains *chains;   /* which chains hold more than one key */
+    struct gwi_floors *floors;   /* below which records of a slot are no more */
+    struct gwi_foreign *foreign; /* which slots have indirections */
     struct gwi_compactor *compactor;
     uint64_t expiry_ms; /* no thread's clock begins below it; rises as they close, under `lock` */
     const struct gw_clock *clock;
@@ -89,6 +91,8 @@ struct gw_thread {
     size_t scratch_bytes;
     struct gw_record **chain; /* records of a chain that is walked */
     uint32_t chain_count, chain_room;
+    gw_addr *tops; /* of chains of other logs that it has read (gather.h) */
+    uint32_t tops_count, tops_room;
     struct gwi_counters counters;
 };
 
@@ -224,6 +228,18 @@ static inline enum gwi_walk gwi_chain_find(struct gw_thread *t, const uint8_t *k
 enum gwi_walk gwi_find_cold(struct gw_thread *t, const struct gw_op *op,
                             struct gwi_position *position, enum gw_status *status);
 
+/* What lies behind the indirections of a chain that ended ABSENT; see gwi_follow (foreign.h). */
+enum gwi_walk gwi_find_foreign(struct gw_thread *t, const struct gw_op *op,
+                               struct gwi_position *position, enum gw_status *status);
+/* Whoever found nothing asks this: a look-up that ends absent pays one load. */
+static inline bool gwi_may_be_foreign(const struct gw_thread *t)
+{
+    /* Relaxed: what the chain holds was acquired (foreign.h, rule 1). The flag is the first word of
+     * struct gwi_foreign. */
+    return GW_UNLIKELY(
+        atomic_load_explicit((const _Atomic bool *)t->store->foreign, memory_order_relaxed));
+}
+
 /* The version of a key that is created from nothing, at this address (ENGINE section 2, MIGRATION
  * rule 19): addresses are never used again, so no two lives begin alike. The base rises when
  * versions must lie above others: a floor, or those of a key that leaves the store for good. */
@@ -250,7 +266,11 @@ static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op
         return GWI_ABSENT;
     }
     enum gwi_walk walk = gwi_chain_find(t, op->key, op->key_bytes, position);
-    return GW_UNLIKELY(walk == GWI_COLD) ? gwi_find_cold(t, op, position, status) : walk;
+    if (GW_UNLIKELY(walk == GWI_COLD))
+        walk = gwi_find_cold(t, op, position, status);
+    if (GW_UNLIKELY(walk == GWI_ABSENT) && gwi_may_be_foreign(t))
+        walk = gwi_find_foreign(t, op, position, status);
+    return walk;
 }
 
 /* Copies the record as it is to the tail and puts the copy in its place, if the entry of its chain

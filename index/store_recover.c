@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "index/device.h"
+#include "index/foreign.h"
 #include "index/replay.h"
 #include "index/snapshot.h"
 
@@ -88,6 +89,11 @@ static enum gw_status take_over(struct recovery *c, const struct gwi_image_words
     struct gw_store *store = c->store;
     if (gwi_floors_read(store->floors, words->floors, words->floors_count) != GW_OK) {
         snprintf(c->why, c->why_bytes, "the floors of slots in the image are damaged");
+        return GW_E_CORRUPT;
+    }
+    if (gwi_foreign_read(store->foreign, words->foreign, words->foreign_count, image->end) !=
+        GW_OK) {
+        snprintf(c->why, c->why_bytes, "what the image says of indirections is damaged");
         return GW_E_CORRUPT;
     }
     if (c->r->drop)

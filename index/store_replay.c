@@ -23,6 +23,7 @@
 #include "index/base/checksum.h"
 #include "index/base/hash.h"
 #include "index/device.h"
+#include "index/foreign.h"
 #include "index/replay.h"
 
 #define BATCH       64u
@@ -62,7 +63,7 @@ struct worker {
 };
 
 struct found {
-    uint64_t hash;
+    uint64_t hash, last; /* last: of what an indirection covers; else as hash */
     gw_addr address;
     uint16_t slot;
 };
@@ -131,13 +132,29 @@ static enum gw_status raise(struct worker *w, const struct found *f)
     }
 }
 
+/* The same for every chain that an indirection covers: beyond six doublings of the index there may
+ * be several, and the record is in each of them. */
+static enum gw_status raise_part(struct worker *w, struct found *f)
+{
+    for (;;) {
+        enum gw_status st = raise(w, f);
+        if (st != GW_OK || f->hash == f->last)
+            return st;
+        struct gw_table_chain bucket;
+        gw_table_chain_open(w->r->store->table, f->hash, &bucket);
+        if (bucket.last >= f->last)
+            return GW_OK;
+        f->hash = bucket.last + 1;
+    }
+}
+
 /* Enters what was found, helping the table to grow where that is needed; leaves the epoch. */
-static void raise_all(struct worker *w, const struct found *found, uint32_t n)
+static void raise_all(struct worker *w, struct found *found, uint32_t n)
 {
     struct gw_store *store = w->r->store;
     for (uint32_t i = 0; i < n && !stopped(w->r); i++) {
         enum gw_status st;
-        while ((st = raise(w, &found[i])) == GW_RETRY && !stopped(w->r)) {
+        while ((st = raise_part(w, &found[i])) == GW_RETRY && !stopped(w->r)) {
             gw_table_grow(store->table, store->epoch, UINT64_MAX, GROW_BUDGET);
             gw_epoch_exit(store->epoch, w->slot);
             gw_epoch_poll(store->epoch);
@@ -195,8 +212,13 @@ static const char *record_fault(const struct gw_record *record, uint64_t control
         return "a record is longer than what its page holds";
     if (gw_control_kind(control) == GW_RECORD_VOID)
         return NULL;
-    if (gw_control_kind(control) == GW_RECORD_INDIRECTION)
-        return "a record of an unknown kind";
+    if (gw_control_kind(control) == GW_RECORD_INDIRECTION) {
+        struct gw_indirection in;
+        return bytes == GWI_INDIRECTION_UNITS * GW_ADDR_UNIT &&
+                       gwi_indirection_of((struct gw_record *)record, control, &in)
+                   ? NULL
+                   : "an indirection that makes no sense";
+    }
     if (gw_control_key_bytes(control) == 0 || gw_record_head_bytes(control) +
                                                       gw_round8(gw_control_key_bytes(control)) +
                                                       gw_control_slack(control) >
@@ -233,17 +255,26 @@ static void page_replay(struct worker *w, struct page *p)
             at += bytes;
             if (gw_control_kind(control) == GW_RECORD_VOID)
                 continue;
-            const uint8_t *key = gw_record_key(record, control);
-            uint16_t key_bytes = gw_control_key_bytes(control);
-            uint16_t slot = gw_key_slot(key, key_bytes);
+            struct found met = {.address = address};
+            if (GW_UNLIKELY(gw_control_kind(control) == GW_RECORD_INDIRECTION)) {
+                struct gw_indirection in;
+                (void)gwi_indirection_of((struct gw_record *)record, control, &in); /* sound */
+                met.hash = in.hash_prefix;
+                met.last = gwi_prefix_last(in.hash_prefix, in.prefix_bits);
+                met.slot = in.slot;
+            } else {
+                const uint8_t *key = gw_record_key(record, control);
+                uint16_t key_bytes = gw_control_key_bytes(control);
+                met.slot = gw_key_slot(key, key_bytes);
+                met.hash = met.last = gw_key_hash(key, key_bytes, store->hash_seed);
+            }
             records++;
-            if (GW_UNLIKELY(gwi_floor(store->floors, slot) > address.v)) {
-                dropped += r->drop && gw_slots_has(r->drop, slot);
+            if (GW_UNLIKELY(gwi_floor(store->floors, met.slot) > address.v)) {
+                dropped += r->drop && gw_slots_has(r->drop, met.slot);
                 continue;
             }
-            uint64_t hash = gw_key_hash(key, key_bytes, store->hash_seed);
-            __builtin_prefetch(gw_table_bucket(store->table, hash), 1, 3);
-            found[n++] = (struct found){hash, address, slot};
+            __builtin_prefetch(gw_table_bucket(store->table, met.hash), 1, 3);
+            found[n++] = met;
         }
         raise_all(w, found, n);
     }

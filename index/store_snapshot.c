@@ -4,8 +4,9 @@
  * A block: magic "GWIX", format, flags (1: the last), its number, `start`, the stream's name, a
  * check of the hash seed, how many words, the table's smallest shape, entries (the last: all),
  * CRC32C of the rest of the 64 KiB; then words, then zeros. Little-endian, like the segments. The
- * words of an image: magic, shape, how many words of floors, how many names; the chunks' sizes,
- * eight a word; floors; names. */
+ * words of an image: magic, shape, how many words of floors, how many names, and in format 2 how
+ * many of indirections (foreign.c); the chunks' sizes, eight a word; floors; names; those.
+ * Format 1 is written where there never was an indirection. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +14,16 @@
 
 #include "index/base/checksum.h"
 #include "index/base/rand.h"
+#include "index/foreign.h"
 #include "index/snapshot.h"
 
 #define BLOCK_MAGIC   0x58495747u /* "GWIX" */
 #define BLOCK_FORMAT  1u
 #define BLOCK_LAST    1u
 #define WORDS_MAGIC   0x0001444e49475747u /* "GWGIND", format 1 */
+#define WORDS_MAGIC_2 0x0002444e49475747u
 #define WORDS_HEAD    4u
+#define WORDS_HEAD_2  5u
 #define QUIET_WAIT_NS 50000
 #define STEP_BUCKETS  256u /* in one stay in the epoch */
 #define ALL_MIXED_BIT ((uint64_t)1 << 63)
@@ -195,22 +199,34 @@ uint64_t gw_store_mixed_chains(const struct gw_store *store, uint64_t *words, ui
     gwi_table_shape_of(store->table, &shape);
     /* Acquire: as in gw_log_view_load. */
     uint64_t begin = atomic_load_explicit(&store->log->begin, memory_order_acquire);
+    uint64_t kept = atomic_load_explicit(&store->retain_begin, memory_order_acquire);
+    uint64_t held = atomic_load_explicit(&store->retain_end, memory_order_acquire);
+    uint64_t from = store->retains && kept < begin ? kept : begin;
+    /* Twice, for where they go; what comes in between is above the image. */
+    uint64_t foreign = gwi_foreign_write(store->foreign, from, held, NULL, 0), head;
+    head = foreign ? WORDS_HEAD_2 : WORDS_HEAD;
     uint64_t sizes = shape_words(shape.directory_bits), all_until;
-    uint64_t at = WORDS_HEAD + sizes < max ? WORDS_HEAD + sizes : max;
+    uint64_t at = head + sizes < max ? head + sizes : max;
     uint64_t floors = gwi_floors_write(store->floors, begin, words ? words + at : NULL, max - at);
     uint64_t names_at = at + floors < max ? at + floors : max;
     uint64_t names = gwi_chains_names(store->chains, words ? words + names_at : NULL,
                                       max - names_at, &all_until);
-    uint64_t all = WORDS_HEAD + sizes + floors + names;
+    uint64_t foreign_at = names_at + names < max ? names_at + names : max;
+    if (foreign)
+        foreign = gwi_foreign_write(store->foreign, from, held, words ? words + foreign_at : NULL,
+                                    max - foreign_at);
+    uint64_t all = head + sizes + floors + names + foreign;
     if (all > max)
         return all;
-    words[0] = WORDS_MAGIC;
+    words[0] = foreign ? WORDS_MAGIC_2 : WORDS_MAGIC;
     words[1] = gwi_snapshot_shape(shape.directory_bits, shape.bucket_bits) |
                (all_until >= begin ? ALL_MIXED_BIT : 0);
     words[2] = floors;
     words[3] = names;
-    memset(words + WORDS_HEAD, 0, sizes * sizeof *words);
-    memcpy(words + WORDS_HEAD, shape.chunk_bits, (size_t)1 << shape.directory_bits);
+    if (foreign)
+        words[4] = foreign;
+    memset(words + head, 0, sizes * sizeof *words);
+    memcpy(words + head, shape.chunk_bits, (size_t)1 << shape.directory_bits);
     return all;
 }
 
@@ -218,21 +234,27 @@ enum gw_status gwi_image_words_read(const uint64_t *words, uint64_t count,
                                     struct gwi_image_words *out)
 {
     memset(out, 0, sizeof *out);
-    if (!words || count < WORDS_HEAD || words[0] != WORDS_MAGIC)
+    if (!words || count < WORDS_HEAD || (words[0] != WORDS_MAGIC && words[0] != WORDS_MAGIC_2))
+        return GW_E_CORRUPT;
+    uint64_t head = words[0] == WORDS_MAGIC_2 ? WORDS_HEAD_2 : WORDS_HEAD;
+    if (count < head)
         return GW_E_CORRUPT;
     out->shape.directory_bits = words[1] & 255;
     out->shape.bucket_bits = words[1] >> 8 & 255;
     out->all_mixed = (words[1] & ALL_MIXED_BIT) != 0;
     out->floors_count = words[2];
     out->names_count = words[3];
+    out->foreign_count = head == WORDS_HEAD_2 ? words[4] : 0;
     if (out->shape.directory_bits > GW_DIRECTORY_BITS_MAX)
         return GW_E_CORRUPT;
-    uint64_t sizes = shape_words(out->shape.directory_bits), left = count - WORDS_HEAD;
+    uint64_t sizes = shape_words(out->shape.directory_bits), left = count - head;
     if (sizes > left || out->floors_count > left - sizes ||
-        out->names_count != left - sizes - out->floors_count)
+        out->foreign_count > left - sizes - out->floors_count ||
+        out->names_count != left - sizes - out->floors_count - out->foreign_count)
         return GW_E_CORRUPT;
-    memcpy(out->shape.chunk_bits, words + WORDS_HEAD, (size_t)1 << out->shape.directory_bits);
-    out->floors = words + WORDS_HEAD + sizes;
+    memcpy(out->shape.chunk_bits, words + head, (size_t)1 << out->shape.directory_bits);
+    out->floors = words + head + sizes;
     out->names = out->floors + out->floors_count;
+    out->foreign = out->names + out->names_count;
     return gwi_table_shape_is_valid(&out->shape) ? GW_OK : GW_E_CORRUPT;
 }

@@ -13,7 +13,9 @@
 
 #include "index/base/hash.h"
 #include "index/cold.h"
-#include "index/store_internal.h"
+#include "index/device.h"
+#include "index/foreign.h"
+#include "index/gather.h"
 
 #define LOOKAHEAD   4u  /* buckets whose records are fetched early */
 #define COLD_AHEAD  64u /* buckets whose records are read early from the device */
@@ -27,6 +29,9 @@ struct walk {
     gw_walk_cb fn;
     void *ctx;
     uint32_t requests; /* chains of which a part is on the device, met by request_ahead */
+    /* gw_store_walk_shared; NULL: everything is read. Below `shared` nothing is. */
+    gw_walk_indirection_cb fn_in;
+    uint64_t map_version, log_id, shared;
 };
 
 static bool wanted(const struct gw_slots *slots, uint64_t entry)
@@ -91,27 +96,6 @@ static bool view_fill(struct gw_thread *t, struct gw_record *record, struct gw_r
 
 /* ---- one chain ---- */
 
-static bool same_key(const struct gw_record *a, const struct gw_record *b)
-{
-    uint64_t ca = atomic_load_explicit(&a->control, memory_order_relaxed); /* key part: immutable */
-    uint64_t cb = atomic_load_explicit(&b->control, memory_order_relaxed);
-    return gw_record_has_key(a, ca, gw_record_key(b, cb), gw_control_key_bytes(cb));
-}
-
-static bool chain_add(struct gw_thread *t, struct gw_record *record)
-{
-    if (t->chain_count == t->chain_room) {
-        uint32_t room = t->chain_room ? 2 * t->chain_room : 64;
-        struct gw_record **chain = realloc((void *)t->chain, room * sizeof *chain);
-        if (!chain)
-            return false;
-        t->chain = chain;
-        t->chain_room = room;
-    }
-    t->chain[t->chain_count++] = record;
-    return true;
-}
-
 /* Holds the chain records of one key only? Then the first is all of it that counts: what follows
  * are older versions, and may be many. `hash`: any of the bucket's. */
 static bool chain_is_one(struct gw_thread *t, uint64_t hash, uint64_t entry)
@@ -136,60 +120,15 @@ static bool chain_top(const struct gw_thread *t, uint64_t entry, bool one, gw_ad
     return false;
 }
 
-/* Gathers the records of a chain in t->chain, newest first. GW_PENDING, GW_NOT_YET: not all of
- * them can be had now; GW_E_NOMEM. What cannot be read ends the chain: it is counted. */
-static enum gw_status chain_gather(struct gw_thread *t, uint64_t entry, bool one)
-{
-    uint64_t narrow = gw_entry_narrow(entry);
-    t->chain_count = 0;
-    while (narrow != 0) {
-        gw_addr at = gw_addr_widen(narrow, t->view.reference);
-        if (at.v < t->view.head) {
-            struct gw_record *const *records = NULL;
-            uint32_t count = 0;
-            if (at.v < t->view.begin)
-                return GW_OK;
-            enum gw_status st = gwi_cold_chain(t, at, one, false, &records, &count);
-            if (st == GW_PENDING || st == GW_NOT_YET || st == GW_E_NOMEM)
-                return st; /* nothing is wrong with the records: they are not left out */
-            for (uint32_t i = 0; st == GW_OK && i < count; i++) {
-                if (gw_addr_widen(narrow, t->view.reference).v < t->view.begin)
-                    break; /* begin has risen since it was read */
-                if (!chain_add(t, records[i]))
-                    return GW_E_NOMEM;
-                narrow = gw_record_previous(records[i]);
-            }
-            return GW_OK;
-        }
-        struct gw_record *record = gw_log_at(&t->view, at);
-        if (!chain_add(t, record))
-            return GW_E_NOMEM;
-        if (one)
-            return GW_OK;
-        narrow = gw_record_previous(record);
-    }
-    return GW_OK;
-}
-
-/* Does a record before the i-th of the gathered chain have its key? */
-static bool superseded(const struct gw_thread *t, uint32_t i)
-{
-    for (uint32_t j = 0; j < i; j++)
-        if (same_key(t->chain[j], t->chain[i]))
-            return true;
-    return false;
-}
-
-static bool walk_chain(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
+/* Calls fn for what was gathered of an entry's chain. */
+static bool visit(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
 {
     struct gw_thread *t = w->t;
-    if (chain_gather(t, entry, chain_is_one(t, bucket->first, entry)) != GW_OK)
-        return false;
     for (uint32_t i = 0; i < t->chain_count; i++) {
         struct gw_record *record = t->chain[i];
-        if (superseded(t, i))
-            continue;
         uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
+        if (gw_control_kind(control) == GW_RECORD_INDIRECTION || gwi_gather_superseded(t, i))
+            continue;
         struct gw_record_view view = {
             .key = gw_record_key(record, control),
             .key_bytes = gw_control_key_bytes(control),
@@ -207,6 +146,138 @@ static bool walk_chain(const struct walk *w, const struct gw_table_chain *bucket
             return false;
     }
     return true;
+}
+
+static bool walk_chain(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
+{
+    struct gw_thread *t = w->t;
+    return gwi_gather(t, entry, chain_is_one(t, bucket->first, entry)) == GW_OK &&
+           gwi_gather_foreign(t, gw_entry_slot(entry)) == GW_OK && visit(w, bucket, entry);
+}
+
+/* ---- chains whose rest stays where it is ---- */
+
+/* Gives the indirection for those of its hashes that are wanted: in as many as there are prefixes,
+ * so that none of them covers what another chunk of the range brings (R15). */
+static bool give(const struct walk *w, const struct gw_table_chain *bucket,
+                 const struct gw_indirection *in)
+{
+    uint64_t first = in->hash_prefix, last = gwi_prefix_last(in->hash_prefix, in->prefix_bits);
+    first = first > w->hash_first ? first : w->hash_first;
+    first = first > bucket->first ? first : bucket->first;
+    last = last < w->hash_last ? last : w->hash_last;
+    last = last < bucket->last ? last : bucket->last;
+    while (first <= last) {
+        struct gw_indirection part = *in;
+        uint32_t bits = 64;
+        while (bits > 0 && (first & UINT64_MAX >> (bits - 1)) == 0 &&
+               gwi_prefix_last(first, bits - 1) <= last)
+            bits--;
+        part.hash_prefix = first;
+        part.prefix_bits = (uint8_t)bits;
+        if (!w->fn_in(w->ctx, &part))
+            return false;
+        uint64_t end = gwi_prefix_last(first, bits);
+        if (end == UINT64_MAX)
+            break;
+        first = end + 1;
+    }
+    return true;
+}
+
+/* Those that were gathered and stand. */
+static bool give_gathered(const struct walk *w, const struct gw_table_chain *bucket)
+{
+    struct gw_thread *t = w->t;
+    for (uint32_t i = 0; i < t->chain_count; i++) {
+        struct gw_indirection in, above;
+        if (!gwi_gather_indirection(t->chain[i], &in))
+            continue;
+        uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
+        bool gone = control & GW_CONTROL_TOMBSTONE;
+        for (uint32_t j = 0; j < i && !gone; j++)
+            gone = gwi_gather_indirection(t->chain[j], &above) && gwi_indirection_is(&above, &in) &&
+                   above.prefix_bits <= in.prefix_bits &&
+                   gwi_indirection_covers(&above, in.hash_prefix);
+        if (!gone && !give(w, bucket, &in))
+            return false;
+    }
+    return true;
+}
+
+/* Gathers what has to be sent of a chain: what is in memory, and on the device what is not shared.
+ * *rest: the first record behind that, 0: there is none. A chain that says of an indirection that
+ * it is retired is taken whole: who begins below would not know. */
+static enum gw_status gather_unshared(const struct walk *w, uint64_t entry, bool one,
+                                      uint64_t *rest)
+{
+    struct gw_thread *t = w->t;
+    bool retired = false;
+    t->chain_count = 0;
+    *rest = 0;
+    for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
+        gw_addr at = gw_addr_widen(narrow, t->view.reference);
+        if (at.v < t->view.begin)
+            return GW_OK;
+        if (at.v < t->view.head && at.v < w->shared && !retired) {
+            *rest = at.v;
+            return GW_OK;
+        }
+        struct gw_record *const *records = NULL, *record;
+        uint32_t count = 1;
+        if (at.v < t->view.head) {
+            enum gw_status st = gwi_cold_chain(t, at, one, false, &records, &count);
+            if (gwi_gather_later(st))
+                return st;
+            count = st == GW_OK ? count : 0;
+        } else {
+            record = gw_log_at(&t->view, at);
+            records = &record;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t here = gw_addr_widen(narrow, t->view.reference).v;
+            if (here < t->view.begin)
+                return GW_OK;
+            if (here < w->shared && here < t->view.head && !retired) {
+                *rest = here;
+                return GW_OK;
+            }
+            uint64_t control = atomic_load_explicit(&records[i]->control, memory_order_relaxed);
+            retired |= gw_control_kind(control) == GW_RECORD_INDIRECTION &&
+                       (control & GW_CONTROL_TOMBSTONE);
+            if (!gwi_gather_add(t, records[i]))
+                return GW_E_NOMEM;
+            narrow = gw_record_previous(records[i]);
+        }
+        if (one || at.v < t->view.head)
+            return GW_OK;
+    }
+    return GW_OK;
+}
+
+static bool walk_shared_chain(const struct walk *w, const struct gw_table_chain *bucket,
+                              uint64_t entry)
+{
+    struct gw_thread *t = w->t;
+    uint64_t rest;
+    if (gather_unshared(w, entry, chain_is_one(t, bucket->first, entry), &rest) != GW_OK ||
+        !visit(w, bucket, entry))
+        return false;
+    if (rest != 0) {
+        uint32_t shift = t->table->split_shift, bits = gwi_chain_bits(t, bucket->first);
+        uint64_t of = (bucket->first & ~((uint64_t)63 << shift)) |
+                      (uint64_t)gw_entry_hash_bits(entry) << shift;
+        struct gw_indirection in = {.log_id = w->log_id,
+                                    .address = rest,
+                                    .hash_prefix = of & ~(UINT64_MAX >> bits),
+                                    .map_version = w->map_version,
+                                    .slot = gw_entry_slot(entry),
+                                    .prefix_bits = (uint8_t)bits,
+                                    .begin = t->view.begin};
+        if (!give(w, bucket, &in))
+            return false;
+    }
+    return give_gathered(w, bucket);
 }
 
 /* ---- buckets ---- */
@@ -248,6 +319,12 @@ static bool chain_request(const struct walk *w, const struct gw_table_chain *buc
 {
     gw_addr top;
     bool one = chain_is_one(w->t, bucket->first, entry);
+    if (w->fn_in) {
+        if (!chain_top(w->t, entry, one, &top) || top.v < w->shared)
+            return true;
+    } else if (gwi_foreign_has(w->t->store->foreign, gw_entry_slot(entry), w->t->view.begin) &&
+               !gwi_gather_request(w->t, entry, ahead, &((struct walk *)w)->requests))
+        return false;
     if (!chain_top(w->t, entry, one, &top))
         return true;
     ((struct walk *)w)->requests++; /* a walk is never a constant */
@@ -297,29 +374,64 @@ static void cursor_step(struct gw_cursor *cursor, uint64_t last, uint64_t hash_l
         cursor->hash = last + 1;
 }
 
-void gw_store_walk(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_last,
-                   const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
-                   gw_walk_cb fn, void *ctx)
+static void walk(struct walk *w, struct gw_cursor *cursor, uint32_t buckets_max, entry_fn fn)
 {
+    struct gw_thread *t = w->t;
     GW_ASSERT(t->inside);
-    struct walk w = {t, cursor->hash, hash_last, slots, tombstones, fn, ctx, 0};
-    if (cursor->hash > hash_last)
+    w->hash_first = cursor->hash;
+    if (cursor->hash > w->hash_last)
         cursor->done = true;
     for (uint32_t n = 0; n < buckets_max && !cursor->done; n++) {
         struct gw_table_chain bucket;
         gw_table_chain_open(t->table, cursor->hash, &bucket);
         uint64_t span = bucket.last - bucket.first + 1;
         uint64_t ahead = bucket.first + span * LOOKAHEAD;
-        if (ahead > bucket.last && ahead <= hash_last)
-            prefetch_records(&w, ahead);
+        if (ahead > bucket.last && ahead <= w->hash_last)
+            prefetch_records(w, ahead);
         if (t->cold && (n == 0 || n % (COLD_AHEAD / 2) == 0))
-            request_ahead(&w, cursor->hash, span);
-        if (!each_entry(&w, cursor->hash, walk_chain, &bucket))
+            request_ahead(w, cursor->hash, span);
+        if (!each_entry(w, cursor->hash, fn, &bucket))
             return;
-        if (t->cold)
-            each_entry(&w, cursor->hash, chain_drop, &(struct gw_table_chain){0});
-        cursor_step(cursor, bucket.last, hash_last);
+        if (t->cold) {
+            each_entry(w, cursor->hash, chain_drop, &(struct gw_table_chain){0});
+            gwi_gather_drop(t);
+        }
+        cursor_step(cursor, bucket.last, w->hash_last);
     }
+}
+
+void gw_store_walk(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_last,
+                   const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
+                   gw_walk_cb fn, void *ctx)
+{
+    struct walk w = {.t = t,
+                     .hash_last = hash_last,
+                     .slots = slots,
+                     .tombstones = tombstones,
+                     .fn = fn,
+                     .ctx = ctx};
+    walk(&w, cursor, buckets_max, walk_chain);
+}
+
+void gw_store_walk_shared(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_last,
+                          const struct gw_slots *slots, uint64_t map_version, uint32_t buckets_max,
+                          gw_walk_cb fn, gw_walk_indirection_cb fn_in, void *ctx)
+{
+    struct gw_device *device = t->log->device;
+    bool shares = device && device->shared;
+    uint64_t shared = shares ? device->shared(device) : 0;
+    struct walk w = {.t = t,
+                     .hash_last = hash_last,
+                     .slots = slots,
+                     .tombstones = true,
+                     .fn = fn,
+                     .ctx = ctx,
+                     .fn_in = fn_in,
+                     .map_version = map_version,
+                     .log_id = shares ? device->log_id(device) : 0,
+                     /* Beyond what an indirection can say everything is read. */
+                     .shared = shared <= GW_INDIRECTION_ADDRESS_MAX ? shared : 0};
+    walk(&w, cursor, buckets_max, walk_shared_chain);
 }
 
 /* What goes with an entry: keys that were live, bytes of newest records. Exact for what is in
@@ -341,14 +453,20 @@ static void count_unlinked(struct gw_thread *t, uint64_t hash, uint64_t entry, s
             break;
         }
         struct gw_record *record = gw_log_at(&t->view, at);
-        if (!chain_add(t, record) || one)
+        if (!gwi_gather_add(t, record) || one)
             break;
         narrow = gw_record_previous(record);
     }
     for (uint32_t i = 0; i < t->chain_count; i++) {
-        if (superseded(t, i))
-            continue;
         uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
+        struct gw_indirection in;
+        if (gwi_gather_superseded(t, i))
+            continue;
+        if (gw_control_kind(control) == GW_RECORD_INDIRECTION) {
+            if (!(control & GW_CONTROL_TOMBSTONE) && gwi_indirection_of(t->chain[i], control, &in))
+                gwi_foreign_count(t->store->foreign, in.log_id, -1);
+            control |= GW_CONTROL_TOMBSTONE; /* no key */
+        }
         sum->keys += !(control & GW_CONTROL_TOMBSTONE);
         sum->bytes += (int64_t)(gw_record_units(t->chain[i]) * GW_ADDR_UNIT);
     }

@@ -7,6 +7,7 @@
 #include "tests/support/ram_device.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,6 +19,7 @@
 
 #define QUEUES_MAX 64u
 #define POISON     0xEE
+#define KNOWN_MAX  16u
 
 struct op {
     enum gw_ram_kind kind;
@@ -69,6 +71,10 @@ struct gw_ram_device {
     uint32_t in_flight[GW_RAM_KINDS];
     struct gw_device_usage usage;
     struct gw_rand rand;
+    _Atomic uint64_t shared, foreign_reads;
+    uint64_t deleted;
+    struct gw_ram_device *known[KNOWN_MAX]; /* the number of a log; ours is among them */
+    uint32_t known_count;
 };
 
 static void *must(void *memory)
@@ -177,7 +183,10 @@ static enum gw_status submit(struct gw_ram_device *ram, uint32_t queue, struct o
     op.inject = next_failure(ram, op.kind);
     if (answered_at_once(op.inject))
         return op.inject;
-    if (op.kind == GW_RAM_READ) {
+    if (op.kind == GW_RAM_READ && (op.at & GW_DEVICE_FOREIGN)) {
+        memset(op.room, POISON, op.bytes);
+        atomic_fetch_add(&ram->foreign_reads, 1);
+    } else if (op.kind == GW_RAM_READ) {
         struct page *page = page_find(ram, op.at);
         if (!page || !page->bytes)
             return GW_NOT_FOUND;
@@ -213,7 +222,8 @@ static enum gw_status ram_read(struct gw_device *device, uint32_t queue, gw_addr
 {
     struct gw_ram_device *ram = lock_of(device);
     GW_ASSERT(at.v % GW_DEVICE_BLOCK == 0 && bytes % GW_DEVICE_BLOCK == 0 && bytes > 0);
-    GW_ASSERT(at.v / ram->page_bytes == (at.v + bytes - 1) / ram->page_bytes);
+    GW_ASSERT((at.v & GW_DEVICE_FOREIGN) ||
+              at.v / ram->page_bytes == (at.v + bytes - 1) / ram->page_bytes);
     GW_ASSERT((uintptr_t)room % GW_DEVICE_BLOCK == 0);
     enum gw_status status = submit(ram, queue,
                                    (struct op){.kind = GW_RAM_READ,
@@ -243,6 +253,44 @@ static enum gw_status ram_write(struct gw_device *device, uint32_t queue, gw_add
     return status;
 }
 
+/* The bytes of a page that somebody has written. */
+static enum gw_status page_copy(struct gw_ram_device *ram, struct page *page, uint64_t offset,
+                                void *room, uint32_t bytes)
+{
+    for (uint64_t done = 0; done < bytes; done += GW_DEVICE_BLOCK) {
+        const uint8_t *block = page->bytes + offset + done;
+        if (gw_crc32c(0, block, GW_DEVICE_BLOCK) != page->crcs[(offset + done) / GW_DEVICE_BLOCK]) {
+            ram->usage.corrupt_blocks++;
+            return GW_E_CORRUPT;
+        }
+    }
+    memcpy(room, page->bytes + offset, bytes);
+    return GW_OK;
+}
+
+/* Without our lock, for the other one is taken. */
+static enum gw_status finish_foreign(struct gw_ram_device *ram, const struct op *op)
+{
+    if (op->inject != GW_OK)
+        return op->inject;
+    uint64_t number = (op->at & ~GW_DEVICE_FOREIGN) >> GW_DEVICE_ORIGIN_SHIFT;
+    uint64_t at = op->at & (((uint64_t)1 << GW_DEVICE_ORIGIN_SHIFT) - 1);
+    pthread_mutex_lock(&ram->lock);
+    GW_ASSERT(number < ram->known_count);
+    struct gw_ram_device *other = ram->known[number];
+    pthread_mutex_unlock(&ram->lock);
+    pthread_mutex_lock(&other->lock);
+    GW_ASSERT(at / other->page_bytes == (at + op->bytes - 1) / other->page_bytes);
+    GW_ASSERT(at + op->bytes <= atomic_load(&other->shared));
+    struct segment *s = at < other->deleted ? NULL : segment_find(other, at);
+    struct page *page = s ? &s->pages[at % other->o.segment_bytes / other->page_bytes] : NULL;
+    enum gw_status status = GW_NOT_FOUND;
+    if (page && page->bytes)
+        status = page_copy(other, page, at % other->page_bytes, op->room, op->bytes);
+    pthread_mutex_unlock(&other->lock);
+    return status;
+}
+
 static enum gw_status finish_read(struct gw_ram_device *ram, const struct op *op)
 {
     if (op->inject != GW_OK) {
@@ -253,16 +301,7 @@ static enum gw_status finish_read(struct gw_ram_device *ram, const struct op *op
     struct page *page = page_find(ram, op->at);
     if (!page || !page->bytes)
         return GW_NOT_FOUND; /* trimmed meanwhile */
-    uint64_t offset = op->at % ram->page_bytes;
-    for (uint64_t done = 0; done < op->bytes; done += GW_DEVICE_BLOCK) {
-        const uint8_t *block = page->bytes + offset + done;
-        if (gw_crc32c(0, block, GW_DEVICE_BLOCK) != page->crcs[(offset + done) / GW_DEVICE_BLOCK]) {
-            ram->usage.corrupt_blocks++;
-            return GW_E_CORRUPT;
-        }
-    }
-    memcpy(op->room, page->bytes + offset, op->bytes);
-    return GW_OK;
+    return page_copy(ram, page, op->at % ram->page_bytes, op->room, op->bytes);
 }
 
 static enum gw_status finish_write(struct gw_ram_device *ram, const struct op *op)
@@ -350,10 +389,14 @@ static uint32_t ram_poll(struct gw_device *device, uint32_t queue)
     uint32_t done = 0;
     for (struct op op; take_due(ram, q, &op); done++) {
         ram->in_flight[op.kind]--;
-        enum gw_status status = op.kind == GW_RAM_READ    ? finish_read(ram, &op)
+        bool foreign = op.kind == GW_RAM_READ && (op.at & GW_DEVICE_FOREIGN);
+        enum gw_status status = foreign                   ? GW_OK
+                                : op.kind == GW_RAM_READ  ? finish_read(ram, &op)
                                 : op.kind == GW_RAM_WRITE ? finish_write(ram, &op)
                                                           : finish_sync(ram, &op);
         pthread_mutex_unlock(&ram->lock);
+        if (foreign)
+            status = finish_foreign(ram, &op);
         op.cb(op.arg, status);
         pthread_mutex_lock(&ram->lock);
     }
@@ -371,9 +414,9 @@ static void ram_trim(struct gw_device *device, gw_addr below)
     struct gw_ram_device *ram = lock_of(device);
     if (below.v > ram->trimmed)
         ram->trimmed = below.v;
-    uint64_t gone = 0;
+    uint64_t gone = 0, end = ram->o.log_id ? ram->deleted : ram->trimmed;
     while (gone < ram->segments_count &&
-           (ram->first_segment + gone + 1) * ram->o.segment_bytes <= ram->trimmed)
+           (ram->first_segment + gone + 1) * ram->o.segment_bytes <= end)
         segment_free(ram, &ram->segments[gone++]);
     if (gone > 0) {
         ram->segments_count -= gone;
@@ -399,6 +442,54 @@ static void ram_usage(struct gw_device *device, struct gw_device_usage *out)
     out->limit_bytes = ram->o.limit_bytes;
     out->segment_bytes = ram->o.segment_bytes;
     pthread_mutex_unlock(&ram->lock);
+}
+
+static uint64_t ram_shared(struct gw_device *device)
+{
+    return atomic_load(&((struct gw_ram_device *)device)->shared);
+}
+
+static uint64_t ram_origin(struct gw_device *device, uint64_t log_id)
+{
+    struct gw_ram_device *ram = lock_of(device);
+    uint64_t base = 0;
+    for (uint32_t i = 0; i < ram->known_count; i++)
+        if (ram->known[i]->o.log_id == log_id)
+            base = GW_DEVICE_FOREIGN | (uint64_t)i << GW_DEVICE_ORIGIN_SHIFT;
+    pthread_mutex_unlock(&ram->lock);
+    return base;
+}
+
+static uint64_t ram_log_id(const struct gw_device *device)
+{
+    return ((const struct gw_ram_device *)device)->o.log_id;
+}
+
+void gw_ram_device_know(struct gw_ram_device *ram, struct gw_ram_device *other)
+{
+    pthread_mutex_lock(&ram->lock);
+    GW_ASSERT(ram->known_count < KNOWN_MAX && other->o.log_id);
+    ram->known[ram->known_count++] = other;
+    pthread_mutex_unlock(&ram->lock);
+}
+
+void gw_ram_device_share(struct gw_ram_device *ram, gw_addr to)
+{
+    if (atomic_load(&ram->shared) < to.v)
+        atomic_store(&ram->shared, to.v);
+}
+
+void gw_ram_device_delete(struct gw_ram_device *ram, gw_addr below)
+{
+    pthread_mutex_lock(&ram->lock);
+    if (ram->deleted < below.v)
+        ram->deleted = below.v;
+    pthread_mutex_unlock(&ram->lock);
+}
+
+uint64_t gw_ram_device_foreign_reads(struct gw_ram_device *ram)
+{
+    return atomic_load(&ram->foreign_reads);
 }
 
 static int ram_wait_fd(struct gw_device *device, uint32_t queue)
@@ -432,6 +523,12 @@ struct gw_ram_device *gw_ram_device_create(const struct gw_ram_device_options *o
     ram->segment_file_bytes = 4096 + ram->segment_pages * (table + ram->page_bytes);
     pthread_mutex_init(&ram->lock, NULL);
     gw_rand_init(&ram->rand, ram->o.seed ? ram->o.seed : 1);
+    if (ram->o.log_id) {
+        ram->face.shared = ram_shared;
+        ram->face.origin = ram_origin;
+        ram->face.log_id = ram_log_id;
+        gw_ram_device_know(ram, ram);
+    }
     for (uint32_t i = 0; i < ram->o.queues; i++) {
         struct queue *q = &ram->queues[i];
         q->ops = must(calloc(ram->o.depth, sizeof *q->ops));

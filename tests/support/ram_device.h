@@ -31,6 +31,8 @@ struct gw_ram_device_options {
     uint32_t delay_polls_max; /* a completion comes 1 to 1 + this polls after submission [0] */
     uint64_t seed;            /* of order and delays [1] */
     bool no_wait_fd;          /* wait_fd gives -1 */
+    uint64_t log_id;          /* of a device with a shared tier, else 0: its pages stay readable for
+                               * others when they are trimmed here */
 };
 
 /* Aborts when there is no memory. What is in flight at destroy gets no callback. */
@@ -53,6 +55,16 @@ void gw_ram_device_hold(struct gw_ram_device *ram, enum gw_ram_kind kind, bool h
 /* Flips a bit of what was written; false: nothing is written there. */
 bool gw_ram_device_flip(struct gw_ram_device *ram, gw_addr at, uint32_t bit);
 void gw_ram_device_limit(struct gw_ram_device *ram, uint64_t limit_bytes);
+
+/* ---- a shared tier (log_id) ---- */
+
+/* The device may read `other`'s pages, below what that shares, from now on. Lives as long. */
+void gw_ram_device_know(struct gw_ram_device *ram, struct gw_ram_device *other);
+/* All pages below `to` are with the others; they have been written. Only rises. */
+void gw_ram_device_share(struct gw_ram_device *ram, gw_addr to);
+/* Others find nothing below `below` any more: the objects are deleted. */
+void gw_ram_device_delete(struct gw_ram_device *ram, gw_addr below);
+uint64_t gw_ram_device_foreign_reads(struct gw_ram_device *ram);
 
 uint32_t gw_ram_device_in_flight(struct gw_ram_device *ram, enum gw_ram_kind kind);
 /* Pages that are written and not trimmed. */

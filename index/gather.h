@@ -1,0 +1,33 @@
+/* gather.h - all records of a chain at once, in t->chain, newest first: those of our log, and those
+ * behind the indirections that stand in it. For walks over the index, not for look-ups.
+ *
+ * What is not in memory is read by cold walks (cold.h); a gathering that is not complete is begun
+ * again, from nothing, in a later turn. Thread rule: the thread's, inside the epoch. Layer: index.
+ */
+#ifndef GW_INDEX_GATHER_H
+#define GW_INDEX_GATHER_H
+
+#include "index/store_internal.h"
+
+/* The chain of the entry; `one`: only its first record counts. GW_PENDING, GW_NOT_YET,
+ * GW_E_UNREACHABLE: not all of it can be had now; GW_E_NOMEM. What cannot be read ends the chain:
+ * it is counted. */
+GW_MUST_USE enum gw_status gwi_gather(struct gw_thread *t, uint64_t entry, bool one);
+/* Adds, behind what was gathered, the records to which indirections in it lead, those of the newest
+ * map version first, each of a key that its indirection covers. Statuses as above. */
+GW_MUST_USE enum gw_status gwi_gather_foreign(struct gw_thread *t, uint16_t slot);
+/* Begins to read what gwi_gather_foreign will want, as far as the indirections are in memory;
+ * false: no more can be read now. Adds to *requests. */
+bool gwi_gather_request(struct gw_thread *t, uint64_t entry, bool ahead, uint32_t *requests);
+/* Lets go what gwi_gather_foreign has read; the records are gone then. */
+void gwi_gather_drop(struct gw_thread *t);
+
+/* The status says that nothing is wrong with what was to be read. */
+bool gwi_gather_later(enum gw_status status);
+/* Is it an indirection, standing or retired? Then *out is what it says. */
+struct gw_indirection;
+bool gwi_gather_indirection(struct gw_record *record, struct gw_indirection *out);
+bool gwi_gather_add(struct gw_thread *t, struct gw_record *record); /* false: no memory */
+/* Does a record before the i-th of those gathered have its key? */
+bool gwi_gather_superseded(const struct gw_thread *t, uint32_t i);
+#endif
