@@ -3,7 +3,7 @@
  *  1. What is on disk is read and written by the SSD tier without a detour: its status, its
  *     callback. What it does not have (any more) and lies below local_from goes to the reader.
  *  2. local_from rises before the segments below it are trimmed from the SSD. A read that finds a
- *     segment gone finds local_from raised: the fences in dropped_below and gwi_tier_drop.
+ *     segment gone finds local_from raised: dropped_below.
  *  3. What the reader has done comes back through the queue's inbox, and signals the descriptor
  *     that the SSD gave out for this queue. The descriptor is drained before either is reaped, so
  *     an event that comes later stays.
@@ -168,11 +168,13 @@ static enum gw_status read_foreign(struct gw_tier *tier, uint32_t queue, uint64_
     return submit_far(tier, queue, address, (uint32_t)number, true, room, bytes, cb, arg);
 }
 
-static bool dropped_below(const struct gw_tier *tier, uint64_t at)
+/* Rule 2: the SSD has said that it does not have it. */
+static bool dropped_below(struct gw_tier *tier, uint64_t at)
 {
-    /* Acquire fence: whatever word told us that the SSD has let go of the segment was stored after
-     * local_from was (rule 2; the release fence is in gwi_tier_drop). */
-    atomic_thread_fence(memory_order_acquire);
+    /* What told us so was stored under the SSD's lock, after local_from was. Our turn at the lock
+     * cannot come before that one: we had read what it stored. */
+    pthread_mutex_lock(&tier->ssd->lock);
+    pthread_mutex_unlock(&tier->ssd->lock);
     return at < atomic_load_explicit(&tier->local_from, memory_order_relaxed);
 }
 

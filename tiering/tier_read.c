@@ -38,8 +38,16 @@ static void name_of(const struct gw_tier *tier, const struct tier_key *key,
 
 /* ---- the end of an operation ---- */
 
+/* Whether the log has been trimmed above it while it was on its way: then its object may go. */
+static bool trimmed(const struct gw_tier *tier, uint32_t origin, uint64_t at)
+{
+    return origin == GWI_TIER_OWN && at < atomic_load_explicit(&tier->begin, memory_order_relaxed);
+}
+
 static void finish(struct gw_tier *tier, struct tier_op *op, enum gw_status status)
 {
+    if (gw_failed(status) && !op->foreign && trimmed(tier, op->origin, op->at))
+        status = GW_NOT_FOUND;
     if (status == GW_OK && !op->waited)
         gwi_tier_add(&tier->cache_hits, 1);
     if (status == GW_OK)
@@ -216,7 +224,7 @@ static void refuse_all(struct gw_tier *tier, struct tier_cached *c, enum gw_stat
         }
         bool wrong = status == GW_NOT_FOUND || status == GW_E_CORRUPT || status == GW_E_VERSION ||
                      status == GW_E_REFUSED;
-        if (wrong && !said)
+        if (wrong && !said && !trimmed(tier, key.origin, key.first))
             say(tier, &key, status);
         said |= wrong;
         gwi_tier_give_up(tier, op, answer);

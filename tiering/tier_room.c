@@ -120,9 +120,8 @@ void gwi_tier_drop(struct gw_tier *tier)
         return;
     if (gwi_tier_save(tier, to, shared) != GW_OK)
         return;
-    atomic_store_explicit(&tier->local_from, to, memory_order_relaxed);
-    /* Release: before the SSD lets go of anything; pairs with dropped_below in tier.c. */
-    atomic_thread_fence(memory_order_release);
+    /* Before the SSD lets go of anything, which it does under its lock: dropped_below in tier.c. */
+    atomic_store_explicit(&tier->local_from, to, memory_order_release);
     tier->ssd_face->trim(tier->ssd_face, gw_addr_of(to));
     gwi_tier_add(&tier->dropped_segments, count);
     atomic_store_explicit(&tier->full, false, memory_order_relaxed);
