@@ -21,6 +21,7 @@
 #include "index/base/checksum.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "server/backup_cold.h"
 #include "server/checkpoint.h"
 #include "server/manifest.h"
 #include "server/server.h"
@@ -42,6 +43,7 @@ struct gwi_backup {
     _Atomic int state; /* enum backup_state */
     _Atomic uint64_t bytes, bytes_all, checkpoint;
     char to[1024], error[512]; /* error: before state says FAILED */
+    bool gone;                 /* the file that should be copied was not there any more */
     /* The cluster, as of `map_version`: written by dispatcher 0 before the thread begins. */
     uint64_t cluster, hash_seed, map_version;
     struct gw_slots slots;
@@ -116,6 +118,7 @@ static bool copy_file(struct gwi_backup *b, const char *name, uint8_t *room)
     snprintf(from, sizeof from, "%s/%s", data_dir(b), name);
     snprintf(to, sizeof to, "%s/%s", b->to, name);
     int in = open(from, O_RDONLY | O_CLOEXEC), out = -1;
+    b->gone = in < 0 && errno == ENOENT;
     bool good = in >= 0 || fail(b, "%s cannot be opened: %s", from, strerror(errno));
     if (good) {
         out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -157,41 +160,72 @@ static bool make_dir(struct gwi_backup *b, const char *name)
 /* Does the image have anything in the segment from `first` on? */
 static bool segment_wanted(const struct gwi_state *s, uint64_t first)
 {
-    for (uint64_t at = first; at < first + s->segment_bytes; at += UINT64_C(1) << s->page_bits) {
-        bool there = at + (UINT64_C(1) << s->page_bits) > s->image.begin.v && at < s->image.end.v;
-        for (uint32_t i = 0; there && i < s->image.gaps_count; i++)
-            there = at < s->image.gaps[i].from.v || at >= s->image.gaps[i].to.v;
-        if (there)
+    for (uint64_t at = first; at < first + s->segment_bytes; at += UINT64_C(1) << s->page_bits)
+        if (gwi_backup_page_wanted(s, at))
             return true;
-    }
     return false;
 }
 
-/* Of the files with one first address the highest incarnation counts, as when they are adopted. */
+/* Of the files with one first address the highest incarnation counts, as when they are adopted.
+ * False: there is none. */
+static bool find_segment(const struct gwi_backup *b, uint64_t first, char best[GW_SSD_NAME_BYTES])
+{
+    uint32_t highest = 0;
+    DIR *dir = opendir(b->server->data.log_dir);
+    best[0] = 0;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        uint32_t incarnation;
+        uint64_t address;
+        if (gw_ssd_name_read(e->d_name, &incarnation, &address) && address == first &&
+            incarnation >= highest) {
+            highest = incarnation;
+            gw_ssd_name(incarnation, address, best);
+        }
+    }
+    if (dir)
+        closedir(dir);
+    return best[0] != 0;
+}
+
+/* It was dropped from the disk, perhaps just now: the shared tier has it. */
+static bool rebuild_segment(struct gwi_backup *b, const struct gwi_state *s, uint64_t first)
+{
+    char name[GW_SSD_NAME_BYTES + 8], file[GW_SSD_NAME_BYTES], path[PATH_BYTES], why[400] = "";
+    gw_ssd_name(s->incarnation, first, file);
+    snprintf(name, sizeof name, "log/%s", file);
+    snprintf(path, sizeof path, "%s/%s", b->to, name);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fail(b, "%s cannot be made: %s", path, strerror(errno));
+    struct gwi_backup_cold cold = {.server = b->server,
+                                   .state = s,
+                                   .first = first,
+                                   .fd = fd,
+                                   .stop = &b->stop,
+                                   .done = &b->bytes};
+    uint64_t bytes = 0;
+    uint32_t crc = 0;
+    bool good = gwi_backup_rebuild(&cold, &bytes, &crc, why, sizeof why) || fail(b, "%s", why);
+    close(fd);
+    return good && note_file(b, name, bytes, crc);
+}
+
 static bool copy_segments(struct gwi_backup *b, const struct gwi_state *s, uint8_t *room)
 {
+    char best[GW_SSD_NAME_BYTES], name[GW_SSD_NAME_BYTES + 8];
     uint64_t first = s->image.begin.v / s->segment_bytes * s->segment_bytes;
     for (; first < s->image.end.v; first += s->segment_bytes) {
         if (!segment_wanted(s, first))
             continue;
-        char best[GW_SSD_NAME_BYTES] = "", name[GW_SSD_NAME_BYTES + 8];
-        uint32_t highest = 0;
-        DIR *dir = opendir(b->server->data.log_dir);
-        for (struct dirent *e; dir && (e = readdir(dir));) {
-            uint32_t incarnation;
-            uint64_t address;
-            if (gw_ssd_name_read(e->d_name, &incarnation, &address) && address == first &&
-                incarnation >= highest) {
-                highest = incarnation;
-                gw_ssd_name(incarnation, address, best);
-            }
-        }
-        if (dir)
-            closedir(dir);
-        if (!best[0])
-            return fail(b, "the segment with addresses from %#" PRIx64 " is missing", first);
+        bool there = find_segment(b, first, best);
         snprintf(name, sizeof name, "log/%s", best);
-        if (!copy_file(b, name, room))
+        if (there && copy_file(b, name, room))
+            continue;
+        if (there && !(b->server->tier && b->gone))
+            return false;
+        if (!b->server->tier)
+            return fail(b, "the segment with addresses from %#" PRIx64 " is missing", first);
+        if (!rebuild_segment(b, s, first))
             return false;
     }
     return true;

@@ -21,6 +21,7 @@
 
 #include "index/base/checksum.h"
 #include "index/base/clock.h"
+#include "index/base/log_line.h"
 #include "index/base/rand.h"
 
 #define PROGRAM        "godwit-server"
@@ -98,7 +99,9 @@ uint32_t gwi_data_identity_crc(const struct json_t *root)
         crc = gw_crc32c(crc, fields[i], strlen(fields[i]));
         free(text);
     }
-    return crc;
+    /* Not there in directories that never had a shared tier. */
+    const char *blob = json_string_value(json_object_get(root, "blob"));
+    return blob ? gw_crc32c(crc, blob, strlen(blob)) : crc;
 }
 
 /* Written beside and renamed: whoever reads finds the old one or the new one. */
@@ -114,6 +117,8 @@ static enum gw_status write_identity(const struct gwi_options *o, const char *pa
                   (json_int_t)data->incarnation, "checkpoint", (json_int_t)data->checkpoint,
                   "created_ms", (json_int_t)data->created_ms, "logs_incarnation",
                   (json_int_t)data->logs_incarnation, "logs", (json_int_t)data->logs_count);
+    if (root && data->blob_url[0])
+        json_object_set_new(root, "blob", json_string(data->blob_url));
     if (root)
         json_object_set_new(root, "crc", json_integer(gwi_data_identity_crc(root)));
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
@@ -194,8 +199,29 @@ static enum gw_status check_identity(const struct gwi_options *o, const char *te
     data->checkpoint = (uint64_t)checkpoint;
     data->logs_count = (uint32_t)logs;
     data->logs_incarnation = (uint32_t)logs_of;
+    const char *blob = json_string_value(json_object_get(root, "blob"));
+    if (st == GW_OK && blob)
+        snprintf(data->blob_url, sizeof data->blob_url, "%s", blob);
     json_decref(root);
     return st;
+}
+
+/* Whoever has used a shared tier cannot be read without it: what was dropped from the disk, and
+ * what its indirections lead to, lies there. */
+static enum gw_status check_blob(const struct gwi_options *o, const struct gwi_data *data)
+{
+    if (data->blob_url[0] && !o->blob_url[0]) {
+        fprintf(stderr,
+                PROGRAM
+                ": --data %s: a part of its records lies in the shared tier %s, and without "
+                "it would be missing; give --blob, or another directory\n",
+                o->data, data->blob_url);
+        return GW_E_REFUSED;
+    }
+    if (data->blob_url[0] && strcmp(data->blob_url, o->blob_url) != 0)
+        gw_warn("blob_url", "before=\"%s\" now=\"%s\" next=look_there_for_all_objects",
+                data->blob_url, o->blob_url);
+    return GW_OK;
 }
 
 static enum gw_status identify(const struct gwi_options *o, struct gwi_data *data)
@@ -222,6 +248,8 @@ static enum gw_status identify(const struct gwi_options *o, struct gwi_data *dat
         data->incarnation = 1;
         data->created_ms = (int64_t)gw_clock_wall_ms(gw_clock_system());
     }
+    if (st == GW_OK)
+        st = check_blob(o, data);
     return st == GW_OK ? write_identity(o, path, data) : st;
 }
 
@@ -257,6 +285,16 @@ enum gw_status gwi_data_note_logs(const struct gwi_options *o, struct gwi_data *
     snprintf(path, sizeof path, "%s/store.json", o->data);
     data->logs_count = count;
     data->logs_incarnation = data->incarnation;
+    return write_identity(o, path, data);
+}
+
+enum gw_status gwi_data_note_blob(const struct gwi_options *o, struct gwi_data *data)
+{
+    char path[1100];
+    if (strcmp(data->blob_url, o->blob_url) == 0)
+        return GW_OK;
+    snprintf(path, sizeof path, "%s/store.json", o->data);
+    snprintf(data->blob_url, sizeof data->blob_url, "%s", o->blob_url);
     return write_identity(o, path, data);
 }
 

@@ -29,12 +29,16 @@ struct gwi_data {
     /* Commit logs that must be there: one for each of so many dispatchers, of that incarnation,
      * unless a checkpoint of a later one is. 0: none. */
     uint32_t logs_incarnation, logs_count;
+    /* Of the shared tier in which a part of the log may lie, for good from the first start with
+     * one on; "": none. */
+    char blob_url[GW_BLOB_URL_MAX + 1];
 };
 
 /* Makes the directory if it is not there, locks it, and reads or writes its identity. Whatever
  * speaks against it has been said on stderr, with the remedy: GW_E_BUSY (a living process has it),
  * GW_E_IO (cannot be made, written or read), GW_E_VERSION (another format), GW_E_REFUSED (another
- * server's), GW_E_CORRUPT (store.json is none). On failure nothing is held. */
+ * server's, or one that has used a shared tier and none was given), GW_E_CORRUPT (store.json is
+ * none). On failure nothing is held. */
 GW_MUST_USE enum gw_status gwi_data_open(const struct gwi_options *options, struct gwi_data *out);
 /* Notes a finished checkpoint in store.json, durably. GW_E_IO, GW_E_FULL: said on stderr. One
  * thread at a time. */
@@ -45,8 +49,12 @@ GW_MUST_USE enum gw_status gwi_data_note_checkpoint(const struct gwi_options *op
  * removed. As above. */
 GW_MUST_USE enum gw_status gwi_data_note_logs(const struct gwi_options *options,
                                               struct gwi_data *data, uint32_t count);
-/* Writes a store.json for a copy of this directory whose newest checkpoint is `number`. Any thread:
- * ours may be noting a later one at the same time. As above. */
+/* Notes the shared tier of the options: before anything is dropped from the disk because it lies
+ * there. As above. */
+GW_MUST_USE enum gw_status gwi_data_note_blob(const struct gwi_options *options,
+                                              struct gwi_data *data);
+/* Writes a store.json for a copy of this directory whose newest checkpoint is `number`, and that
+ * has all of it. Any thread: ours may be noting a later one at the same time. As above. */
 GW_MUST_USE enum gw_status gwi_data_identity_of_copy(const struct gwi_options *options,
                                                      const struct gwi_data *data, uint64_t number,
                                                      const char *path);

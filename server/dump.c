@@ -9,11 +9,13 @@
 #include <string.h>
 
 #include "client/wire/peer.h"
+#include "index/base/clock.h"
 #include "index/store_recover.h"
 #include "server/manifest.h"
 #include "server/offline.h"
+#include "server/offline_tier.h"
 #include "server/state_file.h"
-#include "tiering/ssd.h"
+#include "tiering/tier.h"
 
 #define PATH_BYTES    GWI_OFFLINE_PATH_BYTES
 #define FRAMES        16u /* of memory for the log: nothing is written to it */
@@ -22,12 +24,15 @@
 #define BYTES_A_KEY   32u
 #define INDEX_TRIES   8u
 #define OUTPUT_BUFFER ((size_t)1 << 20)
+#define AWAY_MS       60000u
 
 struct dump {
     const char *dir;
     struct gwi_state state;
     uint8_t *state_bytes; /* owned; what state borrows */
+    const char *blob;     /* URL of the shared tier; NULL: none was given */
     struct gw_device *device;
+    struct gw_tier *tier; /* the same device's other face, with `blob` */
     struct gw_store *store;
     struct gw_thread *thread;
     const struct gw_slots *slots; /* NULL: all */
@@ -65,30 +70,61 @@ static int load_state(struct dump *d)
     return 0;
 }
 
+/* Without the shared tier a dump of what is on the disk alone would look like all there is. */
+static int check_whole(const struct dump *d)
+{
+    struct gwi_offline_tier tier;
+    const char *wrong = "";
+    uint64_t to;
+    uint32_t objects;
+    if (!gwi_offline_tier(d->dir, &tier, &wrong))
+        return failed(d->dir, "log/tier.json", wrong);
+    int code = 0;
+    if (!d->blob && gwi_offline_tier_part(&tier, &d->state, &to, &objects)) {
+        fprintf(stderr,
+                "godwit-server dump %s: the records of addresses %#" PRIx64 " to %#" PRIx64
+                " lie in the shared tier %s only (%u objects): give --blob URL\n",
+                d->dir, d->state.image.begin.v, to, tier.url, objects);
+        code = 1;
+    }
+    gwi_offline_tier_fini(&tier);
+    return code;
+}
+
 static int open_device(struct dump *d)
 {
     char path[PATH_BYTES], error[GW_SSD_TEXT_BYTES] = "";
-    struct gw_ssd_report report;
+    struct gw_ssd_report report = {0};
     const struct gwi_state *s = &d->state;
+    int code = check_whole(d);
+    if (code != 0)
+        return code;
     snprintf(path, sizeof path, "%s/log", d->dir);
-    struct gw_ssd_options o = {.dir = path,
-                               .page_bits = s->page_bits,
-                               .segment_bytes = s->segment_bytes,
-                               .store_id = s->store_id,
-                               .incarnation = UINT32_MAX,
-                               .hash_seed_check = s->hash_seed_check,
-                               .keep_earlier = true,
-                               .read_only = true,
-                               .queues = 4,
-                               .buffered = true};
+    struct gw_tier_options o = {.ssd = {.dir = path,
+                                        .page_bits = s->page_bits,
+                                        .segment_bytes = s->segment_bytes,
+                                        .store_id = s->store_id,
+                                        .incarnation = UINT32_MAX,
+                                        .hash_seed_check = s->hash_seed_check,
+                                        .keep_earlier = true,
+                                        .read_only = true,
+                                        .queues = 4,
+                                        .buffered = true},
+                                .blob_url = d->blob,
+                                .cluster = s->cluster};
     size_t id = strlen(s->server_id);
-    memcpy(o.server_id, s->server_id, id < sizeof o.server_id ? id : sizeof o.server_id);
-    if (gw_ssd_open(&o, &d->device, &report) != GW_OK)
+    memcpy(o.ssd.server_id, s->server_id,
+           id < sizeof o.ssd.server_id ? id : sizeof o.ssd.server_id);
+    snprintf(o.server_id, sizeof o.server_id, "%s", s->server_id);
+    enum gw_status st = d->blob ? gw_tier_open(&o, &d->device, &d->tier, &report)
+                                : gw_ssd_open(&o.ssd, &d->device, &report);
+    if (st != GW_OK)
         return failed(d->dir, "log/ cannot be opened", report.error);
-    if (gw_ssd_adopt(d->device, s->image.begin, s->image.end, s->image.gaps, s->image.gaps_count,
-                     error, sizeof error) != GW_OK)
-        return failed(d->dir, "the log is damaged", error);
-    return 0;
+    st = d->tier ? gw_tier_adopt(d->tier, s->image.begin, s->image.end, s->image.gaps,
+                                 s->image.gaps_count, error, sizeof error)
+                 : gw_ssd_adopt(d->device, s->image.begin, s->image.end, s->image.gaps,
+                                s->image.gaps_count, error, sizeof error);
+    return st == GW_OK ? 0 : failed(d->dir, "the log is damaged", error);
 }
 
 static enum gw_status next_block(void *ctx, uint8_t *block)
@@ -112,7 +148,8 @@ static enum gw_status recover(struct dump *d, uint64_t index_bytes, uint64_t see
                                        .device = d->device};
     struct gw_recovery recovery = {.image = s->image,
                                    .snapshot_start = s->image.begin,
-                                   .resume = gw_ssd_resume(d->device, s->image.end),
+                                   .resume = d->tier ? gw_tier_resume(d->tier, s->image.end)
+                                                     : gw_ssd_resume(d->device, s->image.end),
                                    .threads = 2,
                                    .mixed = s->mixed,
                                    .mixed_count = s->mixed_count};
@@ -188,6 +225,20 @@ static bool record(void *ctx, const struct gw_record_view *view)
     return put(d, length, sizeof length) && put(d, d->room, gw_writer_used(&w));
 }
 
+/* A shared tier that is away is waited for, but not for ever. */
+static bool is_away(const struct dump *d)
+{
+    struct gw_tier_stats t;
+    if (!d->tier)
+        return false;
+    gw_tier_stats(d->tier, &t);
+    uint64_t now_ms = gw_clock_wall_ms(gw_clock_system());
+    if (t.blob.unhealthy_since_ms == 0 || now_ms < t.blob.unhealthy_since_ms + AWAY_MS)
+        return false;
+    (void)failed(d->dir, "the shared tier does not answer; the dump is cut off", t.blob.trouble);
+    return true;
+}
+
 static int write_out(struct dump *d)
 {
     struct gw_cursor cursor = {0};
@@ -201,6 +252,8 @@ static int write_out(struct dump *d)
         (void)gw_store_poll(d->thread);
         while (gw_store_ready(d->thread, ready, 64) != 0)
             continue;
+        if (is_away(d))
+            return 1;
     }
     struct gw_store_stats stats;
     gw_store_stats(d->store, &stats);
@@ -219,7 +272,7 @@ static int usage(const char *what)
 {
     fprintf(stderr,
             "godwit-server dump: %s\n"
-            "usage: godwit-server dump DIR --hash-seed N [--slots A-B,...]\n",
+            "usage: godwit-server dump DIR --hash-seed N [--slots A-B,...] [--blob URL]\n",
             what);
     return 2;
 }
@@ -240,6 +293,8 @@ int gwi_dump_main(int argc, char **argv)
             if (gw_slots_parse(argv[++i], &slots, error, sizeof error) != GW_OK)
                 return usage(error);
             d.slots = &slots;
+        } else if (strcmp(argv[i], "--blob") == 0 && i + 1 < argc) {
+            d.blob = argv[++i];
         } else if (argv[i][0] == '-' || d.dir) {
             return usage("unknown argument");
         } else {
@@ -274,7 +329,10 @@ int gwi_dump_main(int argc, char **argv)
         code = write_out(&d);
     gw_store_thread_close(d.thread);
     gw_store_close(d.store);
-    gw_ssd_close(d.device);
+    if (d.tier)
+        gw_tier_close(d.tier);
+    else
+        gw_ssd_close(d.device);
     gwi_state_fini(&d.state);
     free(d.state_bytes);
     free(d.room);

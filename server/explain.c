@@ -17,6 +17,7 @@
 #include "index/base/clock.h"
 #include "index/device.h"
 #include "server/backup.h"
+#include "server/blob.h"
 #include "server/checkpoint.h"
 #include "server/server.h"
 
@@ -116,7 +117,9 @@ static json_t *explain_memory(const struct gwi_server *s)
     part(&p, "chains", stats.memory_chains, m->chains, "which chains hold more than one key");
     part(&p, "threads", stats.memory_threads, m->threads,
          "what the store holds for each dispatcher");
-    part(&p, "tier", stats.memory_device, m->tables, "checksums and rings of the SSD tier");
+    part(&p, "tier", stats.memory_device, m->tables + m->blob,
+         m->blob ? "checksums and rings of the SSD tier, cache and uploads of the shared one"
+                 : "checksums and rings of the SSD tier");
     part(&p, "network", net, 0, "receive buffers, rings, connections");
     part(&p, "rooms", rooms, m->dispatchers, "replies and values in the making (with network)");
     part(&p, "received", in, m->connections / 4, "partial frames, and frames that wait");
@@ -260,6 +263,9 @@ static json_t *explain_stats(const struct gwi_server *s)
         number(tier, "failed_writes", u.failed_writes);
         json_object_set_new(o, "tier", tier);
     }
+    json_t *blob = gwi_blob_explain(s);
+    if (blob)
+        json_object_set_new(o, "blob", blob);
     return o;
 }
 
@@ -279,9 +285,10 @@ static json_t *answer(struct gwi_server *s, const char *text, size_t bytes)
         a = explain_memory(s);
     else if (strcmp(op, "stats") == 0)
         a = explain_stats(s);
-    else if (!(a = gwi_backup_answer(s, request, op)))
-        a = refusal("a server knows \"memory\", \"stats\", \"checkpoint\", \"backup\" and "
-                    "\"backup_status\"; the rest is the coordinator's");
+    else if (!(a = gwi_backup_answer(s, request, op)) && !(a = gwi_blob_answer(s, request, op)))
+        a = refusal("a server knows \"memory\", \"stats\", \"checkpoint\", \"backup\", "
+                    "\"backup_status\", \"collect\" and \"collect_status\"; the rest is the "
+                    "coordinator's");
     json_decref(request);
     return a;
 }

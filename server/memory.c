@@ -12,6 +12,7 @@
 #include "index/address.h"
 #include "index/base/text.h"
 #include "index/store.h"
+#include "tiering/tier.h"
 
 #define KIB                  UINT64_C(1024)
 #define MIB                  (KIB * 1024)
@@ -35,6 +36,12 @@
 #define TIER_QUEUE_BYTES     (320 * KIB)
 #define COMPACT_BYTES        MIB /* pieces of four pages, and one large record */
 #define CHECKPOINT_BYTES     MIB /* write buffer, blocks, the worker */
+#define BLOB_CACHE_MIN       MIB
+#define BLOB_CACHE_MAX       GW_TIER_CACHE_BYTES
+#define BLOB_CACHE_SHARE     32u
+#define BLOB_EXTENTS         5u /* one raw, three as objects, a part of one more for their overhead */
+#define BLOB_EXTENTS_SHARE   8u
+#define BLOB_MORE            (2 * MIB) /* compressing, connections, lists of objects */
 #define GATHER_MIN           (256 * KIB)
 #define GATHER_MAX           (8 * MIB)
 #define EASE_PERCENT         98u
@@ -49,15 +56,16 @@ static uint64_t clamp(uint64_t v, uint64_t least, uint64_t most)
     return v < least ? least : v > most ? most : v;
 }
 
-static uint32_t page_bits_for(uint64_t memory)
+/* No object is smaller than a page, and five of them are in memory while they are made. */
+static uint32_t page_bits_for(uint64_t memory, bool blob)
 {
-    return memory >= 1024 * MIB ? 22 : memory >= 64 * MIB ? 21 : 20;
+    return memory >= 1024 * MIB ? 22 : memory >= (blob ? 128 : 64) * MIB ? 21 : 20;
 }
 
 static uint64_t reserve_of(const struct gwi_memory *m)
 {
     return m->process + m->dispatchers + m->connections + m->parked + m->reads + m->tables +
-           m->chains + m->threads + m->checkpoints + m->commit;
+           m->chains + m->threads + m->checkpoints + m->commit + m->blob;
 }
 
 static const char *size_text(uint64_t bytes, char *room)
@@ -70,7 +78,7 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
 {
     uint64_t threads = o->threads;
     m->limit = o->memory_bytes;
-    m->page_bits = o->page_bits ? o->page_bits : page_bits_for(m->limit);
+    m->page_bits = o->page_bits ? o->page_bits : page_bits_for(m->limit, o->blob_url[0] != 0);
     m->frame_bytes = (uint32_t)((UINT64_C(1) << m->page_bits) + VALUE_ROOM);
     m->process = PROCESS_BYTES + threads * PROCESS_THREAD_BYTES +
                  clamp(m->limit / HOLES_SHARE, 0, HOLES_MAX + threads * MIB);
@@ -103,6 +111,16 @@ static void plan_reserve(const struct gwi_options *o, struct gwi_memory *m)
         m->tables = o->disk_bytes / TABLE_SHARE + threads * TIER_QUEUE_BYTES;
         m->checkpoints = CHECKPOINT_BYTES + m->connections / 8;
     }
+    if (o->blob_url[0]) {
+        m->blob_cache = o->blob_cache_bytes
+                            ? o->blob_cache_bytes
+                            : clamp(m->limit / BLOB_CACHE_SHARE, BLOB_CACHE_MIN, BLOB_CACHE_MAX);
+        m->blob_extent = GW_TIER_EXTENT_BYTES;
+        while (m->blob_extent >> m->page_bits > 1 &&
+               m->blob_extent * BLOB_EXTENTS > m->limit / BLOB_EXTENTS_SHARE)
+            m->blob_extent /= 2;
+        m->blob = m->blob_cache + m->blob_extent * BLOB_EXTENTS + BLOB_MORE;
+    }
     if (o->durability == GWI_DURABILITY_COMMIT) {
         m->gather_bytes_max = clamp(m->limit / 64 / threads, GATHER_MIN, GATHER_MAX);
         m->commit = threads * 3 * m->gather_bytes_max; /* gathering, in flight, replies */
@@ -130,11 +148,12 @@ enum gw_status gwi_memory_plan(const struct gwi_options *o, struct gwi_memory *o
     if (reserve + index + pages > m.limit) {
         char log[32];
         snprintf(why, why_bytes,
-                 "--memory %s: buffers of --threads %u, connections and tables take %s, "
+                 "--memory %s: buffers of --threads %u, connections and tables%s take %s, "
                  "--index-memory %s, and the log needs %s at least; give more --memory, or fewer "
-                 "threads, or a smaller --index-memory%s",
-                 size_text(m.limit, a), o->threads, size_text(reserve, b), size_text(index, c),
-                 size_text(pages, log), o->page_bits ? " or --page-size" : "");
+                 "threads, or a smaller --index-memory%s%s",
+                 size_text(m.limit, a), o->threads, m.blob ? ", uploads and --blob-cache" : "",
+                 size_text(reserve, b), size_text(index, c), size_text(pages, log),
+                 m.blob_cache ? " or --blob-cache" : "", o->page_bits ? " or --page-size" : "");
         return GW_E_INVALID;
     }
     uint64_t left = m.limit - reserve;

@@ -23,6 +23,7 @@ struct gwi_memory {
     uint64_t threads;     /* what it holds for each dispatcher: pages in the making of compaction */
     uint64_t checkpoints; /* sessions on their way to a file, a block of the index */
     uint64_t commit;      /* what gathers for commit logs, and replies that wait for them */
+    uint64_t blob;        /* of the shared tier: cache, uploads, tables */
     uint64_t log, index_start, index_max; /* log + index_start is all that is left */
     /* What follows: */
     uint32_t page_bits;
@@ -34,6 +35,8 @@ struct gwi_memory {
     uint64_t park_bytes_max;                        /* of a dispatcher */
     uint32_t cold_reads_max;                        /* of a dispatcher */
     uint64_t gather_bytes_max;                      /* of a dispatcher's commit log, twice */
+    uint64_t blob_cache;                            /* of blob: the cache */
+    uint64_t blob_extent; /* what is uploaded at a time; a power of two of pages */
 };
 
 /* Divides. GW_E_INVALID: it cannot be done, `why` says which flag, which value, what would do. */

@@ -13,7 +13,7 @@
 #include "index/base/text.h"
 #include "index/store.h"
 #include "server/memory.h"
-#include "tiering/ssd.h"
+#include "tiering/tier.h"
 
 static const char usage_text[] =
     "usage: godwit-server --id NAME --listen HOST:PORT --coordinator HOST:PORT --data DIR\n"
@@ -50,6 +50,21 @@ static const char usage_text[] =
     "  --evict              a cache: when memory (and disk) are used up drop the oldest records "
     "instead\n"
     "                       of refusing writes\n"
+    "\n"
+    "  --blob URL           a shared tier beyond --disk: what was not touched for longest lies "
+    "there "
+    "only.\n"
+    "                       dir:PATH (a directory that all servers share) or\n"
+    "                       s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT&region=REGION]; "
+    "credentials come\n"
+    "                       from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or\n"
+    "                       ~/.aws/credentials. Once given to a directory it is needed at every "
+    "start\n"
+    "  --blob-limit SIZE    of the log, on disk and beyond (default: no bound)\n"
+    "  --blob-cache SIZE    of memory for what was read from there (default: a 32nd of --memory, "
+    "up to\n"
+    "                       64MiB)\n"
+    "  --blob-level N       of compression, 1 (default) to 19\n"
     "\n"
     "  --durability MODE    with --disk: memory (default; what a restart finds is the last "
     "checkpoint) or\n"
@@ -137,9 +152,75 @@ static int check_disk(const struct gwi_options *o)
     return -1;
 }
 
-/* What of durability was given. */
+/* The form; whether anybody answers there is seen later. NULL: good. */
+static const char *wrong_with_url(const char *url)
+{
+    for (const char *at = url; *at; at++)
+        if (*at <= ' ' || *at > '~') /* it is written into JSON and log lines */
+            return "blanks, control characters and bytes above 127 are not allowed";
+    if (strncmp(url, "dir:", 4) == 0)
+        return url[4] == '/' ? NULL : "dir: is followed by an absolute path";
+    if (strncmp(url, "s3://", 5) != 0)
+        return "must be dir:PATH or s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT&region=REGION]";
+    if (strchr(url, '@'))
+        return "credentials do not belong there, where every user of the machine can read them; "
+               "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials";
+    size_t bucket = strcspn(url + 5, "/?");
+    if (bucket < 3 || bucket > 63 ||
+        strspn(url + 5, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") <
+            bucket)
+        return "s3:// is followed by the name of a bucket, 3 to 63 of [A-Za-z0-9._-]";
+    const char *query = strchr(url, '?');
+    for (const char *at = query; at; at = strchr(at + 1, '&')) {
+        if (strncmp(at + 1, "endpoint=", 9) != 0 && strncmp(at + 1, "region=", 7) != 0)
+            return "behind the ? come endpoint= and region=, with & between them, and nothing else";
+        if (strncmp(at + 1, "endpoint=", 9) == 0 && strncmp(at + 10, "http://", 7) != 0 &&
+            strncmp(at + 10, "https://", 8) != 0)
+            return "endpoint= is followed by http://HOST:PORT or https://HOST[:PORT]";
+    }
+    return NULL;
+}
+
+static int take_url(const char *text, char *out)
+{
+    if (strlen(text) > GW_BLOB_URL_MAX)
+        return refuse("--blob: a URL has at most %u bytes", GW_BLOB_URL_MAX);
+    const char *wrong = wrong_with_url(text);
+    if (wrong) /* not repeated: it may hold a secret */
+        return refuse("--blob %.*s...: %s", (int)strcspn(text, ":"), text, wrong);
+    strcpy(out, text);
+    return -1;
+}
+
+static int check_blob(const struct gwi_options *o, bool level_given)
+{
+    char a[32], b[32];
+    if (!o->blob_url[0]) {
+        const char *flag = o->blob_limit_bytes   ? "--blob-limit"
+                           : o->blob_cache_bytes ? "--blob-cache"
+                           : level_given         ? "--blob-level"
+                                                 : NULL;
+        return flag ? refuse("%s: there is no shared tier without --blob; give both", flag) : -1;
+    }
+    if (!o->disk_bytes)
+        return refuse("--blob: records go there by way of the disk; give --disk, too");
+    if (o->evict)
+        return refuse("--blob: a cache drops what does not fit instead of keeping it elsewhere; "
+                      "leave --evict out, or --blob");
+    if (o->blob_limit_bytes && o->blob_limit_bytes < o->disk_bytes)
+        return refuse("--blob-limit %s is smaller than --disk %s: it bounds the whole log, on disk "
+                      "and beyond; give more, or leave it out",
+                      size_text(o->blob_limit_bytes, a), size_text(o->disk_bytes, b));
+    if (o->blob_limit_bytes > GWI_BLOB_LIMIT_MAX)
+        return refuse("--blob-limit %s: must be at most 32TiB", size_text(o->blob_limit_bytes, a));
+    if (o->blob_cache_bytes && o->blob_cache_bytes < GWI_BLOB_CACHE_MIN)
+        return refuse("--blob-cache %s: must be at least 1MiB", size_text(o->blob_cache_bytes, a));
+    return -1;
+}
+
+/* What was given, where the value alone does not say it. */
 struct given {
-    bool pin, durability, interval, commit_log;
+    bool pin, durability, interval, commit_log, level;
 };
 
 static int check_durability(struct gwi_options *o, const struct given *given)
@@ -195,12 +276,17 @@ static int check(struct gwi_options *o, const struct given *given)
                       size_text(o->index_bytes, a));
     int code = check_disk(o);
     if (code == -1)
+        code = check_blob(o, given->level);
+    if (code == -1)
         code = check_durability(o, given);
     if (code != -1)
         return code;
     struct gwi_memory plan;
     if (gwi_memory_plan(o, &plan, why, sizeof why) != GW_OK)
         return refuse("%s", why);
+    if (o->blob_url[0] && UINT64_C(1) << plan.page_bits > GW_TIER_EXTENT_BYTES)
+        return refuse("--page-size %u MiB: with --blob at most %u MiB, for no object is larger",
+                      1u << (plan.page_bits - 20), GW_TIER_EXTENT_BYTES >> 20);
     if (o->segment_bytes && o->segment_bytes % (UINT64_C(1) << plan.page_bits) != 0)
         return refuse("--segment-size %s: must be a whole number of pages of %u MiB",
                       size_text(o->segment_bytes, a), 1u << (plan.page_bits - 20));
@@ -265,6 +351,10 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
         SEGMENT,
         IO,
         EVICT,
+        BLOB,
+        BLOB_LIMIT,
+        BLOB_CACHE,
+        BLOB_LEVEL,
         DURABILITY,
         INTERVAL,
         COMMIT_LOG,
@@ -286,6 +376,10 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
                                           {"segment-size", 1, 0, SEGMENT},
                                           {"io", 1, 0, IO},
                                           {"evict", 0, 0, EVICT},
+                                          {"blob", 1, 0, BLOB},
+                                          {"blob-limit", 1, 0, BLOB_LIMIT},
+                                          {"blob-cache", 1, 0, BLOB_CACHE},
+                                          {"blob-level", 1, 0, BLOB_LEVEL},
                                           {"durability", 1, 0, DURABILITY},
                                           {"checkpoint-interval", 1, 0, INTERVAL},
                                           {"commit-log", 1, 0, COMMIT_LOG},
@@ -300,7 +394,8 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
     o->threads = cpus_allowed() < GWI_THREADS_MAX ? cpus_allowed() : GWI_THREADS_MAX;
     o->memory_bytes = 1ull << 30;
     o->checkpoint_interval_s = GWI_CHECKPOINT_INTERVAL;
-    struct given given = {false, false, false, false};
+    o->blob_level = 1;
+    struct given given = {false};
     int flag, code = -1;
     uint64_t number;
     while (code == -1 && (flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
@@ -350,6 +445,22 @@ int gwi_options_parse(int argc, char **argv, struct gwi_options *o)
             break;
         case EVICT:
             o->evict = true;
+            break;
+        case BLOB:
+            code = take_url(optarg, o->blob_url);
+            break;
+        case BLOB_LIMIT:
+            code = take_size("--blob-limit", optarg, &o->blob_limit_bytes);
+            break;
+        case BLOB_CACHE:
+            code = take_size("--blob-cache", optarg, &o->blob_cache_bytes);
+            break;
+        case BLOB_LEVEL:
+            if (gw_parse_u64(optarg, 1, GWI_BLOB_LEVEL_MAX, &number) != GW_OK)
+                return refuse("--blob-level %s: must be a number from 1 to %u", optarg,
+                              GWI_BLOB_LEVEL_MAX);
+            o->blob_level = (uint32_t)number;
+            given.level = true;
             break;
         case DURABILITY:
             code = take_durability(optarg, &o->durability);

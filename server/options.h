@@ -6,10 +6,15 @@
 #include <stdint.h>
 
 #include "client/wire/frame.h"
+#include "tiering/blob.h"
 
 #define GWI_THREADS_MAX             128u
 #define GWI_MEMORY_MIN              (32ull << 20)
 #define GWI_DISK_MAX                (16ull << 40)
+
+#define GWI_BLOB_LIMIT_MAX          (32ull << 40) /* half of what addresses tell apart */
+#define GWI_BLOB_CACHE_MIN          (1ull << 20)
+#define GWI_BLOB_LEVEL_MAX          19u
 
 #define GWI_COMMIT_LOG_MIN          (64ull << 20)
 #define GWI_COMMIT_LOG_DEFAULT_MAX  (1ull << 30)
@@ -32,6 +37,10 @@ struct gwi_options {
     uint64_t segment_bytes; /* 0: the tier chooses */
     uint32_t page_bits;     /* 0: memory.h chooses */
     enum gwi_io io;
+    char blob_url[GW_BLOB_URL_MAX + 1]; /* the shared tier (blob.h); "": none */
+    uint64_t blob_limit_bytes;          /* of the log, on disk and beyond; 0: no bound */
+    uint64_t blob_cache_bytes;          /* of memory; 0: memory.h chooses */
+    uint32_t blob_level;                /* of zstd */
     enum gwi_durability durability;
     uint32_t checkpoint_interval_s; /* 0: only when something asks for one */
     uint64_t commit_log_bytes;      /* of all commit logs; a checkpoint is taken above it */

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,20 +25,24 @@
 #include "index/base/checksum.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
-#include "index/base/text.h"
 #include "index/store_recover.h"
 #include "server/checkpoint.h"
 #include "server/recover_files.h"
+#include "server/recover_progress.h"
 #include "server/server.h"
 #include "server/session_image.h"
-#include "tiering/ssd.h"
+#include "tiering/tier.h"
 
-#define EXIT_DATA 3
-#define WHY_BYTES 640u
+#define EXIT_DATA     3
+#define WHY_BYTES     640u
+#define AWAY_SAY      30u /* tries between two words about it */
+#define AWAY_PAUSES   10u
+#define AWAY_PAUSE_US 100000u
 
 struct recovery {
     struct gwi_server *server;
     const struct gw_map *map;
+    const atomic_bool *stop;
     uint32_t self; /* in the map; GW_NO_SERVER */
     struct gwi_states states;
     struct gwi_sessions *sessions;
@@ -56,65 +59,6 @@ struct recovery {
 static const char *data_of(const struct recovery *r)
 {
     return r->server->options.data;
-}
-
-/* ---- progress ----------------------------------------------------------------------------------
- */
-
-struct progress {
-    struct recovery *r;
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t ended;
-    bool stop, runs;
-};
-
-static void progress_say(const struct recovery *r)
-{
-    const struct gwi_recover_report *report = &r->server->report;
-    uint64_t done = atomic_load_explicit(&report->progress_bytes, memory_order_relaxed);
-    uint64_t all = r->bytes_all ? r->bytes_all : 1;
-    char a[32], b[32];
-    gw_format_size(done, a, sizeof a);
-    gw_format_size(r->bytes_all, b, sizeof b);
-    fprintf(stderr, "godwit-server: recovering: %s of about %s (%" PRIu64 " %%)\n", a, b,
-            done >= all ? 99 : done * 100 / all);
-}
-
-static void *progress_run(void *arg)
-{
-    struct progress *p = arg;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    pthread_mutex_lock(&p->lock);
-    while (!p->stop) {
-        until.tv_sec++;
-        while (!p->stop && pthread_cond_timedwait(&p->ended, &p->lock, &until) == 0) {}
-        if (!p->stop)
-            progress_say(p->r);
-    }
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
-}
-
-static void progress_begin(struct progress *p, struct recovery *r)
-{
-    *p = (struct progress){.r = r};
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->ended, NULL);
-    p->runs = pthread_create(&p->thread, NULL, progress_run, p) == 0; /* recovers without, too */
-}
-
-static void progress_end(struct progress *p)
-{
-    pthread_mutex_lock(&p->lock);
-    p->stop = true;
-    pthread_cond_signal(&p->ended);
-    pthread_mutex_unlock(&p->lock);
-    if (p->runs)
-        pthread_join(p->thread, NULL);
-    pthread_cond_destroy(&p->ended);
-    pthread_mutex_destroy(&p->lock);
 }
 
 /* ---- sessions ----------------------------------------------------------------------------------
@@ -287,7 +231,13 @@ static enum gw_status name_file(struct recovery *r, const struct gwi_state *stat
         return st == GW_E_NOMEM ? st : GW_E_CORRUPT; /* not the one that the state names */
     }
     snprintf(r->why, sizeof r->why, "%s", why[0] ? why : gw_status_text(st));
-    if (sscanf(why, "address %llu", &address) == 1)
+    if (st == GW_E_UNREACHABLE) {
+        struct gw_tier_stats tier = {0};
+        if (r->server->tier)
+            gw_tier_stats(r->server->tier, &tier);
+        if (tier.blob.trouble[0])
+            snprintf(r->why, sizeof r->why, "%s", tier.blob.trouble);
+    } else if (sscanf(why, "address %llu", &address) == 1)
         name_segment(r, address);
     return st;
 }
@@ -295,7 +245,7 @@ static enum gw_status name_file(struct recovery *r, const struct gwi_state *stat
 static enum gw_status device_open(struct recovery *r)
 {
     struct gw_ssd_report report;
-    enum gw_status st = gwi_server_open_device(r->server, r->map->hash_seed, &report);
+    enum gw_status st = gwi_server_open_device(r->server, r->map, &report);
     if (st != GW_OK)
         snprintf(r->why, sizeof r->why, "the tier cannot be opened: see above");
     return st;
@@ -312,7 +262,7 @@ static enum gw_status device_adopt(struct recovery *r, const struct gwi_state *s
     enum gw_status st = device_open(r);
     if (st != GW_OK)
         return st;
-    *resume = gw_ssd_resume(s->device, image->end); /* before files go */
+    *resume = gwi_server_resume(s, image->end); /* before files go */
     if (older && older->image.begin.v < image->begin.v) {
         uint32_t count = 0;
         struct gw_addr_range *gaps =
@@ -322,21 +272,20 @@ static enum gw_status device_adopt(struct recovery *r, const struct gwi_state *s
                 gaps[count++] = older->image.gaps[i];
         for (uint32_t i = 0; gaps && i < image->gaps_count; i++)
             gaps[count++] = image->gaps[i];
-        st = gaps ? gw_ssd_adopt(s->device, older->image.begin, image->end, gaps, count, error,
-                                 sizeof error)
+        st = gaps ? gwi_server_adopt(s, older->image.begin, image->end, gaps, count, error,
+                                     sizeof error)
                   : GW_E_NOMEM;
         free(gaps);
         if (st == GW_OK)
             return GW_OK;
         gw_warn("older_checkpoint", "number=%" PRIu64 " why=\"%s\" next=go_on_without_it",
                 older->image.number, error);
-        gw_ssd_close(s->device);
-        s->device = NULL;
+        gwi_server_close_device(s);
         st = device_open(r);
     }
     if (st == GW_OK) {
-        st = gw_ssd_adopt(s->device, image->begin, image->end, image->gaps, image->gaps_count,
-                          error, sizeof error);
+        st = gwi_server_adopt(s, image->begin, image->end, image->gaps, image->gaps_count, error,
+                              sizeof error);
         if (st != GW_OK)
             snprintf(r->why, sizeof r->why, "log: %s", error[0] ? error : gw_status_text(st));
     }
@@ -391,9 +340,8 @@ static void undo(struct recovery *r)
     r->logs_interval = 0;
     sessions_free(r);
     gw_store_close(s->store);
-    gw_ssd_close(s->device);
     s->store = NULL;
-    s->device = NULL;
+    gwi_server_close_device(s);
 }
 
 /* ---- commit logs -------------------------------------------------------------------------------
@@ -574,11 +522,11 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
     struct gwi_server *s = r->server;
     uint64_t number = state ? state->image.number : 0;
     s->report = (struct gwi_recover_report){.started_ns = gw_clock_now_ns(gw_clock_system())};
-    struct progress progress;
+    struct gwi_progress progress;
     enum gw_status st = state ? take_sizes(r, state) : GW_OK;
     if (st != GW_OK)
         return st;
-    progress_begin(&progress, r);
+    gwi_progress_begin(&progress, &s->report.progress_bytes, &r->bytes_all);
     if (state) {
         st = open_image(r, state, older);
         /* First: with fewer threads there may be too many for each, and whom it forgets counts. */
@@ -601,7 +549,7 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
         st = settle(r, state, older);
     if (st == GW_OK)
         logs_remove(r);
-    progress_end(&progress);
+    gwi_progress_end(&progress);
     if (st != GW_OK)
         return st;
     s->recovered_sessions = r->sessions;
@@ -677,6 +625,28 @@ static enum gw_status try_state(struct recovery *r, uint32_t at)
     return st;
 }
 
+/* Nobody may begin with less because the shared tier is away for a moment: it is waited for. */
+static enum gw_status try_until_it_answers(struct recovery *r, uint32_t at)
+{
+    const uint32_t bad = r->states.bad;
+    for (uint64_t tries = 0;; tries++) {
+        enum gw_status st = try_state(r, at);
+        if (st != GW_E_UNREACHABLE || !r->server->options.blob_url[0])
+            return st;
+        undo(r);
+        r->states.bad = bad;
+        if (tries % AWAY_SAY == 0)
+            fprintf(stderr,
+                    "godwit-server: --data %s: what must be read lies in the shared tier, which "
+                    "does not answer (%s); waiting for it. Nothing is served\n",
+                    data_of(r), r->why);
+        for (uint32_t i = 0; i < AWAY_PAUSES && !atomic_load(r->stop); i++)
+            usleep(AWAY_PAUSE_US);
+        if (atomic_load(r->stop))
+            return GW_E_CANCELLED;
+    }
+}
+
 static enum gw_status recover_states(struct recovery *r, int *exit_code)
 {
     struct gwi_server *s = r->server;
@@ -691,10 +661,12 @@ static enum gw_status recover_states(struct recovery *r, int *exit_code)
         r->left_out++;
     }
     for (uint32_t i = 0;; i++) {
-        enum gw_status st = try_state(r, i);
+        enum gw_status st = try_until_it_answers(r, i);
         if (st == GW_OK)
             break;
         undo(r);
+        if (st == GW_E_CANCELLED)
+            return st;
         if (!s->options.salvage || st == GW_E_NOMEM || st == GW_E_INVALID ||
             i + 1 == r->states.count)
             return refuse(r, st, exit_code);
@@ -714,11 +686,11 @@ static enum gw_status begin_empty(struct recovery *r, int *exit_code)
     struct gwi_server *s = r->server;
     struct gw_ssd_report ssd;
     uint32_t removed = 0;
-    enum gw_status st = gwi_server_open_device(s, r->map->hash_seed, &ssd);
+    enum gw_status st = gwi_server_open_device(s, r->map, &ssd);
     if (st != GW_OK)
         return st;
     if (ssd.earlier_files) {
-        st = gw_ssd_forget_earlier(s->device, &removed);
+        st = gw_ssd_forget_earlier(s->tier ? gw_tier_ssd(s->tier) : s->device, &removed);
         gw_warn("tier_earlier_removed",
                 "files=%u removed=%u bytes=%" PRIu64
                 " why=\"no checkpoint of theirs was ever finished, so they promise nothing\"",
@@ -753,9 +725,10 @@ static enum gw_status without_disk(struct gwi_server *s, const struct gw_map *ma
     return gwi_server_open_store(s, map->hash_seed, NULL, NULL, 0);
 }
 
-enum gw_status gwi_recover(struct gwi_server *s, const struct gw_map *map, int *exit_code)
+enum gw_status gwi_recover(struct gwi_server *s, const struct gw_map *map, const atomic_bool *stop,
+                           int *exit_code)
 {
-    struct recovery r = {.server = s, .map = map, .self = GW_NO_SERVER};
+    struct recovery r = {.server = s, .map = map, .stop = stop, .self = GW_NO_SERVER};
     int self = gw_map_find(map, s->options.id);
     if (self >= 0)
         r.self = (uint32_t)self;

@@ -38,9 +38,10 @@ struct gwi_recover_report {
 
 /* Opens device and store, with what is in the directory; server->options, data and memory are set.
  * `map`: the coordinator's. Sessions of the dispatchers to be: in server->recovered_sessions. What
+ * lies in a shared tier that does not answer is waited for, until *stop (GW_E_CANCELLED). What
  * went wrong has been said on stderr; *exit_code is 3 when it is the data's fault. */
 GW_MUST_USE enum gw_status gwi_recover(struct gwi_server *server, const struct gw_map *map,
-                                       int *exit_code);
+                                       const atomic_bool *stop, int *exit_code);
 
 /* recover_commit.c: applies the blocks of intervals above `number` (of the image; 0: none) to the
  * recovered store, which no thread has joined, and to the windows of sessions[id % threads]

@@ -19,6 +19,7 @@
 #include "index/base/log_line.h"
 #include "index/store_cut.h"
 #include "server/backup.h"
+#include "server/blob.h"
 #include "server/bootstrap.h"
 #include "server/checkpoint.h"
 #include "server/control.h"
@@ -137,7 +138,8 @@ static void server_free(struct gwi_server *s)
     gwi_checkpoint_destroy(s);
     gwi_view_destroy(atomic_load(&s->view));
     gw_store_close(s->store);
-    gw_ssd_close(s->device);
+    gwi_blob_stop(s);
+    gwi_server_close_device(s);
     gwi_data_close(&s->data);
     free(s);
 }
@@ -175,7 +177,7 @@ enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_
     }
     if (st == GW_OK) {
         gwi_control_note_recovery(s, map);
-        st = gwi_recover(s, map, exit_code);
+        st = gwi_recover(s, map, stop, exit_code);
     }
     if (st != GW_OK) {
         gw_map_destroy(map);
@@ -191,7 +193,10 @@ enum gw_status gwi_server_start(const struct gwi_options *options, const atomic_
     }
     gw_map_destroy(map);
     atomic_init(&s->view, gwi_view_create(nothing, options->id));
-    st = atomic_load(&s->view) ? start_dispatchers(s) : GW_E_NOMEM;
+    st =
+        atomic_load(&s->view) ? gwi_blob_start(s, atomic_load(&s->view)->map->cluster) : GW_E_NOMEM;
+    if (st == GW_OK)
+        st = start_dispatchers(s);
     if (st != GW_OK) {
         if (!atomic_load(&s->view))
             (void)failed(st, "cannot start");

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "index/address.h"
 #include "server/data.h"
 #include "server/dispatcher.h"
 #include "server/durable.h"
@@ -13,7 +14,7 @@
 #include "server/recover.h"
 
 /* Threads of the store beside the dispatchers: tools that look at it. */
-#define GWI_STORE_THREADS_MORE 2u
+#define GWI_STORE_THREADS_MORE 3u
 #define GWI_CONNECTIONS_KEPT   32u /* beyond the bound: for servers and tools */
 
 struct gwi_server { /* aligned to a cache line */
@@ -22,7 +23,9 @@ struct gwi_server { /* aligned to a cache line */
     struct gw_store *store;
     struct gwi_memory memory; /* how --memory is divided */
     struct gwi_data data;
-    struct gw_device *device; /* the SSD tier; NULL: none */
+    struct gw_device *device; /* the SSD tier, or the shared one with it; NULL: none */
+    struct gw_tier *tier;     /* the same device's other face; NULL: no shared tier */
+    struct gwi_blob *blob;    /* who watches it; NULL: as above */
     uint64_t segment_bytes;   /* of the tier */
     struct gwi_durable durable;
     struct gwi_checkpoints *checkpoints; /* NULL: nothing is made durable */
@@ -72,8 +75,17 @@ void gwi_server_settle(struct gwi_server *server, uint32_t wait_ms, const atomic
  * `recovery`: what the store begins with (NULL: empty); `why` says what is wrong with it. */
 struct gw_ssd_report;
 struct gw_recovery;
-GW_MUST_USE enum gw_status gwi_server_open_device(struct gwi_server *server, uint64_t hash_seed,
+struct gw_map;
+GW_MUST_USE enum gw_status gwi_server_open_device(struct gwi_server *server,
+                                                  const struct gw_map *map,
                                                   struct gw_ssd_report *report);
+void gwi_server_close_device(struct gwi_server *server); /* if there is one */
+/* Adopts what an image needs (gw_ssd_adopt, gw_tier_adopt); where the log may go on. */
+struct gw_addr_range;
+GW_MUST_USE enum gw_status gwi_server_adopt(struct gwi_server *server, gw_addr begin, gw_addr end,
+                                            const struct gw_addr_range *gaps, uint32_t gaps_count,
+                                            char *error, size_t error_bytes);
+gw_addr gwi_server_resume(const struct gwi_server *server, gw_addr least);
 /* Is there room for what --disk promises? */
 GW_MUST_USE enum gw_status gwi_server_check_room(const struct gwi_server *server,
                                                  const struct gw_ssd_report *report);

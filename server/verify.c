@@ -13,6 +13,7 @@
 #include "index/store_recover.h"
 #include "server/manifest.h"
 #include "server/offline.h"
+#include "server/offline_tier.h"
 #include "server/state_file.h"
 #include "tiering/commit_read.h"
 #include "tiering/ssd.h"
@@ -21,8 +22,10 @@
 
 struct verify {
     const char *dir;
+    const char *blob; /* URL of the shared tier; NULL: it is not looked at */
     bool json, quick;
-    json_t *files; /* owned */
+    json_t *files;     /* owned */
+    json_t *elsewhere; /* owned; what was not looked at */
     uint64_t good, bad, bytes;
     uint64_t store_id, checkpoint; /* of the directory that is being checked */
     char server[GW_ID_BYTES_MAX + 1];
@@ -83,6 +86,11 @@ static void check_index(struct verify *v, const struct gwi_state *state)
     note(v, file, bytes, wrong);
 }
 
+static void note_elsewhere(void *ctx, const char *file, uint64_t bytes, const char *wrong)
+{
+    note(ctx, file, bytes, wrong);
+}
+
 struct segments {
     struct verify *v;
 };
@@ -98,6 +106,40 @@ static void segment_noted(void *ctx, const char *file, uint64_t bytes, const cha
     if (strncmp(wrong, file, n) == 0 && wrong[n] == ':')
         text = wrong + n + 1 + strspn(wrong + n + 1, " ");
     note(s->v, name, bytes, text);
+}
+
+/* What is not on the disk; *from rises to where the disk begins. */
+static void check_elsewhere(struct verify *v, const struct gwi_state *state, gw_addr *from)
+{
+    struct gwi_offline_tier tier;
+    const char *wrong = "";
+    char why[GW_BLOB_TEXT_BYTES] = "", size[32];
+    uint64_t to;
+    uint32_t objects;
+    if (!gwi_offline_tier(v->dir, &tier, &wrong)) {
+        note(v, "log/tier.json", 0, wrong);
+        return;
+    }
+    if (tier.there && (tier.store_id != v->store_id || tier.cluster != state->cluster)) {
+        note(v, "log/tier.json", 0, "it is another store's or cluster's");
+    } else if (gwi_offline_tier_part(&tier, state, &to, &objects)) {
+        if (!gwi_offline_tier_check(&tier, state, v->blob, v->quick, note_elsewhere, v, why))
+            note(v, v->blob, 0, why);
+        if (!v->blob) {
+            gw_format_size(to - state->image.begin.v, size, sizeof size);
+            json_array_append_new(v->elsewhere,
+                                  json_pack("{s:s, s:I, s:I, s:I}", "url", tier.url, "from",
+                                            (json_int_t)state->image.begin.v, "to", (json_int_t)to,
+                                            "objects", (json_int_t)objects));
+            if (!v->json)
+                printf("not looked at: addresses %#" PRIx64 " to %#" PRIx64
+                       ", %s in %u objects, lie "
+                       "in the shared tier %s only; --blob URL looks there, too\n",
+                       state->image.begin.v, to, size, objects, tier.url);
+        }
+        from->v = to;
+    }
+    gwi_offline_tier_fini(&tier);
 }
 
 /* Those that store.json says were written (data.h), unless a later incarnation has replayed them.
@@ -194,6 +236,7 @@ static bool check_directory(struct verify *v)
             if (!segments_seen) { /* of the newest that is good: what recovery would read */
                 segments_seen = true;
                 incarnation = state.incarnation;
+                check_elsewhere(v, &state, &expected.begin);
                 st = gw_ssd_verify(path, &expected, !v->quick, segment_noted, &segments);
                 if (st != GW_OK && st != GW_E_CORRUPT)
                     note(v, "log/", 0, gw_status_text(st));
@@ -210,9 +253,11 @@ static int usage(const char *what)
 {
     fprintf(stderr,
             "godwit-server verify: %s\n"
-            "usage: godwit-server verify DIR [--json] [--quick]\n"
-            "  DIR      a data directory, a backup, or one server's part of a backup\n"
-            "  --quick  checkpoints, tables and logs only: segments are not read whole\n",
+            "usage: godwit-server verify DIR [--json] [--quick] [--blob URL]\n"
+            "  DIR         a data directory, a backup, or one server's part of a backup\n"
+            "  --quick     checkpoints, tables and logs only: segments and objects are not read "
+            "whole\n"
+            "  --blob URL  looks into the shared tier, too, for what is not on the disk\n",
             what);
     return 2;
 }
@@ -225,8 +270,10 @@ int gwi_verify_main(int argc, char **argv)
             v.json = true;
         else if (strcmp(argv[i], "--quick") == 0)
             v.quick = true;
+        else if (strcmp(argv[i], "--blob") == 0 && i + 1 < argc)
+            v.blob = argv[++i];
         else if (argv[i][0] == '-')
-            return usage("unknown flag");
+            return usage("unknown flag, or its value is missing");
         else if (v.dir)
             return usage("one directory only");
         else
@@ -240,6 +287,7 @@ int gwi_verify_main(int argc, char **argv)
         return 3;
     }
     v.files = json_array();
+    v.elsewhere = json_array();
     const char *top = v.dir;
     static struct gwi_manifest_list parts;
     if (gwi_manifest_parts(top, &parts)) { /* a backup of several servers */
@@ -261,16 +309,19 @@ int gwi_verify_main(int argc, char **argv)
     gw_format_size(v.bytes, size, sizeof size);
     if (v.json) {
         json_t *all =
-            json_pack("{s:s, s:I, s:I, s:I, s:O}", "directory", top, "good", (json_int_t)v.good,
-                      "damaged", (json_int_t)v.bad, "bytes", (json_int_t)v.bytes, "files", v.files);
+            json_pack("{s:s, s:I, s:I, s:I, s:O, s:O}", "directory", top, "good",
+                      (json_int_t)v.good, "damaged", (json_int_t)v.bad, "bytes",
+                      (json_int_t)v.bytes, "files", v.files, "not_looked_at", v.elsewhere);
         json_dumpf(all, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(all);
     } else if (v.bad) {
         printf("%" PRIu64 " of %" PRIu64 " damaged or missing\n", v.bad, v.good + v.bad);
     } else {
-        printf("all good: %" PRIu64 " files, %s\n", v.good, size);
+        printf("all good%s: %" PRIu64 " files, %s\n",
+               json_array_size(v.elsewhere) ? ", as far as it was looked at" : "", v.good, size);
     }
     json_decref(v.files);
+    json_decref(v.elsewhere);
     return v.bad ? 1 : 0;
 }
