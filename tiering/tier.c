@@ -346,7 +346,7 @@ struct gw_device *gw_tier_ssd(struct gw_tier *tier)
 
 void gw_tier_keep(struct gw_tier *tier, gw_addr from)
 {
-    rise(&tier->keep_from, from.v);
+    atomic_store_explicit(&tier->keep_from, from.v, memory_order_release); /* may fall, too */
     gwi_tier_uploader_wake(tier);
 }
 
