@@ -75,6 +75,7 @@ bool gwi_coordinator_job_move(struct gw_coordinator *c, struct coordinator_job *
         job->record.finished_ms = c->wall_ms ? c->wall_ms : 1; /* 0 means open */
         c->jobs_open--;
         c->round++; /* who has got indirections by it must say so before anything is deleted */
+        c->server[job->record.from].tell.keep_from = 0;
     }
     gwi_coordinator_fact_job(c, job, was);
     gwi_coordinator_send_job(c, job);

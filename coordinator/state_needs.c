@@ -6,15 +6,17 @@
  *
  * Rules:
  *  1. Nothing rises unless everybody has spoken: no job is under way, and every server with a
- * shared tier that is neither lost nor removed is connected and has named the present round in its
- *     newest heartbeat. A round begins when a job ends; so what is said in it was composed after
- * the indirections of that job were linked. What was found before stays valid: an indirection made
- *     later either leads to what its origin still has alive, or was somebody else's need before.
- *  2. Needs are transitive. Who follows an indirection into B's log may find one there that leads
- * to A's, which B itself has forgotten. So, while anybody needs B's log, B counts with the least
- *     that it has ever said; that is durable, for B may be lost or removed by then.
+ *     shared tier, neither lost nor removed, is connected and has named the present round in its
+ *     newest heartbeat. A round begins when a job ends, and takes the minimum of the job's source
+ *     back to 0 (which holds it there itself while it has a job). So what is said in a round was
+ *     composed after the indirections of that job were linked; of others' logs what was found
+ *     before stays valid, for a need of them that is new to somebody was another's before.
+ *  2. Needs are transitive. Who follows an indirection into the log of B may find one there that
+ *     leads to that of A, which B itself has forgotten. So, while anybody needs the log of B, B
+ *     counts with the least that it has ever said; that is durable, for B may be lost or removed by
+ *     then.
  *  3. A server that is lost before it could speak in the present round counts as needing
- * everything, as long as anybody needs its own log.
+ *     everything, as long as anybody needs its own log.
  *  4. What is durable is never above what was said; raising it may wait, lowering it may not.
  *  5. The objects of a removed server go to an heir, one after the other, when nobody needs them.
  * Rules of the machine: state_internal.h. */
