@@ -21,6 +21,7 @@
 #include "server/checkpoint.h"
 #include "server/control.h"
 #include "server/explain.h"
+#include "server/haul.h"
 #include "server/server.h"
 #include "server/session_image.h"
 
@@ -272,6 +273,34 @@ static void pin(const struct gwi_dispatcher *d)
         }
 }
 
+static void woken(void *ctx)
+{
+    struct gwi_dispatcher *d = ctx;
+    d->woken_ns = gw_clock_now_ns(gw_clock_system());
+}
+
+/* What was executed since the last call is answered now. */
+static void answers_leave(struct gwi_dispatcher *d)
+{
+    uint64_t operations =
+        atomic_load_explicit(&d->operations, memory_order_relaxed); /* ours to write */
+    gwi_lateness_add(&d->lateness, d->now_ns - d->came_ns, operations - d->operations_answered);
+    d->operations_answered = operations;
+    if (!gwi_pace_is_due(&d->pace, d->now_ns))
+        return;
+    gwi_lateness_forget(&d->lateness, d->now_ns);
+    uint64_t p99 = gwi_lateness_p99(&d->lateness);
+    atomic_store_explicit(&d->late_p99_ns, p99, memory_order_relaxed); /* stands for itself */
+    gwi_pace_look(&d->pace, d->now_ns, p99, gwi_haul_impact(d));
+}
+
+static void requests_come(struct gwi_dispatcher *d)
+{
+    d->came_ns = d->woken_ns ? d->woken_ns : d->looked_ns;
+    d->looked_ns = d->now_ns;
+    d->woken_ns = 0;
+}
+
 static void *run(void *arg)
 {
     struct gwi_dispatcher *d = arg;
@@ -280,8 +309,10 @@ static void *run(void *arg)
     uint64_t expire_ns = 0, publish_ns = 0, wait = 0;
     while (!d->stopping) {
         d->now_ns = gw_clock_now_ns(clock);
+        answers_leave(d);
         gw_net_poll(d->net, wait);
         d->now_ns = gw_clock_now_ns(clock);
+        requests_come(d);
         wait = turn(d);
         if (d->now_ns >= publish_ns) {
             publish_ns = d->now_ns + PUBLISH_EVERY_NS;
@@ -361,6 +392,8 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     bool sessions = take_sessions(d);
     d->sessions.count_max = 2 * server->memory.connections_max;
     d->sessions.granted_max = server->memory.windows_bytes_max / GW_APPLIED_SERIAL_BYTES;
+    gwi_pace_init(&d->pace);
+    d->looked_ns = d->came_ns = gw_clock_now_ns(gw_clock_system());
     d->haul = gwi_haul_create(d);
     d->control = index == 0 ? gwi_control_create(d) : NULL;
     struct gw_net_options options;
@@ -383,6 +416,8 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     }
     if (st == GW_OK)
         st = gwi_commit_open(d);
+    if (st == GW_OK)
+        gw_net_set_sleep_hooks(d->net, NULL, woken);
     int device = st == GW_OK ? gw_store_wait_fd(d->store) : -1;
     d->device_watched = device >= 0 && gw_net_watch(d->net, device) == GW_OK;
     if (st != GW_OK) {

@@ -16,8 +16,10 @@
 #include "server/commit.h"
 #include "server/hold.h"
 #include "server/mailbox.h"
+#include "server/pace.h"
 #include "server/park.h"
 #include "server/sessions.h"
+#include "server/slot_load.h"
 #include "server/view.h"
 
 struct gwi_server;
@@ -132,7 +134,16 @@ struct gwi_dispatcher {
     uint32_t completions_count;
     bool completions_early; /* all of them are of early batches */
 
-    _Atomic uint64_t operations; /* written here, read by control */
+    /* How late requests are: those of a turn came, at the earliest, when the network was looked at
+     * before it, or woke us; their answers leave when it is looked at next. */
+    struct gwi_lateness lateness;
+    struct gwi_pace pace;
+    uint64_t looked_ns, woken_ns, came_ns;
+    uint64_t operations_answered; /* counted in `lateness` */
+
+    _Atomic uint64_t operations;  /* written here, read by control */
+    _Atomic uint64_t late_p99_ns; /* likewise: of requests of late, 0: none */
+    struct gwi_slot_count slot_count;
     /* Likewise, now and then (explain.h). */
     _Atomic uint64_t memory_in, memory_out, memory_net, memory_sessions, memory_parked;
     _Atomic uint64_t parked_operations;

@@ -1,7 +1,8 @@
 /* haul.c - turns of migration work and the connections that carry it; see haul.h.
  *
- * Rules: 1. A portion a turn: one frame out for each job, unless its connection has a backlog
- * (the kernel and the receiver set the pace). 2. Pulls are answered in the turn in which they come,
+ * Rules: 1. A portion a turn for each job, unless its connection has a backlog (the kernel and the
+ * receiver set the pace); while clients are served, no more than pace.h gives, for shipping,
+ * inserting and unlinking together. 2. Pulls are answered in the turn in which they come,
  * before any portion; those whose records are on the device wait in the park (haul_pull.c). 3. A
  * key is asked for once until its answer or the connection's loss (R20).
  */
@@ -16,14 +17,10 @@
 #include "server/control.h"
 #include "server/haul_internal.h"
 
-#define FRAME_BYTES    (32u << 10) /* usual CHUNK frame */
-#define BULK_BACKLOG   (256u << 10)
-#define BUCKETS_A_TURN 2048u
-/* A pause is so many times the work before it: a sixth of the time, measured to keep half of the
- * throughput while a range moves. */
-#define REST_SHARE            5u
+#define FRAME_BYTES           (32u << 10) /* usual CHUNK frame */
+#define BULK_BACKLOG          (256u << 10)
+#define BUCKETS_A_TURN        2048u
 #define BUSY_NS               5000000ull
-#define PORTION_NS            200000ull /* of shipping, in one turn: what everybody else waits at most */
 #define UNLINK_BUCKETS_A_TURN 2048u
 #define PULL_KEYS_MAX         512u
 #define RECONNECT_NS          20000000ull
@@ -165,8 +162,10 @@ static enum gw_status on_bulk_frame(void *ctx, struct gw_conn *conn, const uint8
         return f.kind == GW_KIND_ERROR ? GW_E_CLOSED : GW_OK;
     gwi_dispatcher_enter(h->d);
     struct gwi_outgoing_job *job = gwi_outgoing_by_id(h->d->server, h->job);
-    if (job)
+    if (job) {
         gwi_haul_raise(&job->pause_ns, f.serial);
+        atomic_store_explicit(&job->late_there_ns, f.confirmed, memory_order_relaxed);
+    }
     if (job && gw_outgoing_acked(job->out, (uint32_t)(f.sequence >> 32), f.view) &&
         gw_outgoing_done(job->out) &&
         !atomic_exchange_explicit(&job->done_told, true, memory_order_acq_rel))
@@ -310,37 +309,83 @@ static bool is_busy(struct gwi_dispatcher *d)
     return d->now_ns < d->haul->busy_until_ns;
 }
 
-/* One CHUNK frame of the job, if its connection takes one. */
-static bool ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct hauler *h)
+static bool may_ship(const struct hauler *h)
 {
-    if (!h->up)
-        return false;
-    if (gw_conn_backlog(h->conn) > BULK_BACKLOG)
-        return false; /* its completion wakes us */
-    size_t used = 0;
+    return h->up && gw_conn_backlog(h->conn) <= BULK_BACKLOG; /* its completion wakes us */
+}
+
+/* One CHUNK frame of the job, whose connection takes one. GW_OK: there may be more; GW_RETRY: not
+ * before *wait_ns; else there is none until something happens. *did: there was something to do. */
+static enum gw_status ship(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct hauler *h,
+                           uint64_t now_ns, uint64_t *wait_ns, bool *did)
+{
+    uint64_t rate = atomic_load_explicit(&job->rate_bytes, memory_order_relaxed);
+    size_t used = 0, portion = gwi_rate_portion(rate, FRAME_BYTES);
+    *wait_ns = gwi_rate_take(&job->rate_due_ns, rate, now_ns, portion);
+    if (*wait_ns)
+        return GW_RETRY;
     enum gw_status st = gw_outgoing_fill(job->out, d->index, d->store, h->attempt, d->haul->room,
-                                         FRAME_BYTES, BUCKETS_A_TURN, &used);
+                                         portion, BUCKETS_A_TURN, &used);
     if (st == GW_E_TOO_LARGE)
         st = gw_outgoing_fill(job->out, d->index, d->store, h->attempt, d->haul->room,
                               d->haul->room_bytes, BUCKETS_A_TURN, &used);
+    gwi_rate_settle(&job->rate_due_ns, rate, portion, used);
+    *did |= used != 0 || st == GW_OK;
     if (used && !gwi_link_send(h->conn, d->haul->room, used)) {
         gw_conn_close(
             h->conn); /* cannot be: an empty backlog takes a frame; the restart repeats it */
-        return false;
+        return GW_E_CLOSED;
     }
-    return st == GW_OK;
+    return st;
 }
 
-/* A portion of closing, with the same pauses as shipping: nobody waits for it. */
+static uint64_t now(void)
+{
+    return gw_clock_now_ns(gw_clock_system());
+}
+
+/* Until when work on a migration has to wait; 0: it need not. */
+static uint64_t rest(struct gwi_dispatcher *d, uint64_t now_ns)
+{
+    return is_busy(d) ? gwi_pace_wait(&d->pace, now_ns) : 0;
+}
+
+/* Work has been done since start_ns; returns after how many ns some more may be. */
+static uint64_t worked(struct gwi_dispatcher *d, uint64_t start_ns)
+{
+    uint64_t end_ns = now();
+    gwi_pace_worked(&d->pace, start_ns, end_ns);
+    return rest(d, end_ns);
+}
+
+/* A portion of closing, paced as shipping is: nobody waits for it. */
 static uint64_t unlink_some(struct gwi_dispatcher *d, struct gwi_outgoing_job *job)
 {
-    uint64_t start = gw_clock_now_ns(gw_clock_system());
-    if (start < d->haul->rest_until_ns && is_busy(d))
-        return d->haul->rest_until_ns - start;
+    uint64_t start = now(), wait = rest(d, start);
+    if (wait)
+        return wait;
     bool more = gw_outgoing_unlink(job->out, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK;
-    uint64_t rest = REST_SHARE * (gw_clock_now_ns(gw_clock_system()) - start);
-    d->haul->rest_until_ns = start + rest;
-    return !more ? UINT64_MAX : is_busy(d) ? rest : 0;
+    wait = worked(d, start);
+    return more ? wait : UINT64_MAX;
+}
+
+/* A portion of the job's frames. Returns after how many ns there may be another one. */
+static uint64_t ship_some(struct gwi_dispatcher *d, struct gwi_outgoing_job *job, struct hauler *h)
+{
+    if (!may_ship(h))
+        return UINT64_MAX;
+    uint64_t start = now(), at = start, wait = rest(d, start);
+    if (wait)
+        return wait; /* asleep meanwhile: others want the CPU */
+    enum gw_status st;
+    bool did = false;
+    do
+        st = ship(d, job, h, at, &wait, &did);
+    while (st == GW_OK && may_ship(h) && (at = now()) - start < d->pace.portion_ns);
+    uint64_t rested = did ? worked(d, start) : 0; /* else others may do something */
+    if (st != GW_OK && st != GW_RETRY)
+        return UINT64_MAX;
+    return wait > rested ? wait : rested;
 }
 
 static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_outgoing_job *job)
@@ -360,21 +405,10 @@ static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_o
             h->attempt = shipping;
         }
         connect_hauler(h, job->to_address, GW_ROLE_PEER_BULK, &bulk_events);
-        /* Up to a sixth of the time while clients are served, all of it otherwise; a portion at
-         * a time. The sooner a record is there the fewer pulls there are. */
-        uint64_t start = gw_clock_now_ns(gw_clock_system()), now = start;
-        if (atomic_load_explicit(&job->paused, memory_order_relaxed)) { /* control wakes us */
-        } else if (start < d->haul->rest_until_ns && is_busy(d)) {
-            wait = d->haul->rest_until_ns - start; /* asleep meanwhile: others want the CPU */
-        } else {
-            bool more;
-            do
-                more = ship(d, job, h);
-            while (more && (now = gw_clock_now_ns(gw_clock_system())) - start < PORTION_NS);
-            d->haul->rest_until_ns = now + REST_SHARE * (now - start);
-            if (more)
-                wait = is_busy(d) ? REST_SHARE * (now - start) : 0;
-        }
+        /* The sooner a record is there the fewer pulls there are: all of the time is used when
+         * nobody is served. */
+        if (!atomic_load_explicit(&job->paused, memory_order_relaxed)) /* else control wakes us */
+            wait = ship_some(d, job, h);
     }
     if (atomic_load_explicit(&job->unlinking, memory_order_acquire)) {
         uint64_t w = unlink_some(d, job);
@@ -433,8 +467,12 @@ static uint64_t incoming_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_i
     uint64_t wait = UINT64_MAX;
     struct gw_unlinker *unlinker = atomic_load_explicit(&job->unlinker, memory_order_acquire);
     if (unlinker && !atomic_load_explicit(&job->unlinked_told, memory_order_relaxed)) {
-        if (gw_unlinker_step(unlinker, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
-            wait = 0;
+        uint64_t start = now();
+        wait = rest(d, start);
+        if (!wait && gw_unlinker_step(unlinker, d->index, d->store, UNLINK_BUCKETS_A_TURN) == GW_OK)
+            wait = worked(d, start);
+        else if (!wait)
+            wait = UINT64_MAX;
         if (gw_unlinker_done(unlinker) &&
             !atomic_exchange_explicit(&job->unlinked_told, true, memory_order_acq_rel))
             gwi_dispatcher_post(d->server->dispatcher[0], GWI_MAIL_UNLINKED, job->id, NULL);
@@ -451,21 +489,55 @@ static uint64_t incoming_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_i
     return wait;
 }
 
+uint64_t gwi_haul_impact(const struct gwi_dispatcher *d)
+{
+    return d->haul->impact_ns;
+}
+
+uint64_t gwi_haul_late(const struct gwi_server *server)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < server->dispatchers; i++) {
+        uint64_t late = atomic_load_explicit(&server->dispatcher[i]->late_p99_ns,
+                                             memory_order_relaxed); /* a number for people */
+        most = late > most ? late : most;
+    }
+    return most;
+}
+
+static void impact_add(struct gwi_haul *haul, const _Atomic uint64_t *asked)
+{
+    uint64_t impact = atomic_load_explicit(asked, memory_order_relaxed);
+    if (impact == 0)
+        impact = GWI_PACE_IMPACT_NS;
+    haul->impact_ns = impact < haul->impact_ns ? impact : haul->impact_ns;
+}
+
 uint64_t gwi_haul_turn(struct gwi_dispatcher *d)
 {
     struct gwi_server *server = d->server;
     uint64_t wait = UINT64_MAX;
+    d->haul->impact_ns = UINT64_MAX;
     if (atomic_load_explicit(&server->jobs, memory_order_acquire) == 0)
         return wait;
-    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+    uint32_t first = d->haul->first;
+    for (uint32_t n = 0; n < GWI_JOBS_MAX; n++) {
+        uint32_t i = (first + n) % GWI_JOBS_MAX;
+        uint64_t due_ns = d->pace.due_ns;
         struct gwi_incoming_job *in =
             atomic_load_explicit(&server->incoming[i], memory_order_acquire);
+        if (in)
+            impact_add(d->haul, &in->impact_ns);
         uint64_t w = in ? incoming_turn(d, i, in) : UINT64_MAX;
         wait = w < wait ? w : wait;
         struct gwi_outgoing_job *out =
             atomic_load_explicit(&server->outgoing[i], memory_order_acquire);
+        if (out)
+            impact_add(d->haul, &out->impact_ns);
         w = out ? outgoing_turn(d, i, out) : UINT64_MAX;
         wait = w < wait ? w : wait;
+        if (d->pace.due_ns != due_ns)
+            d->haul->first = i + 1; /* all share one pace: the next portion is another one's */
     }
     return wait;
 }
@@ -492,7 +564,15 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
                          if it matters */
     struct gw_incoming_result result = {0};
     struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
+    /* The source keeps a pace for itself; ours may be slower, and sources several. Half of a
+     * portion may come at once: a frame or two. */
+    uint64_t start = now(), wait = rest(d, start);
+    if (wait > gwi_pace_span(&d->pace, d->pace.portion_ns) / 2) {
+        gwi_link_hold(link, GWI_HOLD_SPACE, start + wait);
+        return GW_WOULD_BLOCK;
+    }
     enum gw_status st = gw_incoming_chunk(in, d->store, d->server->store, f, r, &result);
+    worked(d, start);
     if (st == GW_WOULD_BLOCK) {
         gwi_link_hold(link, GWI_HOLD_SPACE, d->now_ns + HOLD_SPACE_NS);
         return st;
@@ -509,9 +589,9 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
     uint8_t ack[GW_FRAME_HEADER];
     if (result.ack_due) {
         size_t n = gw_incoming_ack(in, result.chunk, ack, sizeof ack);
-        gw_store64(ack + 40,
-                   /* frame.serial, docs/PROTOCOL.md */ atomic_load_explicit(&job->pause_ns,
-                                                                             memory_order_relaxed));
+        /* frame.serial and frame.confirmed, docs/PROTOCOL.md */
+        gw_store64(ack + 40, atomic_load_explicit(&job->pause_ns, memory_order_relaxed));
+        gw_store64(ack + 48, gwi_haul_late(d->server));
         if (!gwi_link_send(link->conn, ack, n))
             return GW_E_LIMIT;
     }

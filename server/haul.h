@@ -48,6 +48,11 @@ void gwi_haul_destroy(struct gwi_haul *haul); /* after the net is gone */
 /* One portion of work; inside the epoch. Returns after how many ns it wants the next one: 0 at
  * once, UINT64_MAX when something has to happen first. */
 uint64_t gwi_haul_turn(struct gwi_dispatcher *d);
+/* How much later requests may be for the jobs at work here, as of the last turn: the least that one
+ * of them says, 0 the default; UINT64_MAX: none is at work. */
+uint64_t gwi_haul_impact(const struct gwi_dispatcher *d);
+/* How late requests of this server are (p99 of its slowest dispatcher, in ns); any thread. */
+uint64_t gwi_haul_late(const struct gwi_server *server);
 /* Lets go of jobs that control has taken out of the tables; inside, before a cut is acknowledged.
  */
 void gwi_haul_notice(struct gwi_dispatcher *d);

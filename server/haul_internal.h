@@ -31,7 +31,8 @@ struct gwi_haul {
     size_t room_bytes;
     uint64_t pull_again_ns; /* after "ask again" */
     uint64_t chunks_seen;   /* of all incoming jobs, complete at the last look */
-    uint64_t rest_until_ns; /* shipping pauses for those who are served */
+    uint64_t impact_ns;     /* of the last turn: gwi_haul_impact */
+    uint32_t first;         /* job that is looked at first in the next turn */
     uint64_t operations;    /* of the dispatcher at the last look */
     uint64_t busy_until_ns; /* operations came not long ago */
 };
