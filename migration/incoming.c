@@ -10,7 +10,9 @@
  *     records whose chains lie on the device need to be there a group at a time only.
  *  3. The completeness bit is set with release after the last insertion; the look-ups of others
  *     come behind an acquire load of it (MIGRATION R10).
- *  4. A chunk's book is under a lock, one of a few: it is taken once a frame, by two dispatchers
+ *  4. Records come before indirections in the frame as in the chain, so a group ends where an
+ *     indirection stands: it is linked when all before it is inserted (MIGRATION R15).
+ *  5. A chunk's book is under a lock, one of a few: it is taken once a frame, by two dispatchers
  *     only if an old connection and a new one deliver the same chunk at the same time. Insertion
  *     runs under it, so that of two such frames one finds the other's done. */
 #include "migration/incoming.h"
@@ -20,6 +22,7 @@
 #include <string.h>
 
 #include "index/base/assert.h"
+#include "index/indirection.h"
 #include "migration/frame_internal.h"
 
 #define GROUP              64u
@@ -38,8 +41,9 @@ struct gwi_incoming {
     uint32_t chunks;
     _Atomic uint64_t attempt;
     _Atomic uint32_t chunks_done;
+    atomic_bool unlinkable;
     /* Relaxed: numbers for people. */
-    _Atomic uint64_t bytes, records, pulled, blocked;
+    _Atomic uint64_t bytes, records, pulled, blocked, linked, hot;
     struct book *book;
     pthread_mutex_t lock[LOCKS];
 };
@@ -113,6 +117,11 @@ uint32_t gw_incoming_chunks_done(const struct gw_incoming *in)
     return atomic_load_explicit(&in->inner->chunks_done, memory_order_acquire);
 }
 
+bool gw_incoming_links(const struct gw_incoming *in)
+{
+    return !atomic_load_explicit(&in->inner->unlinkable, memory_order_relaxed);
+}
+
 bool gw_incoming_done(const struct gw_incoming *in)
 {
     return gw_incoming_chunks_done(in) == in->inner->chunks;
@@ -176,28 +185,93 @@ static enum gw_status insert(struct gw_thread *thread, struct gw_op *ops, uint32
     return worst;
 }
 
+/* GW_WOULD_BLOCK, GW_PENDING: again with the frame. Linking twice does no harm. */
+static enum gw_status link_one(struct gw_incoming *in, struct gw_thread *thread,
+                               const struct gw_peer_indirection *m)
+{
+    const struct gw_indirection indirection = {.log_id = m->log_id,
+                                               .address = m->address,
+                                               .hash_prefix = m->hash_prefix,
+                                               .map_version = m->map_version,
+                                               .begin = m->begin,
+                                               .slot = m->slot,
+                                               .prefix_bits = m->prefix_bits};
+    enum gw_status st = GW_RETRY;
+    for (uint32_t tries = 0; st == GW_RETRY && tries < TRIES_MAX; tries++)
+        st = gw_store_link(thread, &indirection);
+    if (st == GW_RETRY || st == GW_NOT_YET || st == GW_E_FULL)
+        return GW_WOULD_BLOCK;
+    add(&in->inner->linked, st == GW_OK);
+    if (gw_failed(st))
+        atomic_store_explicit(&in->inner->unlinkable, true, memory_order_relaxed);
+    return st;
+}
+
+/* A frame's records on their way into the store: those up to `at` are there, and `n` gathered. */
+struct inserting {
+    struct gw_incoming *in;
+    struct gw_thread *thread;
+    struct book *book;
+    uint32_t at, n;
+    struct gw_op ops[GROUP];
+};
+
+static void inserted(struct inserting *x, uint32_t n)
+{
+    x->at += n;
+    x->book->done = x->at > x->book->done ? x->at : x->book->done;
+}
+
+static enum gw_status insert_gathered(struct inserting *x)
+{
+    enum gw_status st = x->at < x->book->done ? GW_OK : insert(x->thread, x->ops, x->n);
+    if (st == GW_OK)
+        inserted(x, x->n);
+    x->n = 0;
+    return st;
+}
+
+static enum gw_status insert_indirection(struct inserting *x, const struct gw_peer_indirection *m,
+                                         uint32_t chunk)
+{
+    if (!gw_slots_has(&x->in->inner->slots, m->slot) || m->prefix_bits < x->in->chunk_bits ||
+        gw_chunk_of(m->hash_prefix, x->in->chunk_bits) != chunk)
+        return GW_E_PROTOCOL;
+    enum gw_status st = insert_gathered(x);
+    if (st == GW_OK && x->at >= x->book->done)
+        st = link_one(x->in, x->thread, m);
+    if (st == GW_OK)
+        inserted(x, 1);
+    return st;
+}
+
 static enum gw_status insert_all(struct gw_incoming *in, struct gw_thread *thread,
                                  const struct gw_store *store, uint32_t chunk, struct book *book,
                                  uint32_t count, struct gw_reader *r)
 {
-    struct gw_op ops[GROUP];
-    for (uint32_t at = 0; at < count;) {
-        uint32_t n = 0;
-        for (; n < GROUP && at + n < count; n++) {
-            struct gw_peer_record record;
-            if (!gw_peer_record_decode(r, &record))
-                return GW_E_PROTOCOL;
-            op_of_record(&ops[n], &record, store);
-            if (!gw_slots_has(&in->inner->slots, ops[n].slot) ||
-                gw_chunk_of(ops[n].hash, in->chunk_bits) != chunk)
-                return GW_E_PROTOCOL;
+    struct inserting x = {.in = in, .thread = thread, .book = book};
+    enum gw_status st = GW_OK;
+    for (uint32_t i = 0; i < count && st == GW_OK; i++) {
+        struct gw_peer_record record;
+        struct gw_peer_indirection indirection;
+        if (!gw_peer_record_decode(r, &record))
+            return GW_E_PROTOCOL;
+        if (gw_peer_indirection_of(&record, &indirection)) {
+            st = insert_indirection(&x, &indirection, chunk);
+            continue;
         }
-        enum gw_status st = at < book->done ? GW_OK : insert(thread, ops, n);
-        if (st != GW_OK)
-            return st;
-        at += n;
-        book->done = at > book->done ? at : book->done;
+        struct gw_op *op = &x.ops[x.n];
+        op_of_record(op, &record, store);
+        if (!gw_slots_has(&in->inner->slots, op->slot) ||
+            gw_chunk_of(op->hash, in->chunk_bits) != chunk)
+            return GW_E_PROTOCOL;
+        if (++x.n == GROUP)
+            st = insert_gathered(&x);
     }
+    if (st == GW_OK)
+        st = insert_gathered(&x);
+    if (st != GW_OK)
+        return st;
     return r->bad || gw_reader_left(r) != 0 ? GW_E_PROTOCOL : GW_OK;
 }
 
@@ -247,6 +321,39 @@ static enum gw_status chunk_frame(struct gw_incoming *in, struct gw_thread *thre
     return GW_OK;
 }
 
+/* Nothing waits for these, and nobody is told: what cannot be inserted now comes again. A record
+ * of a complete chunk is one too late (R12); that a chunk is incomplete is looked at in the same
+ * stay in the epoch in which its record is inserted (R11, R13). */
+static enum gw_status hot_frame(struct gw_incoming *in, struct gw_thread *thread,
+                                const struct gw_store *store, const struct gw_frame *f,
+                                struct gw_reader *body)
+{
+    if ((f->flags & GW_CHUNK_LAST) || f->sequence != 0)
+        return GW_E_PROTOCOL;
+    if (f->view != gw_incoming_attempt(in))
+        return GW_OK;
+    struct gw_op ops[GROUP];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct gw_peer_record record;
+        if (!gw_peer_record_decode(body, &record) || record.kind == GW_PEER_INDIRECTION)
+            return GW_E_PROTOCOL;
+        op_of_record(&ops[n], &record, store);
+        if (!gw_slots_has(&in->inner->slots, ops[n].slot))
+            return GW_E_PROTOCOL;
+        n += !gw_incoming_complete(in, ops[n].hash);
+        if (n == GROUP || (i + 1 == f->count && n > 0)) {
+            size_t used;
+            gw_store_execute(thread, ops, n, NULL, 0, &used);
+            for (uint32_t k = 0; k < n; k++)
+                add(&in->inner->hot, ops[k].status == GW_OK);
+            n = 0;
+        }
+    }
+    add(&in->inner->bytes, f->bytes);
+    return body->bad || gw_reader_left(body) != 0 ? GW_E_PROTOCOL : GW_OK;
+}
+
 enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_thread *thread,
                                  const struct gw_store *store, const struct gw_frame *f,
                                  struct gw_reader body, struct gw_incoming_result *result)
@@ -254,6 +361,8 @@ enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_thread *threa
     *result = (struct gw_incoming_result){.chunk = (uint32_t)(f->sequence >> 32)};
     if (result->chunk >= in->inner->chunks || !gw_frame_count_plausible(f, RECORD_BYTES_LEAST))
         return GW_E_PROTOCOL;
+    if (f->flags & GW_CHUNK_HOT)
+        return hot_frame(in, thread, store, f, &body);
     pthread_mutex_t *lock = &in->inner->lock[result->chunk % LOCKS];
     pthread_mutex_lock(lock);
     enum gw_status st = chunk_frame(in, thread, store, f, &body, result);
@@ -300,7 +409,7 @@ static enum gw_status insert_pulled(struct gw_incoming *in, struct gw_thread *th
                                     const struct gw_store *store, struct gw_reader *r)
 {
     struct gw_peer_record record;
-    if (!gw_peer_record_decode(r, &record))
+    if (!gw_peer_record_decode(r, &record) || record.kind == GW_PEER_INDIRECTION)
         return GW_E_PROTOCOL;
     struct gw_op op;
     op_of_record(&op, &record, store);
@@ -360,5 +469,7 @@ void gw_incoming_progress(const struct gw_incoming *in, struct gw_incoming_progr
         .chunks = inner->chunks,
         .pulled = atomic_load_explicit(&inner->pulled, memory_order_relaxed),
         .blocked = atomic_load_explicit(&inner->blocked, memory_order_relaxed),
+        .linked = atomic_load_explicit(&inner->linked, memory_order_relaxed),
+        .hot = atomic_load_explicit(&inner->hot, memory_order_relaxed),
     };
 }

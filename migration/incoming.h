@@ -46,13 +46,17 @@ void gw_incoming_restart(struct gw_incoming *in, uint64_t attempt);
 uint64_t gw_incoming_attempt(const struct gw_incoming *in);
 bool gw_incoming_done(const struct gw_incoming *in); /* every chunk is complete */
 uint32_t gw_incoming_chunks_done(const struct gw_incoming *in);
+/* Has every indirection been linked that the store was given? False: it cannot link some of them,
+ * ever, and the source must be told that there is no shared tier here, for its next attempt. */
+bool gw_incoming_links(const struct gw_incoming *in);
 
 struct gw_incoming_result {
     bool ack_due;       /* send gw_incoming_ack for `chunk` on this connection */
     bool completed_all; /* this frame completed the last chunk: tell the machine ALL_COMPLETE */
     uint32_t chunk;
 };
-/* Inserts one CHUNK frame.
+/* Inserts one CHUNK frame, and links its indirections, each behind the records before it (R14). Of
+ * a frame of hot records those are inserted that can be at once; the others come with their chunks.
  *   GW_OK           done or dropped; see *result
  *   GW_PENDING      not all of it: a chain that it goes to is being read from the device. Offer the
  *                   same frame again when gw_store_ready has named a hash
@@ -61,6 +65,8 @@ struct gw_incoming_result {
  *   GW_E_PROTOCOL   the frame is not what it says, is out of order, or holds keys that are not of
  *                   this range or chunk: close the connection
  *   GW_E_TOO_LARGE  a record that this store's pages cannot hold: the job cannot go on
+ *   GW_E_UNSUPPORTED, GW_E_LIMIT  an indirection that this store cannot link: close the
+ *                   connection, see gw_incoming_links
  * The thread is the caller's; `store` its store. */
 GW_MUST_USE enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_thread *thread,
                                              const struct gw_store *store, const struct gw_frame *f,
@@ -96,6 +102,8 @@ struct gw_incoming_progress {
     uint64_t chunks_done, chunks;
     uint64_t pulled;  /* records that came by a pull */
     uint64_t blocked; /* frames that had to be offered again */
+    uint64_t linked;  /* indirections */
+    uint64_t hot;     /* records that came first and were inserted */
 };
 void gw_incoming_progress(const struct gw_incoming *in, struct gw_incoming_progress *progress);
 #endif

@@ -23,6 +23,7 @@
 #include "index/base/assert.h"
 #include "index/base/hash.h"
 #include "index/base/log_line.h"
+#include "index/indirection.h"
 #include "migration/frame_internal.h"
 #include "migration/outgoing_internal.h"
 
@@ -44,10 +45,6 @@ static uint32_t word_attempt(uint64_t word)
 static uint64_t load(const _Atomic uint64_t *word)
 {
     return atomic_load_explicit(word, memory_order_relaxed);
-}
-static uint64_t current(const struct gw_outgoing *o)
-{
-    return atomic_load_explicit(&o->attempt, memory_order_acquire);
 }
 static bool swap(_Atomic uint64_t *word, uint64_t *seen, uint64_t next)
 {
@@ -76,6 +73,8 @@ enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slots *slots, ui
     atomic_init(&o->attempt, attempt);
     atomic_init(&o->acked, attempt << 32);
     atomic_init(&o->exhausted, (uint32_t)attempt - 1);
+    pthread_mutex_init(&o->hot.lock, NULL);
+    atomic_init(&o->hot.over, true);
     o->word = calloc(o->chunks, sizeof *o->word);
     o->hand = aligned_alloc(GW_CACHE_LINE, dispatchers * sizeof *o->hand);
     if (o->hand)
@@ -99,7 +98,19 @@ void gw_outgoing_destroy(struct gw_outgoing *out)
         free(out->hand[i].sent);
     free(out->hand);
     free(out->word);
+    pthread_mutex_destroy(&out->hot.lock);
     free(out);
+}
+
+void gw_outgoing_set(struct gw_outgoing *o, const struct gw_outgoing_options *options)
+{
+    o->options = *options;
+    gwi_hot_restart(o, gwi_outgoing_current(o), true);
+}
+
+void gw_outgoing_indirect(struct gw_outgoing *o, bool allowed)
+{
+    atomic_store_explicit(&o->indirect, allowed, memory_order_relaxed);
 }
 
 size_t gw_outgoing_frame_bytes_max(const struct gw_store *store)
@@ -117,7 +128,7 @@ static bool acked_counts(const struct gw_outgoing *o, uint64_t word)
 
 bool gw_outgoing_acked(struct gw_outgoing *o, uint32_t chunk, uint64_t attempt)
 {
-    if (chunk >= o->chunks || current(o) != attempt)
+    if (chunk >= o->chunks || gwi_outgoing_current(o) != attempt)
         return false;
     uint64_t word = load(&o->word[chunk]);
     do {
@@ -134,12 +145,14 @@ bool gw_outgoing_acked(struct gw_outgoing *o, uint32_t chunk, uint64_t attempt)
 
 void gw_outgoing_restart(struct gw_outgoing *o, uint64_t attempt, bool from_scratch)
 {
-    GW_ASSERT(attempt > current(o));
+    GW_ASSERT(attempt > gwi_outgoing_current(o));
     if (from_scratch)
         atomic_store_explicit(&o->acked, attempt << 32, memory_order_relaxed);
     atomic_store_explicit(&o->next, 0, memory_order_relaxed);
-    /* Release: who sees the attempt sees from when on acks count; pairs with current(). */
-    atomic_store_explicit(&o->attempt, attempt, memory_order_release);
+    atomic_fetch_add_explicit(&o->retries, 1, memory_order_relaxed);
+    /* It publishes the attempt, with release: who sees it sees from when on acks count, and whether
+     * indirections are allowed; pairs with gwi_outgoing_current(). */
+    gwi_hot_restart(o, attempt, from_scratch);
 }
 
 bool gw_outgoing_done(const struct gw_outgoing *o)
@@ -149,7 +162,7 @@ bool gw_outgoing_done(const struct gw_outgoing *o)
 
 uint64_t gw_outgoing_attempt(const struct gw_outgoing *o)
 {
-    return current(o);
+    return gwi_outgoing_current(o);
 }
 
 /* ---- walking ------------------------------------------------------------------------------- */
@@ -182,7 +195,8 @@ static bool claim(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t attempt
 struct fill {
     struct gw_writer w;
     struct gwi_hand *hand;
-    uint32_t count;
+    const struct gw_outgoing *o;
+    uint32_t count, indirections;
     bool full;
 };
 
@@ -216,17 +230,7 @@ static bool fill_record(void *ctx, const struct gw_record_view *view)
     struct gwi_sent key = {view->hash, gw_key_hash(view->key, view->key_bytes, SENT_SEED)};
     if (was_sent(fill->hand, &key))
         return true;
-    struct gw_peer_record record = {
-        .key = view->key,
-        .key_bytes = view->key_bytes,
-        .version = view->version,
-        .tombstone = view->tombstone,
-        .kind = view->tombstone ? GW_KIND_BYTES : view->kind,
-        .value = view->value,
-        .value_bytes = view->value_bytes,
-        .number = view->number,
-        .expiry_ms = view->expiry_ms,
-    };
+    struct gw_peer_record record = gwi_record_of_view(view);
     if (gw_peer_record_bytes(&record) > gw_writer_left(&fill->w)) {
         fill->full = true;
         return false;
@@ -237,13 +241,71 @@ static bool fill_record(void *ctx, const struct gw_record_view *view)
     return true;
 }
 
+/* An indirection that covers more than the chunk does so where the table has fewer buckets than
+ * there are chunks. At the target it must not reach into a chunk whose records have not come (R15):
+ * each chunk gets its part. */
+static struct gw_peer_indirection part_of_chunk(const struct fill *fill,
+                                                const struct gw_indirection *in)
+{
+    bool wide = in->prefix_bits < fill->o->chunk_bits;
+    return (struct gw_peer_indirection){
+        .log_id = in->log_id,
+        .address = in->address,
+        .hash_prefix =
+            wide ? gw_chunk_first(fill->hand->chunk, fill->o->chunk_bits) : in->hash_prefix,
+        .map_version = in->map_version,
+        .begin = in->begin & ~UINT64_C(0xffff), /* lower is as good */
+        .slot = in->slot,
+        .prefix_bits = wide ? fill->o->chunk_bits : in->prefix_bits,
+    };
+}
+
+/* What names an indirection of a bucket that is visited again: the one of our own log stands for
+ * its chain wherever it points by now, for all that was in front of it then went out before it. */
+static struct gwi_sent indirection_name(const struct fill *fill,
+                                        const struct gw_peer_indirection *in)
+{
+    struct gw_peer_indirection same = *in;
+    uint8_t value[GW_PEER_INDIRECTION_BYTES];
+    same.begin = 0;
+    if (in->map_version == fill->o->options.map_version)
+        same.address = 0;
+    (void)gw_peer_indirection_record(&same, value);
+    return (struct gwi_sent){gw_key_hash(value, sizeof value, 0),
+                             gw_key_hash(value, sizeof value, SENT_SEED)};
+}
+
+static bool fill_indirection(void *ctx, const struct gw_indirection *in)
+{
+    struct fill *fill = ctx;
+    struct gw_peer_indirection m = part_of_chunk(fill, in);
+    struct gwi_sent name = indirection_name(fill, &m);
+    if (was_sent(fill->hand, &name))
+        return true;
+    uint8_t value[GW_PEER_INDIRECTION_BYTES];
+    struct gw_peer_record record = gw_peer_indirection_record(&m, value);
+    if (gw_peer_record_bytes(&record) > gw_writer_left(&fill->w)) {
+        fill->full = true;
+        return false;
+    }
+    gw_peer_record_encode(&record, &fill->w);
+    note_sent(fill->hand, &name);
+    fill->count++;
+    fill->indirections++;
+    return true;
+}
+
 /* One bucket; false: the frame is full or the bucket is busy, or being read. */
 static bool fill_bucket(struct gw_outgoing *o, struct gwi_hand *hand, struct gw_thread *thread,
                         struct fill *fill)
 {
     uint64_t before = hand->cursor.hash, unreadable = gw_store_unreadable(thread);
-    gw_store_walk(thread, &hand->cursor, gw_chunk_last(hand->chunk, o->chunk_bits), &o->slots, true,
-                  1, fill_record, fill);
+    uint64_t last = gw_chunk_last(hand->chunk, o->chunk_bits);
+    if (atomic_load_explicit(&o->indirect, memory_order_relaxed))
+        gw_store_walk_shared(thread, &hand->cursor, last, &o->slots, o->options.map_version, 1,
+                             fill_record, fill_indirection, fill);
+    else
+        gw_store_walk(thread, &hand->cursor, last, &o->slots, true, 1, fill_record, fill);
     if (GW_UNLIKELY(gw_store_unreadable(thread) != unreadable)) {
         /* Going on would lose what cannot be read, without a word: the chunk stays open, its
          * records stay here, and the job waits for somebody to mend the disk. */
@@ -275,13 +337,15 @@ enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
     *used = 0;
     /* A restart is known here before its caller opens another connection: a frame of it on the old
      * one would be answered to nobody. */
-    if (attempt != current(o))
+    if (attempt != gwi_outgoing_current(o))
         return GW_END;
+    if (GW_UNLIKELY(!atomic_load_explicit(&o->hot.over, memory_order_relaxed)))
+        return gwi_hot_fill(o, thread, attempt, room, room_bytes, used);
     hand_check(o, hand, attempt);
     if (!hand->active && !claim(o, hand, attempt))
         return GW_END;
 
-    struct fill fill = {.w = gwi_frame_start(room, room_bytes), .hand = hand};
+    struct fill fill = {.w = gwi_frame_start(room, room_bytes), .hand = hand, .o = o};
     bool stopped = false;
     for (uint32_t n = 0; n < buckets_max && !hand->cursor.done && !stopped; n++)
         stopped = !fill_bucket(o, hand, thread, &fill);
@@ -302,6 +366,8 @@ enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
     hand->frame++;
     count(&hand->records, fill.count);
     count(&hand->bytes, *used);
+    count(&hand->indirections, fill.indirections);
+    count(&hand->chunks, last);
     if (last) {
         uint64_t word = word_make(attempt, CHUNK_CLAIMED);
         (void)swap(&o->word[hand->chunk], &word, word_make(attempt, CHUNK_SENT)); /* rule 1 */
@@ -331,17 +397,40 @@ bool gw_outgoing_unlinked(const struct gw_outgoing *o)
     return gw_unlinker_done(o->unlinker);
 }
 
+/* Chunks that are to be sent yet, in this attempt. */
+static uint64_t chunks_left(const struct gw_outgoing *o)
+{
+    uint32_t attempt = (uint32_t)gwi_outgoing_current(o);
+    uint64_t left = 0;
+    for (uint32_t i = 0; i < o->chunks; i++) {
+        uint64_t word = load(&o->word[i]);
+        bool sent = word_state(word) == CHUNK_SENT && word_attempt(word) == attempt;
+        left += !sent && !acked_counts(o, word);
+    }
+    return left;
+}
+
 void gw_outgoing_progress(const struct gw_outgoing *o, struct gw_outgoing_progress *progress)
 {
+    uint64_t chunks = 0, bytes = 0, records = 0, left = chunks_left(o);
     *progress = (struct gw_outgoing_progress){
-        .bytes = load(&o->pull_bytes),
-        .records = load(&o->pull_records),
         .chunks_done = (uint32_t)load(&o->acked),
         .chunks = o->chunks,
         .pulls = load(&o->pulls),
+        .hot_records = load(&o->hot.records),
+        .retries = load(&o->retries),
     };
     for (uint32_t i = 0; i < o->dispatchers; i++) {
-        progress->bytes += load(&o->hand[i].bytes);
-        progress->records += load(&o->hand[i].records);
+        bytes += load(&o->hand[i].bytes);
+        records += load(&o->hand[i].records);
+        chunks += load(&o->hand[i].chunks);
+        progress->indirections += load(&o->hand[i].indirections);
     }
+    progress->bytes = bytes + load(&o->pull_bytes) + load(&o->hot.bytes);
+    progress->records = records + load(&o->pull_records) + progress->hot_records;
+    /* As those that were sent, once there are some. */
+    bool known = chunks > 0;
+    progress->bytes_left = known ? bytes / chunks * left : o->options.bytes / o->chunks * left;
+    progress->records_left =
+        known ? records * left / chunks : o->options.records * left / o->chunks;
 }

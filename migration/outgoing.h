@@ -4,6 +4,9 @@
  *
  * Of each key the newest version goes out, tombstones too (R14); all frames of a chunk are made by
  * one dispatcher and go out on its one connection, in order, numbered from 0, the last one marked.
+ * Where indirections are allowed, records that lie in the shared tier stay there, and behind the
+ * others of their chain comes an indirection (index/indirection.h) in their place. Before all
+ * chunks go the hot records that the sampling phase gathered, in frames of their own.
  * Thread rule: functions with a `dispatcher` are called by that dispatcher alone, different ones at
  * the same time; the others by anyone at any time, create and destroy apart. Those with a thread
  * require: entered. Layer: migration. */
@@ -23,6 +26,17 @@ GW_MUST_USE enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slot
                                               uint8_t chunk_bits, uint64_t attempt,
                                               uint32_t dispatchers, struct gw_outgoing **out);
 void gw_outgoing_destroy(struct gw_outgoing *out); /* requires: no dispatcher uses it */
+
+/* Zero, and without the call: none of it. */
+struct gw_outgoing_options {
+    uint64_t hot_bytes;      /* of hot records that go first, at most */
+    uint64_t map_version;    /* by which the range was given away (R16) */
+    uint64_t bytes, records; /* that will have to be sent: an estimate, for progress */
+};
+/* Before the first fill. */
+void gw_outgoing_set(struct gw_outgoing *out, const struct gw_outgoing_options *options);
+/* Are indirections allowed? Before the first fill of an attempt, that is before the restart. */
+void gw_outgoing_indirect(struct gw_outgoing *out, bool allowed);
 
 /* A frame of this size holds any record of the store; smaller ones serve while records fit. */
 size_t gw_outgoing_frame_bytes_max(const struct gw_store *store);
@@ -90,9 +104,13 @@ GW_MUST_USE enum gw_status gw_outgoing_unlink(struct gw_outgoing *out, uint32_t 
 bool gw_outgoing_unlinked(const struct gw_outgoing *out);
 
 struct gw_outgoing_progress {
-    uint64_t bytes, records;      /* sent, repeats included, pulls too */
-    uint64_t chunks_done, chunks; /* acknowledged, all */
-    uint64_t pulls;               /* keys asked for */
+    uint64_t bytes, records;           /* sent, repeats included, pulls too */
+    uint64_t chunks_done, chunks;      /* acknowledged, all */
+    uint64_t pulls;                    /* keys asked for */
+    uint64_t indirections;             /* sent, repeats included */
+    uint64_t hot_records;              /* of `records`: those that went first */
+    uint64_t retries;                  /* attempts begun over */
+    uint64_t bytes_left, records_left; /* estimates */
 };
 void gw_outgoing_progress(const struct gw_outgoing *out, struct gw_outgoing_progress *progress);
 #endif

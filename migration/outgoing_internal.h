@@ -1,7 +1,8 @@
-/* outgoing_internal.h - the source's data plane as its two files see it. */
+/* outgoing_internal.h - the source's data plane as its files see it. */
 #ifndef GW_MIGRATION_OUTGOING_INTERNAL_H
 #define GW_MIGRATION_OUTGOING_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "index/base/assert.h"
@@ -23,8 +24,18 @@ struct gwi_hand {
     uint32_t sent_count, sent_max;
     uint64_t attempt;
     struct gw_cursor cursor;
-    /* Relaxed: numbers for people. */
-    _Atomic uint64_t bytes, records;
+    /* Relaxed: numbers for people. Of chunks only. */
+    _Atomic uint64_t bytes, records, chunks, indirections;
+};
+
+/* The hot records, which all dispatchers send together, a frame at a time. `over` is read without
+ * the lock; the rest is under it, and an attempt that begins takes it, too. */
+struct gwi_hot {
+    pthread_mutex_t lock;
+    atomic_bool over;
+    uint64_t at;                     /* of gw_store_walk_sampled */
+    uint64_t left;                   /* bytes */
+    _Atomic uint64_t bytes, records; /* for people */
 };
 
 struct gw_outgoing {
@@ -36,6 +47,10 @@ struct gw_outgoing {
     _Atomic bool closing;    /* written once, by control */
     _Atomic bool unreadable; /* said once */
     _Atomic uint64_t pull_bytes, pull_records, pulls;
+    struct gw_outgoing_options options;
+    atomic_bool indirect; /* written before an attempt is published */
+    _Atomic uint64_t retries;
+    struct gwi_hot hot;
 
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t attempt; /* written by control */
     /* 63-32 the attempt from which on acks count, 31-0 how many chunks are acknowledged. */
@@ -45,4 +60,30 @@ struct gw_outgoing {
     _Atomic uint64_t *word;     /* a chunk each: outgoing.c */
     struct gwi_hand *hand;
 };
+
+static inline uint64_t gwi_outgoing_current(const struct gw_outgoing *o)
+{
+    return atomic_load_explicit(&o->attempt, memory_order_acquire);
+}
+
+static inline struct gw_peer_record gwi_record_of_view(const struct gw_record_view *view)
+{
+    return (struct gw_peer_record){
+        .key = view->key,
+        .key_bytes = view->key_bytes,
+        .version = view->version,
+        .tombstone = view->tombstone,
+        .kind = view->tombstone ? GW_KIND_BYTES : view->kind,
+        .value = view->value,
+        .value_bytes = view->value_bytes,
+        .number = view->number,
+        .expiry_ms = view->expiry_ms,
+    };
+}
+
+/* outgoing_hot.c */
+void gwi_hot_restart(struct gw_outgoing *o, uint64_t attempt, bool from_scratch);
+/* As gw_outgoing_fill while hot records are left. */
+enum gw_status gwi_hot_fill(struct gw_outgoing *o, struct gw_thread *thread, uint64_t attempt,
+                            uint8_t *room, size_t room_bytes, size_t *used);
 #endif

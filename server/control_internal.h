@@ -27,6 +27,11 @@ struct gwi_source_slot {       /* one outgoing job */
     size_t collected_count;
     bool securing; /* until secure_ticket is done */
     uint64_t secure_ticket;
+    bool sampling;                      /* what is read of its slots gathers at the log's tail */
+    uint64_t sample_from, sample_bytes; /* the tail then, and how far it may go for that */
+    struct {
+        uint64_t at_ns, bytes, rate; /* of the last event: bytes sent, and a second since */
+    } told;
 };
 
 #define GWI_MERGING 64u

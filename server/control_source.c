@@ -4,7 +4,11 @@
 #include <string.h>
 
 #include "index/base/log_line.h"
+#include "index/device.h"
+#include "index/indirection.h"
 #include "server/control_internal.h"
+
+#define RATE_OVER_NS 400000000ull
 
 struct gwi_source_slot *gwi_source_find(struct gwi_control *c, uint64_t id)
 {
@@ -184,8 +188,76 @@ static void set_asked(struct gwi_source_slot *s)
         gwi_control_wake_all(s->control);
 }
 
+/* ---- hot records ---------------------------------------------------------------------------- */
+
+static uint64_t sample_bytes(const struct gwi_source_slot *s, const struct gw_store_stats *stats)
+{
+    uint64_t asked = gw_source_job(s->machine)->options.sample_bytes;
+    return asked ? asked : stats->log_bytes_total / 8;
+}
+
+/* The store has one set of slots of which it gathers what is hot: of all jobs that want it. */
+static void sample(struct gwi_source_slot *s, bool on)
+{
+    struct gwi_control *c = s->control;
+    struct gw_slots slots;
+    gw_slots_clear(&slots);
+    if (on) {
+        struct gw_store_stats stats;
+        gw_store_stats(c->server->store, &stats);
+        s->sample_from = stats.log_tail;
+        s->sample_bytes = sample_bytes(s, &stats);
+    }
+    s->sampling = on;
+    bool any = false;
+    for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
+        if (!c->source[i].machine || !c->source[i].sampling)
+            continue;
+        any = true;
+        for (uint32_t w = 0; w < sizeof slots.word / sizeof slots.word[0]; w++)
+            slots.word[w] |= c->source[i].slots.word[w];
+    }
+    (void)any;
+}
+
+/* Has the tail moved on as far as sampling may make it? What others write counts, too: then memory
+ * turns over so fast that gathering longer would only push more of it out. */
+static bool sampled_enough(const struct gwi_source_slot *s)
+{
+    if (!s->sampling)
+        return false;
+    struct gw_store_stats stats;
+    gw_store_stats(s->control->server->store, &stats);
+    return stats.log_tail - s->sample_from >= s->sample_bytes;
+}
+
+/* ---- the data plane -------------------------------------------------------------------------- */
+
+/* What will have to be sent, as far as the whole store's numbers say. */
+static void estimate(const struct gwi_source_slot *s, bool indirection,
+                     struct gw_outgoing_options *o)
+{
+    struct gwi_control *c = s->control;
+    struct gw_store_stats stats;
+    gw_store_stats(c->server->store, &stats);
+    uint64_t ours = 0, range = gw_slots_count(&s->slots);
+    int self = c->map ? gw_map_find(c->map, c->server->options.id) : -1;
+    for (uint32_t slot = 0; self >= 0 && slot < GW_SLOTS; slot++)
+        ours += c->map->owner[slot] == self;
+    double share = (double)range / (double)(ours + range);
+    uint64_t used = stats.log_bytes_used ? stats.log_bytes_used : 1;
+    if (indirection) { /* the part of the log that is in memory */
+        uint64_t memory = stats.log_tail - stats.log_head;
+        share *= memory < used ? (double)memory / (double)used : 1;
+    }
+    o->bytes = (uint64_t)((double)stats.live_bytes * share);
+    o->records = (uint64_t)((double)stats.keys * share);
+    if (gw_source_sampled(s->machine))
+        o->hot_bytes = sample_bytes(s, &stats);
+}
+
 /* The job's data plane in the table that the dispatchers look at. */
-static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt)
+static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt, bool indirection)
 {
     struct gwi_control *c = s->control;
     if (s->job)
@@ -202,6 +274,10 @@ static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt)
         return false;
     }
     s->job = job;
+    struct gw_outgoing_options options = {.map_version = gw_source_job(s->machine)->commit_version};
+    estimate(s, indirection, &options);
+    gw_outgoing_set(job->out, &options);
+    gw_outgoing_indirect(job->out, indirection);
     set_asked(s); /* before anybody sees it */
     atomic_store_explicit(&c->server->outgoing[s - c->source], job, memory_order_release);
     gwi_control_count_jobs(c);
@@ -211,11 +287,12 @@ static bool open_data_plane(struct gwi_source_slot *s, uint64_t attempt)
 static void ship(struct gwi_source_slot *s, const struct gw_source_action *a)
 {
     bool fresh = s->job == NULL;
-    if (!open_data_plane(s, a->attempt)) {
+    if (!open_data_plane(s, a->attempt, a->indirection)) {
         gw_error("outgoing_job", "job=%llu status=e_nomem next=retry", (unsigned long long)s->id);
         return;
     }
     if (!fresh) {
+        gw_outgoing_indirect(s->job->out, a->indirection);
         gw_outgoing_restart(s->job->out, a->attempt, a->from_scratch);
         atomic_store_explicit(&s->job->done_told, false,
                               memory_order_relaxed); /* before `shipping` */
@@ -229,7 +306,7 @@ static void ship(struct gwi_source_slot *s, const struct gw_source_action *a)
 static void unlink_range(struct gwi_source_slot *s)
 {
     struct gwi_control *c = s->control;
-    if (!open_data_plane(s, gw_source_attempt(s->machine)))
+    if (!open_data_plane(s, gw_source_attempt(s->machine), false))
         return;
     gw_outgoing_unlink_begin(s->job->out);
     atomic_store_explicit(&s->job->unlinking, true, memory_order_release);
@@ -243,6 +320,21 @@ static void unlink_range(struct gwi_source_slot *s)
     gwi_control_wake_all(c);
 }
 
+/* Bytes a second since the last event but one that counts. */
+static uint64_t rate_of_late(struct gwi_source_slot *s, uint64_t bytes)
+{
+    uint64_t now_ns = s->control->d->now_ns, passed = now_ns - s->told.at_ns;
+    if (s->told.at_ns == 0 || bytes < s->told.bytes) {
+        s->told.at_ns = now_ns;
+        s->told.bytes = bytes;
+    } else if (passed >= RATE_OVER_NS) {
+        s->told.rate = (uint64_t)((double)(bytes - s->told.bytes) * 1e9 / (double)passed);
+        s->told.at_ns = now_ns;
+        s->told.bytes = bytes;
+    }
+    return s->told.rate;
+}
+
 static void send_event(struct gwi_source_slot *s, struct gw_job_event event)
 {
     if (s->job) {
@@ -253,8 +345,17 @@ static void send_event(struct gwi_source_slot *s, struct gw_job_event event)
         event.chunks_done = p.chunks_done;
         event.chunks = p.chunks;
         event.pulls = p.pulls;
+        event.bytes_left = p.bytes_left;
+        event.records_left = p.records_left;
+        event.rate = rate_of_late(s, p.bytes);
+        event.indirections = p.indirections;
+        event.hot_records = p.hot_records;
+        event.retries = p.retries;
         event.pause_ns =
             atomic_load_explicit(&s->job->pause_ns, memory_order_relaxed); /* a number for people */
+        event.source_p99_us = gwi_haul_late(s->control->server) / 1000;
+        event.target_p99_us = atomic_load_explicit(&s->job->late_there_ns, memory_order_relaxed) /
+                              1000; /* likewise */
     }
     uint8_t body[512];
     struct gw_writer w = gw_writer_of(body, sizeof body);
@@ -270,6 +371,8 @@ static void finish(struct gwi_source_slot *s, enum gw_status result)
     gw_info("job_over", "job=%llu side=source result=%s", (unsigned long long)s->id,
             gw_status_name(result));
     drop_peer(s);
+    if (s->sampling)
+        sample(s, false);
     if (result == GW_OK)
         gwi_control_clean(c, &s->slots); /* unlinked, and nobody could write since the cut */
     else
@@ -298,6 +401,9 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
     struct gwi_control *c = s->control;
     if (!s->machine || s->dying)
         return;
+    const struct gw_source_event sampled = {.kind = GW_SOURCE_ON_SAMPLED};
+    if (event->kind == GW_SOURCE_ON_TICK && sampled_enough(s))
+        event = &sampled;
     struct gw_source_actions actions;
     gw_source_step(s->machine, event, c->d->now_ns, &actions);
     for (uint32_t i = 0; i < actions.count && !s->dying; i++) {
@@ -316,6 +422,7 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
             break;
         case GW_SOURCE_DO_BEGIN_SAMPLING:
         case GW_SOURCE_DO_END_SAMPLING:
+            sample(s, a->kind == GW_SOURCE_DO_BEGIN_SAMPLING);
             break;
         case GW_SOURCE_DO_BEGIN_CUT:
             s->range = a->range;
@@ -375,6 +482,8 @@ void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job)
                     (unsigned long long)job->id, s ? "out of memory" : "32 outgoing jobs are open");
             return; /* the coordinator shows it as created; it starts when it is told again */
         }
+        const struct gw_device *device = c->server->device;
+        gw_source_able(machine, false, device && device->shared);
         *s = (struct gwi_source_slot){.machine = machine,
                                       .control = c,
                                       .id = job->id,

@@ -330,6 +330,15 @@ void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
                                          .owned = gwi_control_range_is_ours(c, &t->job->slots)});
 }
 
+/* An attempt that had to end because the store cannot link what the source sends: the next one is
+ * to bring records. */
+static void note_unlinkable(struct gwi_target_slot *t)
+{
+    const struct gw_incoming *in = atomic_load_explicit(&t->job->in, memory_order_relaxed);
+    if (in && !gw_incoming_links(in))
+        gw_target_able(t->machine, false);
+}
+
 /* Does the map say that the source's process is the one that sent this? */
 static bool is_present_process(const struct gwi_control *c, const struct gw_prepare *m)
 {
@@ -351,6 +360,8 @@ enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
     case GW_KIND_PREPARE:
         if (gw_prepare_decode(&r, &prepare) != GW_OK)
             return gwi_link_error(link->conn, GW_E_PROTOCOL, "malformed PREPARE");
+        if (t)
+            note_unlinkable(t);
         if (!t && !is_over(c, f->session))
             t = open_target(c, f->session, &prepare.slots, prepare.from_address);
         event.kind = GW_TARGET_ON_PREPARE;

@@ -143,6 +143,7 @@ static void publish(int s, int unused)
     w->checkpoints++;
     gw_store_retain(server->store, server->image->store.numbers.begin,
                     server->image->store.numbers.end);
+    tier_share(s);
     struct reply durable = {.status = GW_END,
                             .position = server->image->number,
                             .incarnation = server->incarnation,

@@ -45,13 +45,15 @@ static void collect(int s, int d)
                                                          gw_store_version_highest(server->store)}});
 }
 
-static void open_outgoing(int s, uint64_t attempt)
+static void open_outgoing(int s, uint64_t attempt, bool indirection)
 {
     struct server *server = &w->server[s];
     const struct gw_job *job = gw_source_job(server->source);
-    if (!server->out)
-        GW_ASSERT(gw_outgoing_create(job->id, &job->slots, CHUNK_BITS, attempt, DISPATCHERS,
-                                     &server->out) == GW_OK);
+    if (server->out)
+        return;
+    GW_ASSERT(gw_outgoing_create(job->id, &job->slots, CHUNK_BITS, attempt, DISPATCHERS,
+                                 &server->out) == GW_OK);
+    tier_outgoing(s, indirection);
 }
 
 static void ship(int s, const struct gw_source_action *a)
@@ -59,9 +61,10 @@ static void ship(int s, const struct gw_source_action *a)
     struct server *server = &w->server[s];
     if (a->kind == GW_SOURCE_DO_RESTART_SHIPPING) {
         w->restarts++;
+        gw_outgoing_indirect(server->out, a->indirection);
         gw_outgoing_restart(server->out, a->attempt, a->from_scratch);
     } else {
-        open_outgoing(s, a->attempt);
+        open_outgoing(s, a->attempt, a->indirection);
     }
     server->shipping = true;
     for (int d = 0; d < DISPATCHERS; d++)
@@ -72,6 +75,9 @@ static void source_finish(int s)
 {
     struct server *server = &w->server[s];
     source_connections_close();
+    if (server->sampling)
+        fail("the store still gathers for a job that is over");
+    tier_count(s);
     gw_source_destroy(server->source);
     gw_outgoing_destroy(server->out);
     free(server->collected);
@@ -98,7 +104,7 @@ static void source_cut(int s, enum gw_range_state range)
 static void source_begin_unlink(int s)
 {
     struct server *server = &w->server[s];
-    open_outgoing(s, gw_source_attempt(server->source));
+    open_outgoing(s, gw_source_attempt(server->source), false);
     gw_outgoing_unlink_begin(server->out);
     server->unlinking = true;
     for (int d = 0; d < DISPATCHERS; d++)
@@ -129,6 +135,7 @@ static void source_act(int s, const struct gw_source_action *a)
         break;
     case GW_SOURCE_DO_BEGIN_SAMPLING:
     case GW_SOURCE_DO_END_SAMPLING:
+        tier_sample(s, a->kind == GW_SOURCE_DO_BEGIN_SAMPLING);
         break;
     case GW_SOURCE_DO_BEGIN_CUT:
         source_cut(s, a->range);
@@ -233,6 +240,11 @@ static void target_finish(int s)
     server->over_job = gw_target_job(server->target);
     for (int d = 0; d < DISPATCHERS; d++)
         conn_close(&w->pull[d]);
+    if (server->in) {
+        struct gw_incoming_progress p;
+        gw_incoming_progress(server->in, &p);
+        w->linked += p.linked;
+    }
     gw_target_destroy(server->target);
     gw_incoming_destroy(server->in);
     gw_unlinker_destroy(server->unlinker);
@@ -277,8 +289,8 @@ static void serve(int s, uint32_t version_highest)
     truth_given(s);
     server->range = GW_RANGE_ARRIVING;
     server->range_set = true;
-    server->pulling = true;
-    for (int d = 0; d < DISPATCHERS; d++)
+    server->pulling = !(gw_target_flags(server->target) & GW_JOB_NO_PULLS);
+    for (int d = 0; d < DISPATCHERS && server->pulling; d++)
         conn_open(&w->pull[d]);
     server_publish(s, false);
 }
@@ -339,6 +351,7 @@ static void open_target(int s, uint64_t job, const struct gw_slots *slots)
     struct server *server = &w->server[s];
     GW_ASSERT(gw_target_create(job, slots, server->incarnation, server->held, &server->target) ==
               GW_OK);
+    gw_target_able(server->target, tier_is_shared(s));
     w->resumed += server->held;
     keep_tombstones(s);
 }
@@ -372,9 +385,13 @@ void jobs_joined(int s, uint32_t jobs)
 static void told_source(int s, const struct gw_job *job, bool open)
 {
     struct server *server = &w->server[s];
+    struct gw_job with = *job;
+    with.options = job_options(job->id);
+    job = &with;
     if (!server->source && open) {
         GW_ASSERT(gw_source_create(job, server->incarnation, "h:s", CHUNK_BITS, &server->source) ==
                   GW_OK);
+        gw_source_able(server->source, true, tier_is_shared(s));
         source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_START});
     }
     source_step(s, (struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});
@@ -618,7 +635,8 @@ static void chunk(struct conn *c, const uint8_t *bytes, const struct gw_frame *f
     if (!server->in || server->in->job != f->session)
         return;
     enum gw_status st = GW_PENDING;
-    for (uint32_t tries = 0; st == GW_PENDING && tries < 1000; tries++) { /* nothing overtakes it */
+    /* Nothing overtakes it. */
+    for (uint32_t tries = 0; (st == GW_PENDING || st == GW_WOULD_BLOCK) && tries < 1000; tries++) {
         uint64_t hashes[16];
         gw_store_poll(thread);
         while (gw_store_ready(thread, hashes, 16) != 0) {}

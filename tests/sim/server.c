@@ -53,7 +53,9 @@ static void recover(int s, const struct gw_store_options *options)
 void server_open(int s)
 {
     struct server *server = &w->server[s];
-    struct gw_store_options o = {.log_bytes = 16u << GW_STORE_PAGE_BITS_MIN,
+    /* With a shared tier little memory, so that much is cold. */
+    uint32_t pages = w->plan.shared ? 8 : 16;
+    struct gw_store_options o = {.log_bytes = (uint64_t)pages << GW_STORE_PAGE_BITS_MIN,
                                  .index_bytes = 64u << 10,
                                  .page_bits = GW_STORE_PAGE_BITS_MIN,
                                  .threads_max = DISPATCHERS + 2,

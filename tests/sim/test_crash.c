@@ -23,9 +23,14 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
     return text && *text ? strtoull(text, NULL, 10) : otherwise;
 }
 
+/* Every other one with a shared tier. */
 static struct plan plan_of(uint64_t seed)
 {
-    return (struct plan){.seed = seed, .durable = true, .ops = CRASH_OPS, .jobs = CRASH_JOBS};
+    return (struct plan){.seed = seed,
+                         .durable = true,
+                         .shared = seed % 2 == 0,
+                         .ops = CRASH_OPS,
+                         .jobs = CRASH_JOBS};
 }
 
 /* Two deaths, broken connections and an operator who cancels, by chance. Seeds from 1000. */
@@ -59,9 +64,11 @@ static void say(const char *what, uint64_t points, const struct summary *sum)
     fprintf(stderr,
             "%s=%" PRIu64 " deaths=%" PRIu64 " jobs=%" PRIu64 " cancelled=%" PRIu64
             " checkpoints=%" PRIu64 " undone=%" PRIu64 " replays=%" PRIu64 " resumed=%" PRIu64
-            " pulls=%" PRIu64 "\n",
+            " pulls=%" PRIu64 " hot=%" PRIu64 " indirections=%" PRIu64 " linked=%" PRIu64
+            " foreign_reads=%" PRIu64 "\n",
             what, points, sum->deaths, sum->jobs, sum->cancelled, sum->checkpoints, sum->undone,
-            sum->replays, sum->resumed, sum->pulls);
+            sum->replays, sum->resumed, sum->pulls, sum->hot, sum->indirections, sum->linked,
+            sum->foreign_reads);
 }
 
 Test(crash, one_party_dies_at_every_point_of_a_migration)
@@ -98,6 +105,8 @@ Test(crash, one_party_dies_at_every_point_of_a_migration)
     cr_expect_gt(sum.jobs, points);
     cr_expect_gt(sum.undone, 0);
     cr_expect_gt(sum.resumed, points / 20);
+    cr_expect_gt(sum.indirections, points / 20);
+    cr_expect_gt(sum.foreign_reads, points / 20);
 }
 
 Test(crash, two_parties_die_wherever_chance_has_it)
@@ -117,4 +126,6 @@ Test(crash, two_parties_die_wherever_chance_has_it)
     cr_expect_gt(sum.cancelled, seeds / 20);
     cr_expect_gt(sum.undone, 0);
     cr_expect_gt(sum.resumed, 0);
+    cr_expect_gt(sum.indirections, seeds);
+    cr_expect_gt(sum.foreign_reads, seeds / 20);
 }

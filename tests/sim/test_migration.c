@@ -31,9 +31,10 @@ Test(migration, ranges_move_exactly_in_every_schedule)
     }
     fprintf(stderr,
             "schedules=%" PRIu64 " jobs=%" PRIu64 " cancelled=%" PRIu64 " pulls=%" PRIu64
-            " moved=%" PRIu64 " replays=%" PRIu64 " breaks=%" PRIu64 " restarts=%" PRIu64 "\n",
+            " moved=%" PRIu64 " replays=%" PRIu64 " breaks=%" PRIu64 " restarts=%" PRIu64
+            " hot=%" PRIu64 "\n",
             schedules, sum.jobs, sum.cancelled, sum.pulls, sum.moved, sum.replays, sum.breaks,
-            sum.restarts);
+            sum.restarts, sum.hot);
     if (seed)
         return;
     /* A world in which nothing happens proves nothing. */

@@ -356,8 +356,16 @@ static void world_open(const struct plan *plan)
     for (int s = 0; s < SERVERS; s++) {
         w->coordinator[s] = (struct conn){.role = ROLE_COORDINATOR, .a = s};
         if (plan->durable)
-            w->server[s].device = gw_ram_device_create(&(struct gw_ram_device_options){
-                .page_bits = GW_STORE_PAGE_BITS_MIN, .delay_polls_max = 3, .seed = plan->seed});
+            w->server[s].device = gw_ram_device_create(
+                &(struct gw_ram_device_options){.page_bits = GW_STORE_PAGE_BITS_MIN,
+                                                .delay_polls_max = 3,
+                                                .seed = plan->seed,
+                                                .log_id = plan->shared ? (uint64_t)s + 1 : 0});
+    }
+    for (int s = 0; s < SERVERS; s++) {
+        for (int o = 0; o < SERVERS && plan->shared; o++)
+            if (o != s)
+                gw_ram_device_know(w->server[s].device, w->server[o].device);
         server_open(s);
         if (plan->durable)
             checkpoint_first(s);
@@ -372,6 +380,8 @@ static void world_open(const struct plan *plan)
         call_in(below(5 * MS), client_start, c, 0);
     }
     call_in(below(40 * MS), coordinator_tick, 0, 0);
+    if (plan->shared)
+        call_in(below(40 * MS), tier_forget_turn, 0, 0);
     if (w->breaks_left)
         call_in(below(60 * MS), break_something, 0, 0);
     if (plan->breaks && chance(70))
@@ -387,9 +397,10 @@ static void world_close(void)
         if (!w->down[s])
             server_close(s);
         image_free(w->server[s].image);
+    }
+    for (int s = 0; s < SERVERS; s++)
         if (w->server[s].device)
             gw_ram_device_destroy(w->server[s].device);
-    }
     coordinator_close();
     free(w->fact);
     free(w);
@@ -434,6 +445,11 @@ bool world_run(const struct plan *plan, struct summary *summary, char *failure,
     summary->checkpoints += w->checkpoints;
     summary->undone += w->undone;
     summary->resumed += w->resumed;
+    summary->hot += w->hot;
+    summary->indirections += w->indirections;
+    summary->linked += w->linked;
+    for (int s = 0; s < SERVERS && plan->shared; s++)
+        summary->foreign_reads += gw_ram_device_foreign_reads(w->server[s].device);
     memcpy(summary->step, w->step, sizeof summary->step);
     bool passed = !w->failed;
     snprintf(failure, failure_bytes, "%s", w->failure);

@@ -191,7 +191,7 @@ struct server {
     enum gw_range_state range; /* of the job's slots, while range_set */
     bool range_set;
     struct gw_outgoing *out;
-    bool shipping, unlinking, all_acked_told, unlinked_told;
+    bool shipping, unlinking, all_acked_told, unlinked_told, sampling;
     struct gw_incoming *in;
     struct gw_unlinker *unlinker;
     bool pulling;
@@ -231,6 +231,7 @@ struct death {
 struct plan {
     uint64_t seed;
     bool durable;
+    bool shared; /* durable, and each server reads what the other one has stored */
     uint32_t ops, jobs;
     uint32_t cancels; /* percent: a job that is not committed, each time the operator looks */
     uint32_t breaks;  /* connections that break, at most */
@@ -271,6 +272,7 @@ struct world {
     int holder;                      /* who executes on it */
     /* For the summary: did the schedules reach what they are there for? */
     uint64_t pulls, moved, replays, restarts, breaks, deaths, checkpoints, undone, resumed;
+    uint64_t hot, indirections, linked;
     bool failed;
     char failure[256];
 };
@@ -279,7 +281,7 @@ extern struct world *w;
 /* Runs one schedule; false: *failure says why. */
 struct summary {
     uint64_t pulls, moved, replays, restarts, breaks, jobs, cancelled, deaths, checkpoints, undone,
-        resumed;
+        resumed, hot, indirections, linked, foreign_reads;
     uint64_t step[PARTIES]; /* of the last run: how many there were */
 };
 bool world_run(const struct plan *plan, struct summary *summary, char *failure,
@@ -323,6 +325,14 @@ void jobs_pull(int s, int d);
 void jobs_told(int s, const struct gw_job *job);
 void jobs_joined(int s, uint32_t jobs);
 void jobs_secured(int s); /* something has become durable */
+/* tier.c */
+struct gw_job_options job_options(uint64_t job);
+bool tier_is_shared(int s);
+void tier_sample(int s, bool on);
+void tier_outgoing(int s, bool indirection); /* the data plane of its outgoing job is there */
+void tier_share(int s);
+void tier_forget_turn(int unused, int unused2);
+void tier_count(int s); /* its outgoing job ends */
 /* crash.c */
 void checkpoint_turn(int s, int unused);
 uint64_t checkpoint_ask(int s); /* the number of the image that will hold what is here now */
