@@ -321,7 +321,9 @@ static void *run(void *arg)
 {
     struct gwi_backup *b = arg;
     struct gwi_state state;
-    bool good = wait_for_checkpoint(b, &state);
+    char why[400] = "";
+    bool good = gwi_backup_resolve(b->server, &b->stop, why, sizeof why) || fail(b, "%s", why);
+    good = good && wait_for_checkpoint(b, &state);
     if (good) {
         atomic_store(&b->checkpoint, state.image.number);
         uint64_t gaps = 0;

@@ -10,12 +10,17 @@
 #include <unistd.h>
 
 #include "index/base/checksum.h"
+#include "index/indirection.h"
 #include "server/blob.h"
+#include "server/checkpoint.h"
 #include "server/server.h"
 #include "tiering/ssd_format.h"
 
-#define POLL_US    1000u
-#define READ_TRIES 3u /* each waits up to the tier's deadline */
+#define POLL_US         1000u
+#define RESOLVE_US      20000u
+#define RESOLVE_MAX     30000u /* times RESOLVE_US */
+#define CHECKPOINT_EACH 100u   /* while only older checkpoints need other logs */
+#define READ_TRIES      3u     /* each waits up to the tier's deadline */
 
 bool gwi_backup_page_wanted(const struct gwi_state *s, uint64_t at)
 {
@@ -168,4 +173,31 @@ bool gwi_backup_rebuild(const struct gwi_backup_cold *c, uint64_t *bytes, uint32
     free(table);
     free(checks);
     return good;
+}
+
+bool gwi_backup_resolve(struct gwi_server *server, const atomic_bool *stop, char *why,
+                        size_t why_bytes)
+{
+    struct gw_indirection_stats stats = {0};
+    char trouble[GW_BLOB_TEXT_BYTES + 32] = "";
+    if (!server->tier)
+        return true;
+    uint32_t logs = 0;
+    for (uint32_t i = 0; i < RESOLVE_MAX && !atomic_load(stop); i++) {
+        logs = gw_store_foreign(server->store, NULL, 0);
+        if (logs == 0)
+            break;
+        gw_store_indirection_stats(server->store, &stats);
+        if (stats.live == 0 && i % CHECKPOINT_EACH == 0)
+            (void)gwi_checkpoint_ask(server);
+        usleep(RESOLVE_US);
+    }
+    if (logs == 0)
+        return true;
+    (void)gwi_blob_trouble(server, trouble, sizeof trouble);
+    snprintf(why, why_bytes,
+             "%" PRIu64 " references into the logs of %u other servers are not resolved yet%s%s; "
+             "try again later",
+             stats.live, logs, trouble[0] ? ": " : "", trouble);
+    return false;
 }

@@ -29,4 +29,10 @@ struct gwi_backup_cold {
 };
 bool gwi_backup_rebuild(const struct gwi_backup_cold *cold, uint64_t *bytes, uint32_t *crc,
                         char *why, size_t why_bytes);
+
+/* Waits until nothing of the store is in another server's log only (index/indirection.h), resolving
+ * with more of the dispatchers' time than usual and taking checkpoints: what a backup copies then
+ * is whole by itself. False: `why`; ten minutes, or *stop. */
+bool gwi_backup_resolve(struct gwi_server *server, const atomic_bool *stop, char *why,
+                        size_t why_bytes);
 #endif

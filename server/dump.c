@@ -10,6 +10,7 @@
 
 #include "client/wire/peer.h"
 #include "index/base/clock.h"
+#include "index/indirection.h"
 #include "index/store_recover.h"
 #include "server/manifest.h"
 #include "server/offline.h"
@@ -188,6 +189,20 @@ static int open_store(struct dump *d, uint64_t seed)
     return 0;
 }
 
+/* What such a reference leads to is not here. */
+static int check_resolved(const struct dump *d)
+{
+    uint32_t logs = gw_store_foreign(d->store, NULL, 0);
+    if (logs == 0)
+        return 0;
+    fprintf(
+        stderr,
+        "godwit-server dump %s: some of its keys lie in the logs of %u other servers only; start "
+        "the server and use `godwit backup`, which waits until they have come\n",
+        d->dir, logs);
+    return 1;
+}
+
 static bool put(struct dump *d, const void *bytes, size_t n)
 {
     if (fwrite(bytes, 1, n, stdout) == n)
@@ -325,6 +340,8 @@ int gwi_dump_main(int argc, char **argv)
         code = open_device(&d);
     if (code == 0)
         code = open_store(&d, seed);
+    if (code == 0)
+        code = check_resolved(&d);
     if (code == 0)
         code = write_out(&d);
     gw_store_thread_close(d.thread);
