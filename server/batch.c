@@ -264,6 +264,8 @@ static uint32_t gather(struct gwi_link *link, const struct gw_frame *f, struct g
         v->exec = (int16_t)(*exec)++;
         writes |= v->write;
     }
+    if (*exec)
+        gwi_slot_count_add(&d->slot_count, d->ops[d->slot_count.turn++ % *exec].slot, *exec);
     if (GW_UNLIKELY(writes && d->commit.log))
         gwi_commit_begin(d);
     return n;

@@ -18,8 +18,6 @@
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
-#include "index/device.h"
-#include "server/checkpoint.h"
 #include "server/control_internal.h"
 
 #define HEARTBEAT_NS   500000000ull
@@ -267,70 +265,6 @@ void gwi_control_rejoin(struct gwi_control *c)
         send_join(c);
 }
 
-static void tell_durability(const struct gwi_server *s, struct gw_heartbeat *h)
-{
-    h->durability = (uint64_t)s->durable.mode;
-    if (s->durable.mode == GWI_DURABILITY_NONE)
-        return;
-    struct gwi_checkpoint_figures figures;
-    gwi_checkpoint_figures(s, &figures);
-    uint64_t wall_ms = gw_clock_wall_ms(gw_clock_system());
-    h->checkpoint = figures.number;
-    h->checkpoint_age_ms =
-        figures.finished_ms && wall_ms > figures.finished_ms ? wall_ms - figures.finished_ms : 0;
-    h->checkpoint_ns = figures.duration_ns;
-    h->checkpoints = figures.taken;
-    h->checkpoints_failed = figures.given_up;
-    h->log_bytes = s->durable.mode == GWI_DURABILITY_COMMIT ? gwi_commit_log_bytes(s) : 0;
-    h->recovered = s->report.number;
-    h->recovery_ms = s->report.duration_ns / 1000000;
-    h->recovered_entries = s->report.applied;
-    h->sessions_forgotten =
-        (uint32_t)atomic_load_explicit(&s->durable.forgotten, memory_order_relaxed);
-    int failed = atomic_load_explicit(&s->durable.failed, memory_order_relaxed);
-    if (failed != GW_OK)
-        snprintf(h->trouble, sizeof h->trouble, "nothing is acknowledged as durable any more: %s",
-                 gw_status_text((enum gw_status)failed));
-    else if (figures.failure[0])
-        snprintf(h->trouble, sizeof h->trouble, "the last checkpoint was given up: %.200s",
-                 figures.failure);
-}
-
-static void send_heartbeat(struct gwi_control *c)
-{
-    struct gw_store_stats stats;
-    gw_store_stats(c->server->store, &stats);
-    struct gw_heartbeat h = {.incarnation = c->server->incarnation,
-                             .map_version = c->map ? c->map->version : 0,
-                             .keys = stats.keys,
-                             .memory_used = stats.log_tail - stats.log_head + stats.index_bytes,
-                             .memory_total = c->server->options.memory_bytes,
-                             .live_bytes = stats.live_bytes,
-                             .cold_reads = stats.cold,
-                             .evicted = stats.evicted,
-                             .expired = stats.expired,
-                             .compacted = stats.compacted_bytes,
-                             .compacted_live = stats.compacted_live_bytes};
-    struct gw_device *device = c->server->device;
-    if (device) {
-        struct gw_device_usage usage;
-        device->usage(device, &usage);
-        h.disk_used = usage.used_bytes;
-        h.disk_total = usage.limit_bytes;
-    }
-    for (uint32_t i = 0; i < c->server->dispatchers; i++) {
-        h.operations +=
-            atomic_load_explicit(&c->server->dispatcher[i]->operations, memory_order_relaxed);
-        h.sessions +=
-            atomic_load_explicit(&c->server->dispatcher[i]->sessions_open, memory_order_relaxed);
-    }
-    tell_durability(c->server, &h);
-    uint8_t body[512];
-    struct gw_writer w = gw_writer_of(body, sizeof body);
-    gw_heartbeat_encode(&h, &w);
-    (void)gwi_control_send(c, GW_KIND_HEARTBEAT, body, gw_writer_used(&w)); /* another follows */
-}
-
 static void coordinator_down(struct gwi_control *c, enum gw_status st)
 {
     if (c->joined || c->retry_ms == 0)
@@ -380,6 +314,7 @@ static void know_jobs(struct gwi_control *c)
 static void on_joined(struct gwi_control *c, uint32_t jobs)
 {
     c->joined = true;
+    c->needs.round = 0; /* of another connection, perhaps of another coordinator */
     c->retry_ms = 0;
     c->heartbeat_ns = 0;
     c->jobs_left = jobs;
@@ -428,6 +363,7 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
     struct gw_reader r = gw_reader_of(frame + GW_FRAME_HEADER, bytes - GW_FRAME_HEADER);
     struct gw_map *map;
     struct gw_job job;
+    struct gw_needs needs;
     switch (f.kind) {
     case GW_KIND_JOINED:
     case GW_KIND_MAP:
@@ -452,6 +388,11 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
             gwi_target_on_job(c, &job);
         if (c->jobs_left && --c->jobs_left == 0)
             know_jobs(c);
+        return GW_OK;
+    case GW_KIND_NEEDS:
+        if (gw_needs_decode(&r, &needs) != GW_OK)
+            return GW_E_PROTOCOL;
+        gwi_control_on_needs(c, &needs);
         return GW_OK;
     case GW_KIND_ERROR:
         return on_refused(c, &r);
@@ -501,11 +442,12 @@ uint64_t gwi_control_turn(struct gwi_control *c)
     uint64_t now = c->d->now_ns;
     if (c->securing)
         look_for_secured(c);
+    gwi_control_hold_objects(c);
     if (!c->coordinator && now >= c->retry_ns)
         connect_coordinator(c);
     if (c->joined && now >= c->heartbeat_ns) {
         c->heartbeat_ns = now + HEARTBEAT_NS;
-        send_heartbeat(c);
+        gwi_control_heartbeat(c);
     }
     if (c->joined && !c->jobs_known && now >= c->rejoin_ns) {
         c->rejoin_ns = now + REJOIN_NS; /* one has ended and was forgotten in between */

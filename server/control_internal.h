@@ -82,9 +82,11 @@ struct gwi_control {
      * of the present tenure; until we give them away. stale: all others: what is here of them is of
      * an earlier tenure, or frozen for an open outgoing job; until it is unlinked. */
     struct gw_slots held, stale;
-    bool jobs_known;    /* all that were open when we joined: before it nothing is served */
-    uint32_t jobs_left; /* of them, to be told of yet */
-    uint64_t rejoin_ns; /* to ask for them again */
+    bool jobs_known;       /* all that were open when we joined: before it nothing is served */
+    uint32_t jobs_left;    /* of them, to be told of yet */
+    uint64_t rejoin_ns;    /* to ask for them again */
+    struct gw_needs needs; /* the coordinator's newest on this connection; 0: none */
+    struct gwi_slot_load load;
     struct gwi_source_slot source[GWI_JOBS_MAX];
     struct gwi_target_slot target[GWI_JOBS_MAX];
     uint32_t jobs;
@@ -113,6 +115,11 @@ void gwi_control_clean(struct gwi_control *c, const struct gw_slots *slots);
 bool gwi_control_errand(struct gwi_control *c, uint32_t dispatcher, enum gwi_mail_kind kind,
                         struct gwi_errand *takes);
 void gwi_errand_free(struct gwi_errand *errand);
+
+/* control_tell.c */
+void gwi_control_heartbeat(struct gwi_control *c);
+void gwi_control_hold_objects(struct gwi_control *c); /* once a turn */
+void gwi_control_on_needs(struct gwi_control *c, const struct gw_needs *needs);
 
 /* control_source.c */
 void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job);
