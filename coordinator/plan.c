@@ -69,7 +69,9 @@ static void weigh_server(const struct gw_coordinator *c, struct loads *loads, ui
     struct gw_slots owned;
     gw_map_slots_of(c->map, server, &owned);
     uint32_t slots = gw_slots_count(&owned);
-    double bytes = slots ? (double)last->live_bytes / slots : 0;
+    /* A store without a device does not count what is superseded: its keys count then. */
+    uint64_t live = last->live_bytes ? last->live_bytes : last->keys * GW_PLAN_KEY_BYTES;
+    double bytes = slots ? (double)live / slots : 0;
     for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
         if (c->map->owner[slot] == server)
             loads->bytes[slot] = bytes + GW_PLAN_SLOT_BYTES;

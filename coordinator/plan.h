@@ -22,7 +22,8 @@
 #define GW_PLANS_MAX        256u                /* older finished ones are forgotten */
 #define GW_PLAN_RATE        UINT64_C(200000000) /* bytes a second that predictions reckon with */
 #define GW_PLAN_SLOT_BYTES  64u                 /* what an empty slot counts */
-#define GW_PLAN_EVEN_WITHIN 0.05                /* of the average: nothing to rebalance */
+#define GW_PLAN_KEY_BYTES   100u /* what a key counts at a server that says no live bytes */
+#define GW_PLAN_EVEN_WITHIN 0.05 /* of the average: nothing to rebalance */
 
 struct gw_coordinator;
 

@@ -133,6 +133,10 @@ static void show(struct gw_progress *progress, const json_t *jobs)
             ended++;
         else
             phase = gw_json_text(job, "phase");
+        if (json_object_get(job, "moves")) { /* a plan */
+            done += gw_json_number(job, "moves_done");
+            chunks += gw_json_number(job, "moves");
+        }
     }
     char moved[32], words[160];
     gw_format_size(bytes, moved, sizeof moved);
@@ -231,11 +235,19 @@ static void describe(const json_t *job, char *room, size_t room_bytes)
     char moved[32];
     gw_format_size(gw_json_number(job, "bytes_moved"), moved, sizeof moved);
     const char *error = gw_json_text(job, "error");
-    snprintf(room, room_bytes,
-             "job %" PRIu64 " %s: %s moved, %" PRIu64 " records, longest pause %.1f ms%s%s",
-             gw_json_number(job, "id"), gw_json_text(job, "state"), moved,
-             gw_json_number(job, "records_moved"), (double)gw_json_number(job, "pause_us") / 1000,
-             error[0] ? ": " : "", error);
+    if (json_object_get(job, "moves"))
+        snprintf(room, room_bytes,
+                 "plan %" PRIu64 " (%.20s) %s: %" PRIu64 " of %" PRIu64
+                 " moves done, %s moved, longest pause %.1f ms%s%s",
+                 gw_json_number(job, "id"), gw_json_text(job, "kind"), gw_json_text(job, "state"),
+                 gw_json_number(job, "moves_done"), gw_json_number(job, "moves"), moved,
+                 (double)gw_json_number(job, "pause_us") / 1000, error[0] ? ": " : "", error);
+    else
+        snprintf(room, room_bytes,
+                 "job %" PRIu64 " %s: %s moved, %" PRIu64 " records, longest pause %.1f ms%s%s",
+                 gw_json_number(job, "id"), gw_json_text(job, "state"), moved,
+                 gw_json_number(job, "records_moved"),
+                 (double)gw_json_number(job, "pause_us") / 1000, error[0] ? ": " : "", error);
 }
 
 enum gw_exit gw_admin_end_said(struct gw_cli *cli, enum gw_exit code, const json_t *jobs,

@@ -12,20 +12,55 @@
 
 #define MESSAGE_BYTES 1024
 
+#define MOVE_OPTIONS                                                                               \
+    "  --max-impact D    p99 of requests at both ends that shipping may cause (2ms, 500us)\n"      \
+    "  --rate R          bytes a second that are shipped at most (100MB/s)\n"                      \
+    "  --sample-time D   how long the hot set gathers before the transfer (500ms)\n"               \
+    "  --sample-bytes N  how much of it goes first (64MiB)\n"                                      \
+    "  --no-sampling     no hot set first\n"                                                       \
+    "  --no-indirection  what lies in the shared tier is read and shipped, too\n"                  \
+    "  --no-pulls        requests wait for their chunk; for measurements\n"                        \
+    "  --dry-run         say what would happen, and check it; change nothing\n"
+
 static const struct gw_cli_verb verbs[] = {
     {"status", "",
      "Shows the servers, their slots and the open jobs.\n"
      "Exit code 4 when a server is down.\n",
      gwi_cli_status},
-    {"migrate", "--slots A-B[,C-D] --from S --to T [--wait [--timeout SECONDS]]",
+    {"migrate", "--slots A-B[,C-D] --from S --to T [OPTIONS] [--wait [--timeout SECONDS]]",
      "Moves slots from one server to another while both serve.\n"
      "Prints the id of the job. With --wait it returns when the job has ended: exit code 6 if it\n"
-     "failed or was cancelled, 7 if SECONDS have passed (the job goes on).\n",
+     "failed or was cancelled, 7 if SECONDS have passed (the job goes on).\n" MOVE_OPTIONS,
      gwi_cli_migrate},
-    {"scale-out", "--to T [--wait [--timeout SECONDS]]",
-     "Gives server T an even share of the slots of all others.\n"
-     "Prints the ids of the jobs, one a line. --wait: as for migrate.\n",
+    {"scale-out", "--to T [OPTIONS] [--wait [--timeout SECONDS]]",
+     "Gives server T an even share of all, by bytes.\n"
+     "Prints the id of the plan, whose moves run one after the other (`job show`). --wait: as for\n"
+     "migrate. A server that was drained takes slots again.\n" MOVE_OPTIONS,
      gwi_cli_scale_out},
+    {"drain", "SERVER [OPTIONS] [--wait [--timeout SECONDS]]",
+     "Moves everything away from a server, for good, evenly by bytes.\n"
+     "Prints the id of the plan. No plan gives the server anything any more: then `remove` it, or\n"
+     "name it in a scale-out. Cancelling takes it back. --wait: as for migrate.\n" MOVE_OPTIONS,
+     gwi_cli_drain},
+    {"rebalance",
+     "[--by both|bytes|operations] [--plan FILE | --apply FILE] [OPTIONS] [--wait ...]",
+     "Makes the servers even, by bytes and by operations.\n"
+     "Prints the id of the plan. It tells what it would do with --dry-run, and writes that with\n"
+     "--plan into a file, which --apply carries out unless the map has changed since (exit code "
+     "5).\n" MOVE_OPTIONS,
+     gwi_cli_rebalance},
+    {"split", "",
+     "Shows the ranges of slots with most operations a slot, hottest first.\n"
+     "A range of one slot is a hot slot: rebalance moves others away from its server, but cannot "
+     "divide\n"
+     "it. The numbers are sampled.\n",
+     gwi_cli_split},
+    {"remove", "SERVER [--dry-run]",
+     "Takes a server that owns nothing out of the cluster, for good.\n"
+     "Its process ends, and none of its id may join again. What it has in the object store is "
+     "deleted\n"
+     "by another server as soon as nobody needs it.\n",
+     gwi_cli_remove},
     {"job list", "", "Lists the jobs, the open ones and those that have ended, one a line.\n",
      gwi_cli_job_list},
     {"job show", "ID", "Shows one job: its state, progress and last error.\n", gwi_cli_job_show},
@@ -414,7 +449,8 @@ static enum gw_exit run(struct gw_cli *cli, int argc, char **argv)
         return cli->json ? gw_cli_fail_usage(cli, "a verb is missing") : GW_EXIT_USAGE;
     }
     if (!cli->verb && strcmp(argv[0], "job") == 0)
-        return gw_cli_fail_usage(cli, "job: one of list, show, watch, cancel must follow");
+        return gw_cli_fail_usage(
+            cli, "job: one of list, show, watch, cancel, pause, resume, revive must follow");
     if (!cli->verb)
         return gw_cli_fail_usage(cli, "%s: no such verb", argv[0]);
     code = check_coordinator(cli);

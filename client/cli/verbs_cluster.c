@@ -1,4 +1,4 @@
-/* verbs_cluster.c - status, migrate, scale-out and the job verbs: requests to the coordinator. */
+/* verbs_cluster.c - status, migrate and the job verbs: requests to the coordinator. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +7,9 @@
 
 #include "client/cli/admin.h"
 #include "client/cli/flags.h"
+#include "client/cli/plan_flags.h"
 #include "index/base/slots.h"
 #include "index/base/text.h"
-
-#define TIMEOUT_S_MAX 604800u /* a week */
 
 /* ---- status --------------------------------------------------------------------------------- */
 
@@ -60,25 +59,58 @@ static void print_servers(const json_t *servers)
     }
 }
 
+/* "created", "waiting", "committed, paused" */
+static void describe_state(const json_t *job, char *room, size_t room_bytes)
+{
+    bool paused = json_is_true(json_object_get(job, "paused"));
+    bool waiting = json_is_true(json_object_get(job, "waiting"));
+    snprintf(room, room_bytes, "%.20s%s", waiting ? "waiting" : gw_json_text(job, "state"),
+             paused ? ", paused" : "");
+}
+
 static void print_jobs(const json_t *jobs)
 {
     printf("%-6s %-17s %-12s %-12s %7s %9s %12s %10s  %s\n", "JOB", "STATE", "FROM", "TO", "SLOTS",
-           "CHUNKS", "MOVED", "PAUSE", "ERROR");
+           "CHUNKS", "MOVED", "PAUSE", "LEFT, ERROR");
     size_t i;
     json_t *job;
     json_array_foreach((json_t *)jobs, i, job)
     {
-        char moved[32], chunks[48], state[48];
-        bool paused = json_is_true(json_object_get(job, "paused"));
-        snprintf(state, sizeof state, "%.20s%s", gw_json_text(job, "state"),
-                 paused ? ", paused" : "");
+        char moved[32], chunks[48], state[48], left[96];
+        describe_state(job, state, sizeof state);
+        gwi_left_in_words(job, left, sizeof left);
+        const char *error = gw_json_text(job, "error");
         gw_format_size(gw_json_number(job, "bytes_moved"), moved, sizeof moved);
         snprintf(chunks, sizeof chunks, "%" PRIu64 "/%" PRIu64, gw_json_number(job, "chunks_done"),
                  gw_json_number(job, "chunks"));
-        printf("%-6" PRIu64 " %-17s %-12s %-12s %7" PRIu64 " %9s %12s %7.1f ms  %s\n",
+        printf("%-6" PRIu64 " %-17s %-12s %-12s %7" PRIu64 " %9s %12s %7.1f ms  %s%s%s\n",
                gw_json_number(job, "id"), state, gw_json_text(job, "from"), gw_json_text(job, "to"),
                gw_json_number(job, "slot_count"), chunks, moved,
-               (double)gw_json_number(job, "pause_us") / 1000, gw_json_text(job, "error"));
+               (double)gw_json_number(job, "pause_us") / 1000, left,
+               left[0] && error[0] ? ": " : "", error);
+    }
+}
+
+static void print_plans(const json_t *plans)
+{
+    if (json_array_size(plans) == 0)
+        return;
+    printf("%-6s %-17s %-12s %-12s %9s %12s  %s\n", "PLAN", "STATE", "KIND", "SERVER", "MOVES",
+           "MOVED", "LEFT, ERROR");
+    size_t i;
+    json_t *plan;
+    json_array_foreach((json_t *)plans, i, plan)
+    {
+        char moved[32], moves[48], state[48], left[96];
+        describe_state(plan, state, sizeof state);
+        gwi_left_in_words(plan, left, sizeof left);
+        const char *error = gw_json_text(plan, "error"), *from = gw_json_text(plan, "from");
+        gw_format_size(gw_json_number(plan, "bytes_moved"), moved, sizeof moved);
+        snprintf(moves, sizeof moves, "%" PRIu64 "/%" PRIu64, gw_json_number(plan, "moves_done"),
+                 gw_json_number(plan, "moves"));
+        printf("%-6" PRIu64 " %-17s %-12s %-12s %9s %12s  %s%s%s\n", gw_json_number(plan, "id"),
+               state, gw_json_text(plan, "kind"), from[0] ? from : gw_json_text(plan, "to"), moves,
+               moved, left, left[0] && error[0] ? ": " : "", error);
     }
 }
 
@@ -97,6 +129,7 @@ enum gw_exit gwi_cli_status(struct gw_cli *cli, int argc, char **argv)
         return code != GW_EXIT_OK ? code : health;
     }
     const json_t *jobs = json_object_get(answer, "jobs");
+    const json_t *plans = json_object_get(answer, "plans");
     printf("map %" PRIu64 ", cluster %s, %s\n", gw_json_number(answer, "map_version"),
            gw_json_text(answer, "cluster"), healthy ? "healthy" : "degraded");
     print_servers(json_object_get(answer, "servers"));
@@ -104,6 +137,9 @@ enum gw_exit gwi_cli_status(struct gw_cli *cli, int argc, char **argv)
         putchar('\n');
         print_jobs(jobs);
     }
+    if (json_array_size(plans) > 0)
+        putchar('\n');
+    print_plans(plans);
     json_decref(answer);
     code = gw_cli_flush(cli);
     return code != GW_EXIT_OK ? code : health;
@@ -114,14 +150,12 @@ enum gw_exit gwi_cli_status(struct gw_cli *cli, int argc, char **argv)
 enum gw_exit gwi_cli_migrate(struct gw_cli *cli, int argc, char **argv)
 {
     const char *slots = NULL, *from = NULL, *to = NULL;
-    bool wait = false;
-    uint64_t timeout_s = 0;
+    struct gwi_move_flags move = {0};
     const struct gw_flag flags[] = {
         {"--slots", GW_FLAG_TEXT, &slots, 0, 0},
         {"--from", GW_FLAG_TEXT, &from, 0, 0},
         {"--to", GW_FLAG_TEXT, &to, 0, 0},
-        {"--wait", GW_FLAG_SWITCH, &wait, 0, 0},
-        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, TIMEOUT_S_MAX},
+        GWI_MOVE_FLAGS(&move),
         {0},
     };
     enum gw_exit code = gw_flags_parse_counted(cli, flags, &argc, argv, 0, 0);
@@ -142,71 +176,35 @@ enum gw_exit gwi_cli_migrate(struct gw_cli *cli, int argc, char **argv)
     json_t *answer, *jobs;
     if (!request)
         return gw_cli_fail_usage(cli, "--from, --to: a server's id is printable text");
+    code = gwi_move_options(cli, &move, request);
+    if (code != GW_EXIT_OK) {
+        json_decref(request);
+        return code;
+    }
     code = gw_admin_ask(cli, request, &answer);
     if (code != GW_EXIT_OK)
         return code;
     uint64_t id = gw_json_number(answer, "job");
+    bool wait = move.wait && !move.dry_run;
     if (!wait && cli->json)
         return gw_cli_print(cli, answer);
+    if (move.dry_run) {
+        printf("would move %" PRIu64 " slots from %s to %s\n", gw_json_number(answer, "slot_count"),
+               from, to);
+        json_decref(answer);
+        return gw_cli_flush(cli);
+    }
     json_decref(answer);
     if (!cli->json)
         printf("%" PRIu64 "\n", id);
     code = gw_cli_flush(cli);
     if (!wait || code != GW_EXIT_OK)
         return code;
-    code = gw_admin_wait(cli, &id, 1, timeout_s, &jobs);
+    code = gw_admin_wait(cli, &id, 1, move.timeout_s, &jobs);
     if (!jobs)
         return code;
     code = gw_admin_end_said(cli, code, jobs, json_pack("{s:O}", "job", json_array_get(jobs, 0)));
     json_decref(jobs);
-    return code;
-}
-
-enum gw_exit gwi_cli_scale_out(struct gw_cli *cli, int argc, char **argv)
-{
-    const char *to = NULL;
-    bool wait = false;
-    uint64_t timeout_s = 0;
-    const struct gw_flag flags[] = {
-        {"--to", GW_FLAG_TEXT, &to, 0, 0},
-        {"--wait", GW_FLAG_SWITCH, &wait, 0, 0},
-        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, TIMEOUT_S_MAX},
-        {0},
-    };
-    enum gw_exit code = gw_flags_parse_counted(cli, flags, &argc, argv, 0, 0);
-    if (code != GW_EXIT_OK)
-        return code;
-    if (!to)
-        return gw_cli_fail_usage(cli, "--to is missing");
-    json_t *answer, *jobs, *request = json_pack("{s:s, s:s}", "op", "scale-out", "to", to);
-    if (!request)
-        return gw_cli_fail_usage(cli, "--to: a server's id is printable text");
-    code = gw_admin_ask(cli, request, &answer);
-    if (code != GW_EXIT_OK)
-        return code;
-    const json_t *list = json_object_get(answer, "jobs");
-    size_t count = json_array_size(list);
-    uint64_t *ids = calloc(count + 1, sizeof *ids);
-    if (!ids) {
-        json_decref(answer);
-        return gw_cli_fail_status(cli, GW_E_NOMEM, "scale-out");
-    }
-    for (size_t i = 0; i < count; i++) {
-        ids[i] = (uint64_t)json_integer_value(json_array_get(list, i));
-        if (!cli->json)
-            printf("%" PRIu64 "\n", ids[i]);
-    }
-    code = gw_cli_flush(cli);
-    if (!wait && cli->json) {
-        code = gw_cli_print(cli, json_incref(answer));
-    } else if (wait && code == GW_EXIT_OK) {
-        code = gw_admin_wait(cli, ids, count, timeout_s, &jobs);
-        if (jobs)
-            code = gw_admin_end_said(cli, code, jobs, json_pack("{s:O}", "jobs", jobs));
-        json_decref(jobs);
-    }
-    free(ids);
-    json_decref(answer);
     return code;
 }
 
@@ -223,6 +221,9 @@ enum gw_exit gwi_cli_job_list(struct gw_cli *cli, int argc, char **argv)
     if (cli->json)
         return gw_cli_print(cli, answer);
     print_jobs(json_object_get(answer, "jobs"));
+    if (json_array_size(json_object_get(answer, "plans")) > 0)
+        putchar('\n');
+    print_plans(json_object_get(answer, "plans"));
     json_decref(answer);
     return gw_cli_flush(cli);
 }
@@ -238,19 +239,38 @@ static enum gw_exit parse_id(struct gw_cli *cli, const struct gw_flag *flags, in
     return GW_EXIT_OK;
 }
 
+static void print_field(const char *key, const json_t *value)
+{
+    if (json_is_string(value)) {
+        printf("%-15s %s\n", key, json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        printf("%-15s %s\n", key, json_is_true(value) ? "yes" : "no");
+    } else if (json_is_integer(value)) {
+        printf("%-15s %" PRId64 "\n", key, (int64_t)json_integer_value(value));
+    } else if (json_is_array(value)) {
+        printf("%-15s", key);
+        for (size_t i = 0; i < json_array_size(value); i++)
+            printf(" %" PRId64, (int64_t)json_integer_value(json_array_get(value, i)));
+        putchar('\n');
+    }
+}
+
 static void print_job(const json_t *job)
 {
-    const char *key;
-    json_t *value;
+    const char *key, *name;
+    json_t *value, *option;
     json_object_foreach((json_t *)job, key, value)
     {
-        if (json_is_string(value))
-            printf("%-15s %s\n", key, json_string_value(value));
-        else if (json_is_boolean(value))
-            printf("%-15s %s\n", key, json_is_true(value) ? "yes" : "no");
-        else
-            printf("%-15s %" PRIu64 "\n", key, gw_json_number(job, key));
+        print_field(key, value);
+        json_object_foreach(value, name, option) /* none, unless it is an object: the options */
+        {
+            print_field(name, option);
+        }
     }
+    char left[96];
+    gwi_left_in_words(job, left, sizeof left);
+    if (left[0])
+        printf("%-15s %s\n", "left", left);
 }
 
 /* job-show, job-cancel, job-pause, job-resume: one request with an id, which is answered with the
@@ -358,7 +378,7 @@ enum gw_exit gwi_cli_job_watch(struct gw_cli *cli, int argc, char **argv)
     uint64_t id, timeout_s = 0;
     json_t *jobs;
     const struct gw_flag flags[] = {
-        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, TIMEOUT_S_MAX},
+        {"--timeout", GW_FLAG_NUMBER, &timeout_s, 1, GWI_TIMEOUT_S_MAX},
         {0},
     };
     enum gw_exit code = parse_id(cli, flags, &argc, argv, &id);

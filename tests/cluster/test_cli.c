@@ -160,7 +160,8 @@ Test(cli, every_verb_has_help)
         {"job", "watch"}, {"job", "cancel"}, {"get"},       {"set"},         {"del"},
         {"incr"},         {"expire"},        {"persist"},   {"ttl"},         {"append"},
         {"prepend"},      {"getset"},        {"getdel"},    {"count"},       {"export"},
-        {"load"},         {"demo"},
+        {"load"},         {"demo"},          {"drain"},     {"rebalance"},   {"split"},
+        {"remove"},
     };
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         const char *words[] = {verbs[i][0], verbs[i][1] ? verbs[i][1] : "--help", "--help", NULL};
