@@ -36,7 +36,7 @@
 #include "tiering/ssd.h"
 
 #define GW_TIER_EXTENT_BYTES  (32u << 20)
-#define GW_TIER_FRAME_BYTES   (128u << 10)
+#define GW_TIER_FRAME_BYTES   (64u << 10)
 #define GW_TIER_CACHE_BYTES   (64u << 20)
 #define GW_TIER_READ_DEADLINE UINT64_C(10000000000)
 
@@ -49,7 +49,7 @@ struct gw_tier_options {
     char server_id[64];
     uint64_t blob_limit_bytes; /* of raw bytes of the log, on disk and beyond [0: no bound] */
     uint64_t cache_bytes;      /* of frames [64 MiB] */
-    uint32_t frame_bytes;      /* [128 KiB] */
+    uint32_t frame_bytes;      /* [64 KiB] */
     uint64_t extent_bytes; /* at most, a power of two; some five of them are in memory while they
                               are uploaded [32 MiB] */
     uint64_t read_deadline_ns; /* [10 s] */

@@ -13,7 +13,9 @@
  *     a few times, for they may have gone wrong on the way; then they are GW_E_CORRUPT.
  *  4. An operation is answered by its deadline: a fetch has that of the first operation that
  *     waited; who came later tries again in the time that he has left.
- *  5. Callbacks of the object store copy bytes and leave a note. Decompression is done here. */
+ *  5. Callbacks of the object store copy bytes and leave a note. Decompression is done here.
+ *  6. A read of several frames asks for some of them at once: a page is not worth as many round
+ *     trips as it has frames. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,8 @@
 #include "index/base/log_line.h"
 #include "tiering/tier_reader.h"
 
-#define LATER_NS 2000000u
+#define LATER_NS  2000000u
+#define AHEAD_MAX 16u /* frames */
 
 static uint64_t log_id_of(const struct gw_tier *tier, uint32_t origin)
 {
@@ -117,30 +120,63 @@ static void wait_for(struct tier_cached *c, struct tier_op *op)
     c->waiting_end = &op->next;
 }
 
-/* The operation has been given up, or waits. */
-static void fetch_for(struct gw_tier *tier, struct tier_op *op, const struct tier_key *key,
-                      const struct gw_object_head *head, const struct gw_object_frame *frame)
+/* Begins to fetch what is neither here nor on its way. */
+static enum gw_status begin_fetch(struct gw_tier *tier, const struct tier_key *key,
+                                  const struct tier_cached *head, uint64_t deadline_ns,
+                                  struct tier_cached **out)
 {
     struct tier_cached *c = gwi_tier_cache_make(tier, key);
-    if (!c) {
-        finish(tier, op, GW_E_NOMEM);
-        return;
-    }
+    if (!c)
+        return GW_E_NOMEM;
     c->asked = GWI_TIER_HEAD_FIRST;
-    if (frame) {
-        c->of = *head;
-        c->frame = *frame;
-        c->offset = frame->offset;
-        c->asked = frame->bytes;
+    if (head) {
+        c->of = head->head;
+        c->frame = head->frames[key->part - 1];
+        c->offset = c->frame.offset;
+        c->asked = c->frame.bytes;
     }
-    c->deadline_ns = op->deadline_ns;
+    c->deadline_ns = deadline_ns;
     enum gw_status status = fetch(tier, c);
-    if (status != GW_OK) {
+    if (status != GW_OK)
         gwi_tier_cache_drop(tier, c);
+    else
+        *out = c;
+    return status;
+}
+
+/* The operation has been given up, or waits. */
+static void fetch_for(struct gw_tier *tier, struct tier_op *op, const struct tier_key *key,
+                      const struct tier_cached *head)
+{
+    struct tier_cached *c;
+    enum gw_status status = begin_fetch(tier, key, head, op->deadline_ns, &c);
+    if (status == GW_OK)
+        wait_for(c, op);
+    else
         gwi_tier_give_up(tier, op, status);
-        return;
+}
+
+/* Rule 6: asks for the frames that the operation needs behind this one, of the same object. */
+static void fetch_ahead(struct gw_tier *tier, const struct tier_op *op,
+                        const struct tier_cached *head, uint32_t number)
+{
+    uint64_t last = op->at + op->bytes - 1 - head->key.first;
+    uint32_t end = head->head.frames,
+             fit = (uint32_t)(tier->cache_bytes / 2 / head->head.frame_bytes);
+    if (last / head->head.frame_bytes + 1 < end)
+        end = (uint32_t)(last / head->head.frame_bytes) + 1;
+    if (end - number > AHEAD_MAX)
+        end = number + AHEAD_MAX;
+    if (end - number > fit)
+        end = number + fit;
+    struct tier_key key = head->key;
+    for (uint32_t i = number + 1; i < end; i++) {
+        struct tier_cached *c;
+        key.part = i + 1;
+        if (!gwi_tier_cache_find(tier->reader, &key) &&
+            begin_fetch(tier, &key, head, op->deadline_ns, &c) != GW_OK)
+            return; /* it is asked for again when it is needed */
     }
-    wait_for(c, op);
 }
 
 static enum gw_status take_head(struct gw_tier *tier, struct tier_cached *c)
@@ -305,7 +341,7 @@ static struct tier_cached *head_of(struct gw_tier *tier, struct tier_op *op, uin
                            .part = GWI_TIER_HEAD};
     struct tier_cached *c = gwi_tier_cache_find(tier->reader, &key);
     if (!c)
-        fetch_for(tier, op, &key, NULL, NULL);
+        fetch_for(tier, op, &key, NULL);
     else if (!c->ready)
         wait_for(c, op);
     return c && c->ready ? c : NULL;
@@ -344,10 +380,11 @@ void gwi_tier_run(struct gw_tier *tier, struct tier_op *op)
         key.part = number + 1;
         struct tier_cached *c = gwi_tier_cache_find(tier->reader, &key);
         if (!c || !c->ready) {
+            fetch_ahead(tier, op, head, number);
             if (c)
                 wait_for(c, op);
             else
-                fetch_for(tier, op, &key, &head->head, &head->frames[number]);
+                fetch_for(tier, op, &key, head);
             return;
         }
         copy_from(c, op);
