@@ -5,6 +5,7 @@
 # counted several times over by `godwit count`; meanwhile half of the slots move from server A to B,
 # a quarter comes back, and a third server C joins and takes an even share. At the end every count
 # is compared with `sort | uniq -c`. Into demo-out/ go a report, a timeline and its picture.
+# Then bench/demo_beyond.sh moves half of the slots of a server that holds several times its memory.
 # Exit code 0 only if every count is exact and all migrations were done under load.
 #
 # usage: bench/demo.sh [DIRECTORY of the programs]   (./dev demo builds them first)
@@ -264,5 +265,14 @@ unset multiplot
 END
 } >"$work/timeline.gp"
 gnuplot "$work/timeline.gp" >"$work/png" && mv "$work/png" "$work/out/timeline.png"
-say "demo-out/: report.txt, timeline.tsv, phases.tsv, timeline.png"
+
+# ---- beyond memory -----------------------------------------------------------------------------
+
+for pid in "${pids[@]}"; do # the machine is needed
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+done
+pids=()
+bench/demo_beyond.sh "$bin" "$work/words" "$work" "$work/out" || rc=1
+say "demo-out/: report.txt, timeline.tsv, phases.tsv, timeline.png, beyond.txt"
 exit $rc
