@@ -79,8 +79,8 @@ void gwi_pace_look(struct gwi_pace *pace, uint64_t now_ns, uint64_t p99_ns, uint
     }
     impact_ns = impact_ns ? within(impact_ns, 0, IMPACT_NS_MAX) : GWI_PACE_IMPACT_NS;
     pace->portion_ns = within(impact_ns / PORTIONS, PORTION_NS_LEAST, PORTION_NS_MAX);
-    if (p99_ns && p99_ns < pace->usual_ns)
-        pace->usual_ns = p99_ns; /* rule 2 */
+    if (p99_ns && (p99_ns < pace->usual_ns || pace->usual_ns == 0))
+        pace->usual_ns = p99_ns; /* rule 2; a target may have had no requests before */
     uint32_t most = share_most(impact_ns);
     if (p99_ns > pace->usual_ns + impact_ns)
         gwi_pace_yield(pace);

@@ -159,6 +159,22 @@ Test(pace, what_shipping_causes_does_not_become_usual)
     cr_expect_leq(pace.usual_ns, 100 * US);
 }
 
+/* The first requests of a target are those that waited for the transfer. */
+Test(pace, a_target_without_requests_learns_from_its_first_ones)
+{
+    struct gwi_pace pace;
+    uint64_t now = MS;
+    gwi_pace_init(&pace);
+    for (int i = 0; i < 10; i++, now += GWI_PACE_STEP_NS)
+        gwi_pace_look(&pace, now, 0, UINT64_MAX);
+    uint32_t share = pace.share;
+    gwi_pace_look(&pace, now, 30 * MS, 0);
+    cr_expect_eq(pace.share, share);
+    gwi_pace_look(&pace, now, 1 * MS, 0);
+    gwi_pace_look(&pace, now, 30 * MS, 0);
+    cr_expect_lt(pace.share, share);
+}
+
 /* ---- rate ---- */
 
 Test(pace, no_window_gets_more_than_its_rate)
