@@ -17,6 +17,11 @@ enum gw_status gwi_foreign_create(struct gwi_foreign **out)
         return GW_E_NOMEM;
     }
     atomic_init(&f->resolve_percent, 5);
+    if (gwi_resolver_create(&f->resolver) != GW_OK) {
+        pthread_mutex_destroy(&f->lock);
+        free(f);
+        return GW_E_NOMEM;
+    }
     *out = f;
     return GW_OK;
 }
@@ -25,6 +30,7 @@ void gwi_foreign_destroy(struct gwi_foreign *f)
 {
     if (!f)
         return;
+    gwi_resolver_destroy(f->resolver);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }
@@ -38,7 +44,7 @@ static void word_raise(_Atomic uint64_t *word, uint64_t to)
     do {
         uint64_t was = now & ~(uint64_t)GWI_FOREIGN_CLEARED;
         next = was < to ? to : was + GW_ADDR_UNIT;
-        /* seq_cst: before `any`; see gwi_resolve's end of a pass. */
+        /* seq_cst: before `any`; see pass_end, resolve.c. */
     } while (!atomic_compare_exchange_weak_explicit(word, &now, next, memory_order_seq_cst,
                                                     memory_order_relaxed));
 }
@@ -145,7 +151,8 @@ static uint64_t logs_write(struct gwi_foreign *f, uint64_t from, uint64_t held, 
     for (uint32_t i = 0; i < logs; i++) {
         struct gwi_foreign_log *log = &f->log[i];
         uint64_t highest = atomic_load_explicit(&log->highest, memory_order_acquire);
-        if (!counts(highest, from, held))
+        if (highest < atomic_load_explicit(&f->kept, memory_order_relaxed) &&
+            !counts(highest, from, held))
             continue;
         if (n + 4 <= max) {
             words[n] = atomic_load_explicit(&log->id, memory_order_relaxed);
@@ -219,6 +226,11 @@ void gw_store_foreign_retained(struct gw_store *store, uint64_t oldest_end)
                                                   memory_order_relaxed)) {}
 }
 
+void gw_store_foreign_kept(struct gw_store *store, uint64_t from)
+{
+    atomic_store_explicit(&store->foreign->kept, from, memory_order_relaxed);
+}
+
 /* Below this address no record is met any more, by images either. */
 static uint64_t lowest_own(struct gw_store *store)
 {
@@ -235,10 +247,12 @@ uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, u
     uint64_t own = lowest_own(store), held = UINT64_MAX;
     if (store->retains)
         held = atomic_load_explicit(&f->retained, memory_order_acquire);
+    uint64_t kept = atomic_load_explicit(&f->kept, memory_order_relaxed);
     uint32_t n = 0, logs = atomic_load_explicit(&f->logs, memory_order_acquire);
     for (uint32_t i = 0; i < logs; i++) {
         struct gwi_foreign_log *log = &f->log[i];
-        if (!counts(atomic_load_explicit(&log->highest, memory_order_acquire), own, held))
+        uint64_t highest = atomic_load_explicit(&log->highest, memory_order_acquire);
+        if (highest < kept && !counts(highest, own, held))
             continue;
         int64_t live = atomic_load_explicit(&log->live, memory_order_relaxed);
         if (n < max)

@@ -41,8 +41,9 @@ struct gwi_foreign {
     _Atomic uint64_t linked, followed, found, absent, resolved, retired;
     _Atomic int64_t live;
     _Atomic uint64_t
-        retained;         /* ends of the oldest retained checkpoint; gw_store_foreign_retained */
-    pthread_mutex_t lock; /* adding a log */
+        retained;          /* ends of the oldest retained checkpoint; gw_store_foreign_retained */
+    _Atomic uint64_t kept; /* what others need of our log begins here */
+    pthread_mutex_t lock;  /* adding a log */
     struct gwi_resolver *resolver;
     _Atomic uint64_t slot[GW_SLOTS];
     struct gwi_foreign_log log[GWI_FOREIGN_LOGS_MAX];
@@ -114,6 +115,9 @@ enum gw_status gwi_put_indirection(struct gw_thread *t, const struct gw_indirect
 
 /* ---- store_follow.c ---- */
 
+#define GWI_INSERT_DELETES 1u
+#define GWI_INSERT_OVER    2u
+
 /* Goes on where a look-up ended ABSENT in the chain of position->entry: the key's record behind the
  * indirections of that chain is inserted (MIGRATION R11). FOUND: position is that of the copy, or,
  * for a read that cannot have one, of a record in a buffer at an address above all others; ABSENT:
@@ -121,8 +125,17 @@ enum gw_status gwi_put_indirection(struct gw_thread *t, const struct gw_indirect
 enum gwi_walk gwi_follow(struct gw_thread *t, const struct gw_op *op, struct gwi_position *position,
                          enum gw_status *status);
 /* Inserts a record of another log as the newest of the chain, if its entry still is
- * position->entry, from which a walk has not found its key. GW_OK: *position is that of the copy;
- * GW_RETRY; else as gw_log_allocate; GW_E_TOO_LARGE. */
-enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t slot, bool deletes,
+ * position->entry, from which a walk has not found its key. DELETES: takes from the reserve of
+ * deletes; OVER: in place of the chain's first record, position->record. GW_OK: *position is that
+ * of the copy; GW_RETRY; else as gw_log_allocate; GW_E_TOO_LARGE. */
+enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t slot, uint32_t how,
                                   struct gw_record *from, struct gwi_position *position);
+
+/* ---- resolve.c ---- */
+
+GW_MUST_USE enum gw_status gwi_resolver_create(struct gwi_resolver **out); /* GW_E_NOMEM */
+void gwi_resolver_destroy(struct gwi_resolver *resolver);                  /* NULL is ignored */
+/* A bounded share of the thread's time, outside of the epoch. True: there is more to do. */
+bool gwi_resolve_turn(struct gw_thread *t);
+void gwi_resolve_leave(struct gw_thread *t); /* the thread closes */
 #endif

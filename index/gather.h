@@ -9,6 +9,10 @@
 
 #include "index/store_internal.h"
 
+/* Fills everything of a view but the key, untorn; false: locked for too long, or no memory. Good
+ * until the next call. (store_walk.c) */
+bool gwi_view_fill(struct gw_thread *t, struct gw_record *record, struct gw_record_view *view);
+
 /* The chain of the entry; `one`: only its first record counts. GW_PENDING, GW_NOT_YET,
  * GW_E_UNREACHABLE: not all of it can be had now; GW_E_NOMEM. What cannot be read ends the chain:
  * it is counted. */

@@ -85,6 +85,11 @@ uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, u
  * is needed no more. Without this call a need stays until compaction has passed all that was ever
  * written of it (stores without checkpoints need no call). Only rises. Any thread. */
 void gw_store_foreign_retained(struct gw_store *store, uint64_t oldest_end);
+/* Nobody needs anything of our log below `from` (UINT64_MAX: nobody needs any): the minimum of all
+ * servers' needs of it, ours included; what gw_tier_keep is told. An indirection of ours that
+ * others may meet, following one into our log, is needed as long as they need that part of it.
+ * Starts at 0: then needs never end. Any thread. */
+void gw_store_foreign_kept(struct gw_store *store, uint64_t from);
 
 struct gw_indirection_stats {
     uint64_t linked, followed, found, absent, resolved, retired, live;

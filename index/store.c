@@ -120,6 +120,7 @@ void gw_store_close(struct gw_store *store)
     gwi_compactor_destroy(store->compactor);
     gw_log_destroy(store->log);
     gw_table_destroy(store->table);
+    free(atomic_load_explicit(&store->sample, memory_order_relaxed));
     gwi_foreign_destroy(store->foreign);
     gwi_floors_destroy(store->floors);
     gwi_chains_destroy(store->chains);
@@ -191,6 +192,7 @@ void gw_store_thread_close(struct gw_thread *t)
     counters_hand_over(t);
     store->threads[slot] = NULL;
     pthread_mutex_unlock(&store->lock);
+    gwi_resolve_leave(t);
     gwi_compact_leave(t);
     gwi_cold_destroy(t->cold);
     while (gw_log_writes(t->log, slot)) /* they call back on this queue, or never */
@@ -205,11 +207,22 @@ void gw_store_thread_close(struct gw_thread *t)
     gw_epoch_leave(store->epoch, slot);
 }
 
+void gwi_view_load(struct gw_thread *t)
+{
+    gw_log_view_load(t->log, &t->view); /* after entering: ENGINE rule 12 */
+    /* Acquire: the slots that it leads to. */
+    t->sample = atomic_load_explicit(&t->store->sample, memory_order_acquire);
+    if (GW_UNLIKELY(t->sample != NULL)) {
+        t->aging = t->view.aging;
+        t->view.aging = t->view.read_only;
+    }
+}
+
 void gwi_store_enter(struct gw_thread *t)
 {
     gw_epoch_enter(t->store->epoch, t->slot);
     t->inside = true;
-    gw_log_view_load(t->log, &t->view); /* after entering: ENGINE rule 12 */
+    gwi_view_load(t);
     uint64_t now_ms = gw_clock_wall_ms(t->store->clock);
     /* Relaxed: our own; others want a recent number. */
     if (now_ms > atomic_load_explicit(&t->now_ms, memory_order_relaxed))
@@ -240,6 +253,8 @@ bool gw_store_poll(struct gw_thread *t)
         more |= t->log->device->poll(t->log->device, t->slot) != 0;
     }
     more |= gwi_compact_turn(t);
+    if (gwi_may_be_foreign(t))
+        more |= gwi_resolve_turn(t);
     return gw_log_maintain(t->log, t->slot) || more || gw_epoch_waiting(store->epoch) != 0;
 }
 

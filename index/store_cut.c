@@ -67,7 +67,7 @@ bool gw_store_cut_flushed(const struct gw_store *store, gw_addr end)
 
 void gwi_cross(struct gw_thread *t)
 {
-    gw_log_view_load(t->log, &t->view);
+    gwi_view_load(t);
     t->crossed = t->view.cut;
     t->interval = gw_log_cut_number(t->log, &t->view) + 1;
     if (t->cross_cb)

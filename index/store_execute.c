@@ -105,7 +105,10 @@ static enum gw_status read_value(struct gw_thread *t, struct gw_op *op, struct g
 static void promote(struct gw_thread *t, const struct gw_op *op,
                     const struct gwi_position *position)
 {
-    if (position->address.v < t->view.head && !gwi_cold_again(t->cold, op->hash))
+    bool sampled = GW_UNLIKELY(t->sample != NULL) && gw_slots_has(t->sample, op->slot);
+    if (GW_UNLIKELY(t->sample != NULL) && !sampled && position->address.v >= t->aging)
+        return; /* store_sample.c */
+    if (position->address.v < t->view.head && !sampled && !gwi_cold_again(t->cold, op->hash))
         return;
     if (gwi_copy_to_tail(t, position, op->hash, false) == GW_OK)
         gwi_count(&t->counters.promoted, 1);

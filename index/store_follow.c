@@ -84,7 +84,25 @@ static enum gwi_walk gather(struct gw_thread *t, const struct gw_op *op, uint64_
     return GWI_ABSENT;
 }
 
-enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t slot, bool deletes,
+/* As gwi_publish, but the record follows what lies behind the chain's first, position->record. */
+static bool publish_over(struct gw_thread *t, uint64_t hash, uint16_t slot,
+                         const struct gwi_position *position, struct gw_record *record, gw_addr at)
+{
+    uint64_t behind = gw_record_previous(position->record), entry = position->entry;
+    if (behind != 0 && gw_addr_widen(behind, t->view.reference).v < t->view.begin)
+        behind = 0;
+    if (gw_addr_widen(gw_entry_narrow(entry), t->view.reference).v >= at.v)
+        return false;
+    if (behind != 0)
+        gwi_mark_mixed(t, hash, slot, behind, at);
+    record->link = gw_record_link(gw_record_units(record), behind);
+    /* Orders and ABA: as in gwi_publish. */
+    return atomic_compare_exchange_strong_explicit(position->place, &entry,
+                                                   gw_entry_make(entry >> GW_ENTRY_TAG_SHIFT, at),
+                                                   memory_order_release, memory_order_relaxed);
+}
+
+enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t slot, uint32_t how,
                                   struct gw_record *from, struct gwi_position *position)
 {
     /* Relaxed: a buffer of this thread's. */
@@ -93,8 +111,8 @@ enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t s
     gw_addr at;
     if (units > t->store->units_max)
         return GW_E_TOO_LARGE;
-    enum gw_status st =
-        deletes ? gw_log_allocate_delete(t->log, units, &at) : gw_log_allocate(t->log, units, &at);
+    enum gw_status st = (how & GWI_INSERT_DELETES) ? gw_log_allocate_delete(t->log, units, &at)
+                                                   : gw_log_allocate(t->log, units, &at);
     if (st != GW_OK)
         return st;
     struct gw_record *to = gw_log_at(&t->view, at);
@@ -108,8 +126,10 @@ enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t s
                           memory_order_relaxed); /* private still */
     if (control & GW_CONTROL_EXPIRY)
         atomic_store_explicit(&t->store->expires, true, memory_order_relaxed);
-    gwi_mark_mixed(t, hash, slot, position->entry, at);
-    if (!gwi_publish(t, position->place, position->entry, to, at)) {
+    if (!(how & GWI_INSERT_OVER))
+        gwi_mark_mixed(t, hash, slot, position->entry, at);
+    if (how & GWI_INSERT_OVER ? !publish_over(t, hash, slot, position, to, at)
+                              : !gwi_publish(t, position->place, position->entry, to, at)) {
         gw_log_void(to, units);
         return GW_RETRY;
     }
@@ -156,8 +176,9 @@ enum gwi_walk gwi_follow(struct gw_thread *t, const struct gw_op *op, struct gwi
         return walk;
     }
     atomic_fetch_add_explicit(&f->found, 1, memory_order_relaxed);
-    bool deletes = op->verb == GW_VERB_DELETE || op->verb == GW_VERB_GETDEL;
-    enum gw_status st = gwi_insert_foreign(t, op->hash, op->slot, deletes, there.record, position);
+    uint32_t how =
+        op->verb == GW_VERB_DELETE || op->verb == GW_VERB_GETDEL ? GWI_INSERT_DELETES : 0;
+    enum gw_status st = gwi_insert_foreign(t, op->hash, op->slot, how, there.record, position);
     if (st == GW_OK)
         return GWI_FOUND;
     if (op->verb == GW_VERB_READ || op->verb == GW_VERB_FETCH) { /* rule 5 */

@@ -57,6 +57,10 @@ struct gw_store {
     _Atomic bool wants_checkpoint;
     _Atomic uint32_t version_floor; /* only rises */
     _Atomic uint32_t version_base;  /* see gwi_first_version */
+    /* store_sample.c: slots whose hot records gather at the tail, NULL: none; an epoch keeps them
+     */
+    _Atomic(struct gw_slots *) sample;
+    _Atomic uint64_t sample_from;
     uint32_t threads_max, cold_reads_max;
     pthread_mutex_t lock;       /* threads[], closed */
     struct gwi_counters closed; /* sums of the threads that are gone */
@@ -67,8 +71,10 @@ struct gw_thread {
     _Alignas(GW_CACHE_LINE) struct gw_store *store;
     struct gw_table *table;
     struct gw_log *log;
-    struct gw_log_view view; /* loaded by gw_store_enter */
-    uint64_t crossed;        /* the cut that its operations know, as view.cut */
+    struct gw_log_view view;       /* loaded by gw_store_enter */
+    uint64_t crossed;              /* the cut that its operations know, as view.cut */
+    const struct gw_slots *sample; /* of this stay in the epoch; then view.aging is read_only */
+    uint64_t aging;                /* and this is what it was */
     uint64_t interval;
     gw_cross_cb cross_cb; /* NULL: nobody cares */
     void *cross_ctx;
@@ -154,6 +160,8 @@ GW_MUST_USE enum gw_status gwi_store_open_from(const struct gw_store_options *op
 /* As gw_store_enter, for the store's own work: whatever cut the view has, the thread's operations
  * do not cross it. */
 void gwi_store_enter(struct gw_thread *t);
+/* Loads the view; inside the epoch. */
+void gwi_view_load(struct gw_thread *t);
 /* Goes over to the newest cut: loads the view again and tells the owner. */
 void gwi_cross(struct gw_thread *t);
 /* Must this operation belong to a later interval than its thread is in? Ask when it has met a

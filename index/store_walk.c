@@ -54,8 +54,7 @@ static bool scratch_want(struct gw_thread *t, uint64_t bytes)
     return true;
 }
 
-/* Copies everything but the key, untorn; false: locked for too long, or no memory. */
-static bool view_fill(struct gw_thread *t, struct gw_record *record, struct gw_record_view *view)
+bool gwi_view_fill(struct gw_thread *t, struct gw_record *record, struct gw_record_view *view)
 {
     for (uint32_t tries = 0; tries < GWI_TRIES; tries++) {
         /* Acquire and order of loads: record_inline.h, rule 3. */
@@ -140,7 +139,7 @@ static bool visit(const struct walk *w, const struct gw_table_chain *bucket, uin
         /* A neighbour's key: maybe superseded there (struct gw_table_chain). */
         if (view.hash < bucket->first || view.hash > bucket->last)
             continue;
-        if (!view_fill(t, record, &view))
+        if (!gwi_view_fill(t, record, &view))
             return false;
         if ((!view.tombstone || w->tombstones) && !w->fn(w->ctx, &view))
             return false;
@@ -273,7 +272,7 @@ static bool walk_shared_chain(const struct walk *w, const struct gw_table_chain 
                                     .map_version = w->map_version,
                                     .slot = gw_entry_slot(entry),
                                     .prefix_bits = (uint8_t)bits,
-                                    .begin = t->view.begin};
+                                    .begin = t->view.begin & ~(uint64_t)UINT16_MAX};
         if (!give(w, bucket, &in))
             return false;
     }

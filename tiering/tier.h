@@ -86,8 +86,8 @@ struct gw_device *gw_tier_ssd(struct gw_tier *tier); /* for gw_ssd_earlier and f
 /* Ends uploads that are under way; they are done again by the next process. NULL is ignored. */
 void gw_tier_close(struct gw_tier *tier);
 
-/* Nobody needs anything of our log below `from` but ourselves. Starts at 0: nothing is deleted; falls
- * to 0 again while slots move away, for who gets them may need what nobody needed before. */
+/* Nobody needs anything of our log below `from` but ourselves. Starts at 0: nothing is deleted;
+ * falls to 0 again while slots move away, for who gets them may need what nobody needed before. */
 void gw_tier_keep(struct gw_tier *tier, gw_addr from);
 /* Makes closed extents be uploaded now, a begun one included up to `to`, which must be flushed:
  * what a migration or a drain waits for. */

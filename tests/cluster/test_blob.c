@@ -177,7 +177,7 @@ Test(blob, objects_that_vanish_are_not_keys_that_vanish)
     world_until_trouble(&w, "shared tier", 10000);
     world_each(&w, true, hot, w.keys, 1);
     world_expect_exact(&w, "hot writes");
-    char back[340];
+    char back[700];
     snprintf(back, sizeof back, "cp -rn %s/. %s && rm -r %s", away, folder, away);
     char make[340];
     snprintf(make, sizeof make, "mkdir -p %s", folder);

@@ -482,8 +482,9 @@ void gw_ram_device_share(struct gw_ram_device *ram, gw_addr to)
 void gw_ram_device_delete(struct gw_ram_device *ram, gw_addr below)
 {
     pthread_mutex_lock(&ram->lock);
-    if (ram->deleted < below.v)
-        ram->deleted = below.v;
+    uint64_t to = below.v & ~(ram->page_bytes - 1);
+    if (ram->deleted < to)
+        ram->deleted = to;
     pthread_mutex_unlock(&ram->lock);
 }
 

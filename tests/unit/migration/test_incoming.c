@@ -310,3 +310,127 @@ Test(incoming, hole_28_a_lost_answer_and_a_waiter_of_an_absent_key_are_never_stu
     cr_expect_eq(p.t.op.number, 6);
     pair_close(&p);
 }
+
+/* The frame as one of hot records: of no chunk's book. */
+static void make_hot(struct frame frame)
+{
+    struct gw_frame f = frame_header(frame);
+    f.flags = GW_CHUNK_HOT;
+    f.sequence = 0;
+    gw_frame_encode(&f, frame.bytes);
+}
+
+Test(incoming, hot_records_come_first_and_complete_nothing)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){.chunk_bits = 1});
+    side_put(&p.s, "one", "1");
+    side_put(&p.s, "two", "2");
+    side_put(&p.s, "three", "3");
+    for (int chunk = 0; chunk < 2; chunk++) {
+        struct frame frame = pair_fill(&p, 0);
+        make_hot(frame);
+        cr_assert_eq(pair_deliver(&p, frame), GW_OK);
+        cr_expect_not(p.result.ack_due);
+        cr_expect_not(p.result.completed_all);
+        frame_free(frame);
+    }
+    cr_expect_eq(gw_incoming_chunks_done(p.in), 0);
+    struct gw_incoming_progress progress;
+    gw_incoming_progress(p.in, &progress);
+    cr_expect_eq(progress.hot, 3);
+    cr_expect_eq(pair_get(&p, "one"), GW_OK);
+    cr_expect_eq(pair_get(&p, "two"), GW_OK);
+    cr_expect_eq(pair_get(&p, "none"), GW_ABSENT, "not found may not be said");
+    /* Each comes once more with its chunk. */
+    gw_outgoing_restart(p.out, gw_outgoing_attempt(p.out) + 1, false);
+    gw_incoming_restart(p.in, gw_outgoing_attempt(p.out));
+    pair_ship(&p);
+    cr_expect(gw_incoming_done(p.in));
+    cr_expect_eq(pair_get(&p, "three"), GW_OK);
+    pair_close(&p);
+}
+
+Test(incoming, hole_6_a_hot_record_that_comes_late_does_not_resurrect)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){.chunk_bits = 1});
+    side_put(&p.s, "k", "1");
+    struct frame late[2], chunk[2];
+    for (int i = 0; i < 2; i++) {
+        late[i] = pair_fill(&p, 0);
+        chunk[i] = (struct frame){malloc(late[i].size), late[i].size};
+        memcpy(chunk[i].bytes, late[i].bytes, late[i].size);
+        make_hot(late[i]);
+    }
+    /* Deleted at the target before it comes: the tombstone is an answer. */
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pair_deliver(&p, late[i]), GW_OK);
+    cr_expect_eq(side_del(&p.t, "k"), GW_OK);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pair_deliver(&p, late[i]), GW_OK);
+    cr_expect_eq(pair_get(&p, "k"), GW_NOT_FOUND);
+    /* Its chunk is complete, nothing keeps the tombstone any more, and it comes again. */
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pair_deliver(&p, chunk[i]), GW_OK);
+    cr_assert(gw_incoming_done(p.in));
+    struct gw_cursor all = {0};
+    uint64_t unlinked = 0;
+    gw_store_enter(p.t.thread);
+    gw_store_unlink(p.t.thread, &all, UINT64_MAX, &p.slots, UINT32_MAX, &unlinked);
+    gw_store_exit(p.t.thread);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pair_deliver(&p, late[i]), GW_OK);
+    cr_expect_eq(side_get(&p.t, "k"), GW_NOT_FOUND);
+    for (int i = 0; i < 2; i++) {
+        frame_free(late[i]);
+        frame_free(chunk[i]);
+    }
+    pair_close(&p);
+}
+
+/* A CHUNK frame that holds this one indirection. */
+static enum gw_status deliver_indirection(struct pair *p, uint16_t flags, uint32_t chunk,
+                                          const struct gw_peer_indirection *m)
+{
+    uint8_t value[GW_PEER_INDIRECTION_BYTES], bytes[GW_FRAME_HEADER + 64];
+    struct gw_peer_record record = gw_peer_indirection_record(m, value);
+    struct gw_writer w = gw_writer_of(bytes + GW_FRAME_HEADER, 64);
+    gw_peer_record_encode(&record, &w);
+    struct frame frame = {bytes, GW_FRAME_HEADER + gw_writer_used(&w)};
+    struct gw_frame f = {.bytes = (uint32_t)frame.size,
+                         .kind = GW_KIND_CHUNK,
+                         .flags = flags,
+                         .count = 1,
+                         .session = 1,
+                         .sequence = (uint64_t)chunk << 32,
+                         .view = gw_incoming_attempt(p->in)};
+    gw_frame_encode(&f, bytes);
+    return pair_deliver_only(p, frame);
+}
+
+Test(incoming, rule_15_an_indirection_covers_nothing_outside_of_its_chunk)
+{
+    struct pair p;
+    pair_open(&p, &(struct pair_options){.chunk_bits = 2, .slots = "0-99"});
+    struct gw_peer_indirection m = {.log_id = 9,
+                                    .address = 65536,
+                                    .hash_prefix = (uint64_t)1 << 62,
+                                    .map_version = 3,
+                                    .slot = 5,
+                                    .prefix_bits = 2};
+    cr_expect_eq(deliver_indirection(&p, GW_CHUNK_HOT, 0, &m), GW_E_PROTOCOL, "hot");
+    cr_expect_eq(deliver_indirection(&p, 0, 2, &m), GW_E_PROTOCOL, "another chunk");
+    struct gw_peer_indirection bad = m;
+    bad.slot = 100;
+    cr_expect_eq(deliver_indirection(&p, 0, 1, &bad), GW_E_PROTOCOL, "another slot");
+    bad = m;
+    bad.prefix_bits = 1;
+    bad.hash_prefix = 0;
+    cr_expect_eq(deliver_indirection(&p, 0, 0, &bad), GW_E_PROTOCOL, "several chunks");
+    cr_expect(gw_incoming_links(p.in));
+    /* This store has no shared tier: said, so that the next attempt brings records. */
+    cr_expect_eq(deliver_indirection(&p, 0, 1, &m), GW_E_UNSUPPORTED);
+    cr_expect_not(gw_incoming_links(p.in));
+    pair_close(&p);
+}

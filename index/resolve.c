@@ -1,0 +1,346 @@
+/* resolve.c - indirections are resolved in the background: what they lead to is read, of each key
+ * that they cover the newest record is inserted where the chain has none, and they are retired.
+ *
+ *   a thread takes the pass -> an epoch passes -> bucket after bucket, over all hashes -> the end:
+ *   words of slots and logs that have not changed, and of which none was met, are cleared
+ *
+ * Rules (MIGRATION R11 to R17; foreign.h, rule 3):
+ *  1. One thread at a time has the pass, until it is over or the thread closes: cold walks are a
+ *     thread's own. It takes the share of its time that gw_store_resolve_rate allows.
+ *  2. A chain is gathered whole, with all that its indirections lead to. Each key that only they
+ *     have is inserted by a CAS that expects the entry with which the gathering began; then the
+ *     chain is gathered again. So nothing is inserted that somebody has changed meanwhile.
+ *  3. When nothing is missing they are retired, one after the other, by the same CAS:
+ *     a record on top says so. Where an indirection is the first of its chain and just one key is
+ *     missing, that key's record is put in its place, so that the chain does not get longer: it
+ *     links to what is behind.
+ *  4. A chain that cannot be read now keeps its slot from being cleared; the next pass comes there
+ *     again. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/base/hash.h"
+#include "index/cold.h"
+#include "index/foreign.h"
+#include "index/gather.h"
+
+#define BUCKETS_MAX 64u        /* of a turn */
+#define AHEAD       32u        /* buckets whose indirections are read early */
+#define CREDIT_MAX  2000000    /* ns */
+#define PAUSE_NS    200000000u /* between two passes that did not clear everything */
+#define AGAIN_MAX   64u        /* gatherings of one chain in a turn */
+#define LATERS_MAX  2000u
+
+struct gwi_resolver {
+    _Atomic(struct gw_thread *) holder;
+    uint64_t hash, next_ns, last_ns;
+    int64_t credit_ns;
+    bool open;
+    _Atomic bool quiet;  /* the epoch before the pass is over */
+    struct gw_slots met; /* of these, one stands, or could not be read */
+    uint32_t laters;     /* turns in which the present bucket could not be read */
+    uint64_t slot[GW_SLOTS], log[GWI_FOREIGN_LOGS_MAX]; /* words as the pass began */
+};
+
+enum gw_status gwi_resolver_create(struct gwi_resolver **out)
+{
+    *out = calloc(1, sizeof **out);
+    return *out ? GW_OK : GW_E_NOMEM;
+}
+
+void gwi_resolver_destroy(struct gwi_resolver *r)
+{
+    free(r);
+}
+
+void gw_store_resolve_rate(struct gw_store *store, uint32_t percent)
+{
+    atomic_store_explicit(&store->foreign->resolve_percent, percent < 100 ? percent : 100,
+                          memory_order_relaxed);
+}
+
+/* ---- one chain ---- */
+
+enum outcome { CLEAN, CHANGED, STANDS, LATER };
+
+static void retired(struct gw_thread *t, const struct gw_indirection *in)
+{
+    struct gwi_foreign *f = t->store->foreign;
+    atomic_fetch_add_explicit(&f->retired, 1, memory_order_relaxed);
+    gwi_foreign_count(f, in->log_id, -1);
+    gwi_count_live(t, -(int64_t)GWI_INDIRECTION_UNITS * GW_ADDR_UNIT);
+}
+
+/* The first of the `own` gathered that stands; false: none does. */
+static bool first_standing(const struct gw_thread *t, uint32_t own, struct gw_indirection *out,
+                           uint32_t *at)
+{
+    for (uint32_t i = 0; i < own; i++) {
+        struct gw_indirection above;
+        if (!gwi_gather_indirection(t->chain[i], out))
+            continue;
+        uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
+        bool gone = control & GW_CONTROL_TOMBSTONE;
+        for (uint32_t j = 0; j < i && !gone; j++)
+            gone = gwi_gather_indirection(t->chain[j], &above) && gwi_indirection_is(&above, out) &&
+                   above.prefix_bits <= out->prefix_bits &&
+                   gwi_indirection_covers(&above, out->hash_prefix);
+        *at = i;
+        if (!gone)
+            return true;
+    }
+    return false;
+}
+
+/* Retires `in`, or inserts the i-th that was gathered (0: none is missing), at the entry from which
+ * all was gathered. `alone`: it is the only one missing, and `in` the first of its chain. */
+static enum gw_status step(struct gw_thread *t, struct gwi_position *position,
+                           const struct gw_indirection *in, uint32_t i, bool alone)
+{
+    struct gwi_foreign *f = t->store->foreign;
+    if (i == 0) {
+        struct gwi_position at = *position;
+        struct gw_indirection over = *in;
+        enum gw_status st = gwi_put_indirection(t, &over, GW_CONTROL_TOMBSTONE, false, &at);
+        if (st == GW_OK)
+            retired(t, in);
+        return st;
+    }
+    uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
+    uint64_t hash = gw_key_hash(gw_record_key(t->chain[i], control), gw_control_key_bytes(control),
+                                t->store->hash_seed);
+    position->record = t->chain[0];
+    enum gw_status st =
+        gwi_insert_foreign(t, hash, in->slot, alone ? GWI_INSERT_OVER : 0, t->chain[i], position);
+    if (st == GW_OK) {
+        atomic_fetch_add_explicit(&f->resolved, 1, memory_order_relaxed);
+        if (alone)
+            retired(t, in);
+    }
+    return st;
+}
+
+static enum outcome resolve_chain(struct gw_thread *t, struct gwi_position *position)
+{
+    struct gw_indirection in;
+    uint32_t at, missing = 0, count = 0;
+    if (gwi_gather(t, position->entry, false) != GW_OK)
+        return LATER;
+    uint32_t own = t->chain_count;
+    uint64_t corrupt = atomic_load_explicit(&t->counters.corrupt, memory_order_relaxed);
+    if (!first_standing(t, own, &in, &at))
+        return CLEAN;
+    if (gwi_gather_foreign(t, in.slot) != GW_OK ||
+        corrupt != atomic_load_explicit(&t->counters.corrupt, memory_order_relaxed))
+        return LATER;
+    for (uint32_t i = own; i < t->chain_count; i++)
+        if (!gwi_gather_superseded(t, i)) {
+            missing = i; /* the last: older ones first, so that the newest lie on top */
+            count++;
+        }
+    uint32_t others;
+    struct gw_indirection other;
+    bool alone = count == 1 && at == 0;
+    for (others = 1; others < own && alone; others++)
+        alone = !gwi_gather_indirection(t->chain[others], &other);
+    enum gw_status st = step(t, position, &in, missing, alone);
+    return st == GW_OK || st == GW_RETRY ? CHANGED : STANDS;
+}
+
+/* All of an entry; false: it must be looked at again, later. */
+static bool resolve_entry(struct gw_thread *t, uint64_t hash, uint64_t entry)
+{
+    struct gwi_resolver *r = t->store->foreign->resolver;
+    uint64_t tag = entry >> GW_ENTRY_TAG_SHIFT;
+    uint16_t slot = gw_entry_slot(entry);
+    for (uint32_t n = 0; n < AGAIN_MAX; n++) {
+        struct gwi_position position = {.entry = 0};
+        position.place = gw_table_find(t->table, hash, tag, &position.entry);
+        if (!position.place)
+            return true;
+        switch (resolve_chain(t, &position)) {
+        case CLEAN:
+            return true;
+        case CHANGED:
+            break;
+        case STANDS:
+            gw_slots_add(&r->met, slot);
+            return true;
+        case LATER:
+            return false;
+        }
+    }
+    gw_slots_add(&r->met, slot);
+    return true;
+}
+
+/* ---- the pass ---- */
+
+static void pass_quiet(void *arg)
+{
+    atomic_store_explicit((_Atomic bool *)arg, true, memory_order_release);
+}
+
+static void pass_begin(struct gw_thread *t, struct gwi_resolver *r)
+{
+    struct gwi_foreign *f = t->store->foreign;
+    gw_slots_clear(&r->met);
+    r->hash = 0;
+    r->laters = 0;
+    uint32_t logs = atomic_load_explicit(&f->logs, memory_order_acquire);
+    for (uint32_t i = 0; i < GW_SLOTS; i++)
+        r->slot[i] = atomic_load_explicit(&f->slot[i], memory_order_acquire);
+    for (uint32_t i = 0; i < logs; i++)
+        r->log[i] = atomic_load_explicit(&f->log[i].highest, memory_order_acquire);
+    for (uint32_t i = logs; i < GWI_FOREIGN_LOGS_MAX; i++)
+        r->log[i] = 0;
+    atomic_store_explicit(&r->quiet, false, memory_order_relaxed);
+    r->open = gw_epoch_defer(t->store->epoch, pass_quiet, &r->quiet) == GW_OK;
+}
+
+static void word_clear(_Atomic uint64_t *word, uint64_t was, uint64_t tail)
+{
+    if (was != 0 && !(was & GWI_FOREIGN_CLEARED))
+        (void)atomic_compare_exchange_strong_explicit(word, &was, tail | GWI_FOREIGN_CLEARED,
+                                                      memory_order_seq_cst, memory_order_relaxed);
+}
+
+static void pass_end(struct gw_thread *t, struct gwi_resolver *r, uint64_t now_ns)
+{
+    struct gwi_foreign *f = t->store->foreign;
+    uint64_t tail = gw_log_tail(t->log).v;
+    bool none = true;
+    for (uint32_t i = 0; i < GW_SLOTS; i++)
+        if (!gw_slots_has(&r->met, (uint16_t)i))
+            word_clear(&f->slot[i], r->slot[i], tail);
+        else
+            none = false;
+    for (uint32_t i = 0; i < GWI_FOREIGN_LOGS_MAX && none; i++)
+        word_clear(&f->log[i].highest, r->log[i], tail);
+    /* seq_cst: who raises a word stores it before the flag. */
+    atomic_store_explicit(&f->any, false, memory_order_seq_cst);
+    bool any = false;
+    for (uint32_t i = 0; i < GW_SLOTS && !any; i++) {
+        uint64_t word = atomic_load_explicit(&f->slot[i], memory_order_seq_cst);
+        any = word != 0 && !(word & GWI_FOREIGN_CLEARED);
+    }
+    if (any)
+        atomic_store_explicit(&f->any, true, memory_order_seq_cst);
+    r->open = false;
+    r->next_ns = now_ns + PAUSE_NS;
+}
+
+/* Lets go what gathering the entry's chain has read. */
+static void chain_drop(struct gw_thread *t, uint64_t entry)
+{
+    for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
+        gw_addr at = gw_addr_widen(narrow, t->view.reference);
+        if (at.v < t->view.head) {
+            if (at.v >= t->view.begin)
+                gwi_cold_chain_drop(t, at, false);
+            break;
+        }
+        narrow = gw_record_previous(gw_log_at(&t->view, at));
+    }
+    gwi_gather_drop(t);
+}
+
+/* Begins to read what the buckets from here on need. */
+static void look_ahead(struct gw_thread *t, uint64_t hash)
+{
+    struct gw_table_chain bucket;
+    uint32_t requests = 0;
+    for (uint32_t n = 0; n < AHEAD && requests < AHEAD; n++) {
+        uint64_t e;
+        gw_table_chain_open(t->table, hash, &bucket);
+        while (gw_table_chain_next(&bucket, &e))
+            if (gwi_foreign_has(t->store->foreign, gw_entry_slot(e), t->view.begin) &&
+                !gwi_gather_request(t, e, true, &requests))
+                return;
+        if (bucket.last == UINT64_MAX)
+            return;
+        hash = bucket.last + 1;
+    }
+}
+
+/* False: the bucket must be read first. */
+static bool resolve_bucket(struct gw_thread *t, struct gwi_resolver *r, uint64_t *last)
+{
+    struct gw_table_chain bucket;
+    bool all = true;
+    do {
+        uint64_t e;
+        gw_table_chain_open(t->table, r->hash, &bucket);
+        while (gw_table_chain_next(&bucket, &e)) {
+            uint16_t slot = gw_entry_slot(e);
+            if (!gwi_foreign_has(t->store->foreign, slot, t->view.begin))
+                continue;
+            if (resolve_entry(t, r->hash, e))
+                chain_drop(t, e);
+            else if (r->laters >= LATERS_MAX)
+                gw_slots_add(&r->met, slot);
+            else
+                all = false;
+        }
+    } while (bucket.moved);
+    *last = bucket.last;
+    r->laters = all ? 0 : r->laters + 1;
+    return all;
+}
+
+bool gwi_resolve_turn(struct gw_thread *t)
+{
+    struct gwi_foreign *f = t->store->foreign;
+    struct gwi_resolver *r = f->resolver;
+    struct gw_thread *nobody = NULL;
+    uint32_t percent = atomic_load_explicit(&f->resolve_percent, memory_order_relaxed);
+    if (percent == 0 || !t->cold)
+        return false;
+    /* Acquire: what the last holder has left; pairs with the release below and in leave. */
+    if (atomic_load_explicit(&r->holder, memory_order_relaxed) != t &&
+        !atomic_compare_exchange_strong_explicit(&r->holder, &nobody, t, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    uint64_t now = gw_clock_now_ns(gw_clock_system());
+    if (!r->open) {
+        if (now >= r->next_ns)
+            pass_begin(t, r);
+        r->last_ns = now;
+        return false;
+    }
+    if (!atomic_load_explicit(&r->quiet, memory_order_acquire))
+        return true;
+    r->credit_ns += (int64_t)((now - r->last_ns) * percent / 100);
+    r->credit_ns = r->credit_ns < CREDIT_MAX ? r->credit_ns : CREDIT_MAX;
+    r->last_ns = now;
+    if (r->credit_ns <= 0)
+        return true;
+    bool over = false;
+    gwi_store_enter(t);
+    look_ahead(t, r->hash);
+    for (uint32_t n = 0; n < BUCKETS_MAX; n++) {
+        uint64_t last;
+        if (!resolve_bucket(t, r, &last))
+            break;
+        over = last == UINT64_MAX;
+        r->hash = last + 1;
+        if (over || gw_clock_now_ns(gw_clock_system()) - now > (uint64_t)r->credit_ns)
+            break;
+    }
+    gw_store_exit(t);
+    uint64_t end = gw_clock_now_ns(gw_clock_system());
+    r->credit_ns -= (int64_t)(end - now);
+    r->last_ns = end;
+    if (over) {
+        pass_end(t, r, end);
+        atomic_store_explicit(&r->holder, NULL, memory_order_release);
+    }
+    return true;
+}
+
+void gwi_resolve_leave(struct gw_thread *t)
+{
+    struct gwi_resolver *r = t->store->foreign->resolver;
+    if (atomic_load_explicit(&r->holder, memory_order_relaxed) == t)
+        atomic_store_explicit(&r->holder, NULL, memory_order_release); /* another one goes on */
+}
