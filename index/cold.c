@@ -10,8 +10,9 @@
  * slow caller nor a quick one loses what he has waited for, for ever. Used ones stay as long as
  * there is room, the one used longest ago goes first. What is read ahead for a walk over the table
  *     never takes the place of what that walk needs now: it has half of the walks at most, and is
- *     kept CHAIN_NS. What it needs now is a bucket, all of it at once: for that the bounds give
- * way.
+ *     kept CHAIN_NS; those of more than half of the walks go as early as the others do, for a chain
+ *     that changes between the asking and the taking is never dropped, and look-ups would wait.
+ * What it needs now is a bucket, all of it at once: for that the bounds give way.
  *  2. Bytes come from the device checked (device.h rule 4), and are checked again for what they
  *     mean: lengths within the page, addresses that go down.
  *  3. The first read of a record takes what records took lately; who finds it longer reads again.

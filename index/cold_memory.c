@@ -158,7 +158,10 @@ bool gwi_cold_evict(struct gwi_cold *cold)
         w = cold->fresh.first;
         if (!w || !walk_is_stale(cold, w, UNUSED_NS))
             w = cold->whole.first;
-        if (!w || (w->whole && !walk_is_stale(cold, w, CHAIN_NS)))
+        /* Who asked for chains may come rarely, but what has changed meanwhile nobody ever drops:
+         * of more than half of the walks those go that were not asked for lately. */
+        uint64_t after = cold->chains > cold->walks_max / 2 ? UNUSED_NS : CHAIN_NS;
+        if (!w || (w->whole && !walk_is_stale(cold, w, after)))
             return false;
     }
     gwi_cold_walk_free(cold, w);

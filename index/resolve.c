@@ -153,6 +153,7 @@ static bool resolve_entry(struct gw_thread *t, uint64_t hash, uint64_t entry)
     struct gwi_resolver *r = t->store->foreign->resolver;
     uint64_t tag = entry >> GW_ENTRY_TAG_SHIFT;
     uint16_t slot = gw_entry_slot(entry);
+    t->tops_count = 0; /* a walk of this thread's may have left some, which it needs still */
     for (uint32_t n = 0; n < AGAIN_MAX; n++) {
         struct gwi_position position = {.entry = 0};
         position.place = gw_table_find(t->table, hash, tag, &position.entry);

@@ -389,6 +389,7 @@ static void walk(struct walk *w, struct gw_cursor *cursor, uint32_t buckets_max,
             prefetch_records(w, ahead);
         if (t->cold && (n == 0 || n % (COLD_AHEAD / 2) == 0))
             request_ahead(w, cursor->hash, span);
+        t->tops_count = 0; /* those of a turn that could not end are asked for again */
         if (!each_entry(w, cursor->hash, fn, &bucket))
             return;
         if (t->cold) {

@@ -93,7 +93,17 @@ static void drive(struct world *w, struct owner *o, struct gw_op *op)
         if (op->status != GW_RETRY && op->status != GW_PENDING && op->status != GW_E_FULL)
             return;
     }
-    cr_assert(false, "seed %lu: an operation ends never (%d)", (unsigned long)w->seed, op->status);
+    struct gw_store_stats s;
+    gw_store_stats(o->store, &s);
+    cr_assert(
+        false,
+        "seed %lu, op %lu, owner %lu: verb %d ends never (%d); begin %lx head %lx flushed %lx "
+        "read-only %lx tail %lx live %lu refused %lu corrupt %lu compacted %lu",
+        (unsigned long)w->seed, (unsigned long)w->executed, (unsigned long)(o - w->owner), op->verb,
+        op->status, (unsigned long)s.log_begin, (unsigned long)s.log_head,
+        (unsigned long)s.log_flushed, (unsigned long)s.log_read_only, (unsigned long)s.log_tail,
+        (unsigned long)s.live_bytes, (unsigned long)s.refused_full, (unsigned long)s.corrupt,
+        (unsigned long)s.compacted_bytes);
 }
 
 static void owner_open(struct world *w, uint32_t i)
@@ -499,6 +509,6 @@ Test(store_owners, every_key_reads_as_in_the_map_at_its_present_owner, .timeout 
         run(strtoull(one, NULL, 10), 64);
         return;
     }
-    for (uint64_t seed = 1; seed <= 5; seed++)
+    for (uint64_t seed = 1; seed <= 12; seed++)
         run(seed, 40);
 }
