@@ -387,8 +387,11 @@ void gw_tier_stats(struct gw_tier *tier, struct gw_tier_stats *out)
     if (!text[0] && tier->trouble_read[0] &&
         gwi_tier_now() - tier->trouble_read_ns < 10 * GWI_TIER_PROGRESS_NS)
         text = tier->trouble_read; /* reading has no end at which it could be taken back */
-    snprintf(out->trouble, sizeof out->trouble, "%s",
-             text[0] || out->blob.healthy ? text : out->blob.trouble);
+    if (out->blob.healthy || !out->blob.trouble[0])
+        snprintf(out->trouble, sizeof out->trouble, "%s", text);
+    else /* the cause of now before what it means, which may have been found out earlier */
+        snprintf(out->trouble, sizeof out->trouble, "%.150s%s%.90s", out->blob.trouble,
+                 text[0] ? "; " : "", text);
     pthread_mutex_unlock(&tier->trouble_lock);
 }
 

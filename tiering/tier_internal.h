@@ -35,6 +35,7 @@
 #define GWI_TIER_PROGRESS_NS  UINT64_C(5000000000)
 #define GWI_TIER_OWNER_AGE_NS UINT64_C(15000000000)
 #define GWI_TIER_AGAIN_NS     UINT64_C(500000000)
+#define GWI_TIER_PROBE_NS     UINT64_C(1000000000)
 #define GWI_TIER_LIST_MAX     1000u /* of a call (blob.h) */
 
 struct tier_op {
@@ -115,6 +116,8 @@ struct tier_uploader {
     struct tier_put puts[GWI_TIER_PUTS_MAX];          /* * state and status once sent */
     struct tier_delete deletes[GWI_TIER_DELETES_MAX]; /* * done and status */
     struct tier_ask ask;                              /* * of owner.json */
+    struct tier_ask probe;                            /* * the same, while it is in trouble */
+    uint64_t probe_ns;                                /* not before */
     char owner_text[512];
     _Atomic int owner; /* enum tier_owner */
     bool owner_putting;

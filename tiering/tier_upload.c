@@ -15,7 +15,10 @@
  *     was ever promised, without a question. What was put and not written down is put again, under
  *     the same name: with the same bytes, or with zeros for pages that nobody was told of.
  *  4. Before the first put, and again from time to time, owner.json must say that we are who we
- *     are. If it does not, nothing is put or deleted. */
+ *     are. If it does not, nothing is put or deleted.
+ *  5. While the object store is in trouble and nobody has anything to ask of it, it is asked for
+ *     owner.json every now and then: else it would be said to be in trouble, and for what it was
+ *     then, until somebody happens to need something that lies there only. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -301,11 +304,13 @@ static void see_puts(struct gw_tier *tier)
         struct tier_put *p = &up->puts[i];
         int state = put_state(tier, p);
         if (state == TIER_PUT_FAILED) {
+            struct gw_blob_stats blob;
+            gw_blob_stats(tier->blob, &blob);
             gwi_tier_add(&tier->uploads_failed, 1);
             gwi_tier_trouble(tier, true,
-                             "uploading fails (%s): cold data stays on the disk, and writes are "
-                             "refused when that is full",
-                             gw_status_text(p->status));
+                             "uploading fails: cold data stays on the disk, and writes are "
+                             "refused when that is full (%.140s)",
+                             blob.trouble[0] ? blob.trouble : gw_status_text(p->status));
             gw_debug("tiering.put", "first=%" PRIu64 " status=%s", p->first,
                      gw_status_name(p->status));
             p->state = state = TIER_PUT_MADE; /* nobody else has it now */
@@ -414,10 +419,13 @@ static bool owner_is_us(struct gw_tier *tier)
         else if (a->status == GW_NOT_FOUND && !up->owner_putting)
             owner_ask(tier, true);
         else {
+            struct gw_blob_stats blob;
+            gw_blob_stats(tier->blob, &blob);
             gwi_tier_trouble(tier, true,
                              "nothing is uploaded: the object store does not say whose store "
-                             "%016" PRIx64 " is (%s)",
-                             tier->store_id, gw_status_text(a->status));
+                             "%016" PRIx64 " is (%.140s)",
+                             tier->store_id,
+                             blob.trouble[0] ? blob.trouble : gw_status_text(a->status));
             up->owner = TIER_OWNER_UNKNOWN;
             up->again_ns = gwi_tier_now() + GWI_TIER_AGAIN_NS;
         }
@@ -428,6 +436,34 @@ static bool owner_is_us(struct gw_tier *tier)
         (up->owner == TIER_OWNER_UNKNOWN || now - up->owner_checked_ns >= GWI_TIER_OWNER_AGE_NS))
         owner_ask(tier, false);
     return up->owner == TIER_OWNER_US && !a->under_way;
+}
+
+/* Rule 5. What it says is not looked at: that it answers is all. */
+static void probe(struct gw_tier *tier)
+{
+    struct tier_uploader *up = &tier->up;
+    struct tier_ask *a = &up->probe;
+    struct gw_blob_stats blob;
+    if (a->under_way) {
+        pthread_mutex_lock(&up->lock);
+        bool done = a->done;
+        pthread_mutex_unlock(&up->lock);
+        if (!done)
+            return;
+        free(a->data);
+        a->data = NULL;
+        a->under_way = false;
+    }
+    gw_blob_stats(tier->blob, &blob);
+    uint64_t now = gwi_tier_now();
+    if (blob.healthy || blob.queued + blob.under_way > 0 || now < up->probe_ns)
+        return;
+    char name[GWI_TIER_NAME_BYTES];
+    gwi_tier_owner_name(tier, name);
+    up->probe_ns = now + GWI_TIER_PROBE_NS;
+    a->tier = tier;
+    a->done = false;
+    a->under_way = gw_blob_get(tier->blob, name, 0, 0, 0, asked, a) == GW_OK; /* ours alone */
 }
 
 /* ---- the thread ---- */
@@ -504,6 +540,7 @@ static bool step(struct gw_tier *tier)
     struct tier_uploader *up = &tier->up;
     if (tier->read_only)
         return false;
+    probe(tier);
     if (!up->started)
         start(tier);
     if (!up->started)
@@ -587,6 +624,7 @@ void gwi_tier_uploader_end(struct gw_tier *tier)
     for (uint32_t i = 0; i < GWI_TIER_PUTS_MAX; i++)
         free(up->puts[i].object);
     free(up->ask.data);
+    free(up->probe.data);
     free(up->raw);
     pthread_mutex_destroy(&up->lock);
     pthread_cond_destroy(&up->wakes);
