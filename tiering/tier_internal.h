@@ -43,8 +43,10 @@ struct tier_op {
     struct tier_queue *queue;
     uint64_t at, deadline_ns;
     uint8_t *room;
-    uint32_t bytes, done, origin;
-    bool foreign, listed, waited;
+    uint64_t past_first; /* with past: objects from this one on, in the order of tier_origin.c, */
+    uint32_t bytes, done, origin, past_incarnation; /* do not hold what is wanted next */
+    uint8_t listed;                                 /* enum tier_listed */
+    bool foreign, waited, past;
     enum gw_status status;
     gw_device_cb cb;
     void *arg;

@@ -1,13 +1,17 @@
 /* tier_origin.c - which objects another server's log has: names are listed when first needed, from
  * the last known one on when an address lies above them, and from the start when one has gone.
  *
- *  1. An operation has its log listed again once at most: what then is not there is not there.
+ *  1. An operation has its log listed again once from the last known name on, and once from the
+ *     start: what then is not there is not there. The former is not enough, for several objects are
+ *     put at a time: a later one may have been in a list from which an earlier one was missing.
  *  2. An address below all objects of a log that has some lies below that log's begin, or below
  *     what is still kept: GW_NOT_FOUND. One that lies between objects, above them all, or in a log
  *     without any, should be there: a wrong bucket must not look like keys that were never written.
  *     So it is GW_E_UNREACHABLE, and said.
  *  3. Sizes are not in the names: an object that is found may end below the address, which its head
- *     says (tier_read.c). */
+ *     says (tier_read.c). Then the next one is looked at of those that may reach there. The newest
+ *     incarnation is first, then the nearest: what a process put and died before it wrote it down
+ *     lies beside what was put instead of it, and is of no later incarnation. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,20 +69,68 @@ static struct tier_origin *origin_of(struct gw_tier *tier, uint32_t number)
     return *at;
 }
 
-/* The operation waits for a list, which is asked for unless it is on its way. */
-static enum gw_status wait_for(struct tier_origin *o, struct tier_op *op)
+/* The operation waits for a list (`all`: from the start), which is asked for unless one is on its
+ * way. */
+static enum gw_status wait_for(struct tier_origin *o, struct tier_op *op, bool all)
 {
     if (!o->listing) {
+        uint32_t count = o->count;
+        o->count = all ? 0 : count;
         enum gw_status status = ask(o, op->deadline_ns);
-        if (status != GW_OK)
+        if (status != GW_OK) {
+            o->count = count;
             return status;
+        }
         o->listing = true;
-        op->listed = true; /* from before it was asked for: rule 1 */
+        /* From before it was asked for: rule 1. */
+        op->listed = o->count == 0 ? TIER_LISTED_ALL : TIER_LISTED_MORE;
     }
+    op->past = false;
     op->next = NULL;
     *o->waiting_end = op;
     o->waiting_end = &op->next;
     return GW_PENDING;
+}
+
+/* Does a come before b where both may hold the address (rule 3)? */
+static bool is_before(const struct tier_object *a, const struct tier_object *b)
+{
+    return a->incarnation != b->incarnation ? a->incarnation > b->incarnation : a->first > b->first;
+}
+
+/* The next of objects[0, end) that may reach as far as the address. */
+static const struct tier_object *next_of(const struct tier_origin *o, const struct tier_op *op,
+                                         uint32_t end, uint64_t at)
+{
+    const struct tier_object *best = NULL;
+    struct tier_object past = {.first = op->past_first, .incarnation = op->past_incarnation};
+    for (uint32_t i = end; i-- > 0 && at - o->objects[i].first < GW_OBJECT_EXTENT_MAX;) {
+        const struct tier_object *object = &o->objects[i];
+        if ((!op->past || is_before(&past, object)) && (!best || is_before(object, best)))
+            best = object;
+    }
+    return best;
+}
+
+/* Nothing that was listed holds the address. */
+static enum gw_status not_listed(struct tier_origin *o, struct tier_op *op, uint32_t end,
+                                 uint64_t at)
+{
+    bool more = op->listed == TIER_LISTED_NOTHING && o->count > 0 && end == o->count;
+    uint64_t log_id = atomic_load_explicit(&o->tier->origins[o->number], memory_order_relaxed);
+    if (op->listed != TIER_LISTED_ALL)
+        return wait_for(o, op, !more);
+    if (o->count > 0 && end == 0)
+        return GW_NOT_FOUND; /* rule 2 */
+    if (o->count > 0)
+        gwi_tier_trouble(o->tier, false,
+                         "no object of store %016" PRIx64 " holds address %#" PRIx64, log_id, at);
+    else
+        gwi_tier_trouble(o->tier, false,
+                         "store %016" PRIx64 " has no objects under our prefix: wrong bucket or "
+                         "prefix?",
+                         log_id);
+    return GW_E_UNREACHABLE;
 }
 
 enum gw_status gwi_tier_origin_find(struct gw_tier *tier, struct tier_op *op, uint64_t at,
@@ -88,7 +140,7 @@ enum gw_status gwi_tier_origin_find(struct gw_tier *tier, struct tier_op *op, ui
     if (!o)
         return GW_E_NOMEM;
     if (!o->known || o->listing) /* half a list says wrong things about what lies behind it */
-        return wait_for(o, op);
+        return wait_for(o, op, true);
     uint32_t low = 0, high = o->count; /* the last that begins at or below: high - 1 */
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -97,27 +149,28 @@ enum gw_status gwi_tier_origin_find(struct gw_tier *tier, struct tier_op *op, ui
         else
             high = middle;
     }
-    if (low > 0) {
-        *out = o->objects[low - 1];
-        return GW_OK;
-    }
-    if (o->count > 0)
-        return GW_NOT_FOUND; /* rule 2 */
-    if (!op->listed)
-        return wait_for(o, op);
-    return GW_E_UNREACHABLE;
+    const struct tier_object *found = next_of(o, op, low, at);
+    if (!found)
+        return not_listed(o, op, low, at);
+    *out = *found;
+    return GW_OK;
 }
 
-enum gw_status gwi_tier_origin_again(struct gw_tier *tier, struct tier_op *op, bool all)
+void gwi_tier_origin_past(struct tier_op *op, const struct tier_key *object)
+{
+    op->past = true;
+    op->past_first = object->first;
+    op->past_incarnation = object->incarnation;
+}
+
+enum gw_status gwi_tier_origin_again(struct gw_tier *tier, struct tier_op *op)
 {
     struct tier_origin *o = origin_of(tier, op->origin);
     if (!o)
         return GW_E_NOMEM;
-    if (op->listed && !o->listing)
+    if (op->listed == TIER_LISTED_ALL && !o->listing)
         return GW_E_UNREACHABLE;
-    if (!o->listing && all)
-        o->count = 0;
-    return wait_for(o, op);
+    return wait_for(o, op, true);
 }
 
 static enum gw_status add(struct tier_origin *o, struct tier_object object)

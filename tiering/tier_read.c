@@ -236,7 +236,20 @@ static void say(struct gw_tier *tier, const struct tier_key *key, enum gw_status
                              "prefix is used twice, or access is denied"
                            : "is missing: wrong bucket or prefix, or somebody has deleted it";
     gwi_tier_trouble(tier, false, "object %s %s", name, what);
+    tier->reader->said = *key;
+    tier->reader->says = true;
     gw_warn("tiering.object", "name=%s why=\"%s\" status=%s", name, what, gw_status_name(status));
+}
+
+/* It could be read: if it was said that it cannot, that is over. */
+static void unsay(struct gw_tier *tier, const struct tier_key *key)
+{
+    struct tier_reader *r = tier->reader;
+    if (!r->says || key->origin != r->said.origin || key->first != r->said.first ||
+        key->incarnation != r->said.incarnation || key->part != r->said.part)
+        return;
+    r->says = false;
+    gwi_tier_trouble(tier, false, NULL);
 }
 
 /* What was fetched did not do: the operations that waited hear of it, or have it listed again. */
@@ -254,7 +267,7 @@ static void refuse_all(struct gw_tier *tier, struct tier_cached *c, enum gw_stat
                                     ? GW_E_UNREACHABLE
                                     : status;
         if (status == GW_NOT_FOUND && key.origin != GWI_TIER_OWN) {
-            answer = gwi_tier_origin_again(tier, op, true);
+            answer = gwi_tier_origin_again(tier, op);
             if (answer == GW_PENDING)
                 continue;
         }
@@ -277,6 +290,7 @@ static void copy_from(const struct tier_cached *c, struct tier_op *op)
     n = n < left ? n : left;
     memcpy(op->room + op->done, c->raw + from, n);
     op->done += n;
+    op->past = false;
 }
 
 static void answer(struct gw_tier *tier, struct tier_cached *c)
@@ -301,6 +315,7 @@ static void answer(struct gw_tier *tier, struct tier_cached *c)
     }
     struct tier_op *ops = c->waiting;
     c->waiting = NULL;
+    unsay(tier, &c->key);
     gwi_tier_cache_ready(tier, c);
     /* Each fetch brings those who waited further, before anything can push it out again: the head
      * that led to a frame may be gone by now. */
@@ -325,11 +340,6 @@ static struct tier_cached *head_of(struct gw_tier *tier, struct tier_op *op, uin
         enum gw_status status = gwi_tier_origin_find(tier, op, at, &object);
         if (status == GW_PENDING)
             return NULL;
-        if (status == GW_E_UNREACHABLE)
-            gwi_tier_trouble(tier, false,
-                             "store %016" PRIx64 " has no objects under our prefix: wrong bucket "
-                             "or prefix?",
-                             log_id_of(tier, op->origin));
         if (status != GW_OK) {
             gwi_tier_give_up(tier, op, status);
             return NULL;
@@ -347,22 +357,6 @@ static struct tier_cached *head_of(struct gw_tier *tier, struct tier_op *op, uin
     return c && c->ready ? c : NULL;
 }
 
-/* The head's object ends below the address. */
-static void behind(struct gw_tier *tier, struct tier_op *op, const struct tier_key *key)
-{
-    enum gw_status status = GW_E_CORRUPT; /* ours: the list and the head contradict one another */
-    if (op->origin != GWI_TIER_OWN) {
-        status = gwi_tier_origin_again(tier, op, false);
-        if (status == GW_PENDING)
-            return;
-        gwi_tier_trouble(tier, false,
-                         "no object of store %016" PRIx64 " holds address %#" PRIx64
-                         ", which lies behind the one from %#" PRIx64,
-                         log_id_of(tier, op->origin), op->at + op->done, key->first);
-    }
-    gwi_tier_give_up(tier, op, status);
-}
-
 void gwi_tier_run(struct gw_tier *tier, struct tier_op *op)
 {
     while (op->done < op->bytes) {
@@ -372,7 +366,12 @@ void gwi_tier_run(struct gw_tier *tier, struct tier_op *op)
             return;
         uint64_t in_object = at - head->key.first;
         if (in_object >= head->head.raw_bytes) {
-            behind(tier, op, &head->key);
+            if (op->origin != GWI_TIER_OWN) {
+                gwi_tier_origin_past(op, &head->key);
+                continue;
+            }
+            /* Our list and the head contradict one another. */
+            gwi_tier_give_up(tier, op, GW_E_CORRUPT);
             return;
         }
         uint32_t number = (uint32_t)(in_object / head->head.frame_bytes);

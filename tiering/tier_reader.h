@@ -39,6 +39,9 @@ struct tier_cached {
     size_t body_bytes;
 };
 
+/* What an operation has had listed since it began. */
+enum tier_listed { TIER_LISTED_NOTHING, TIER_LISTED_MORE, TIER_LISTED_ALL };
+
 /* The objects of another log, as they were listed. */
 struct tier_origin {
     struct gw_tier *tier;
@@ -69,6 +72,8 @@ struct tier_reader {
     struct tier_cached *newest, *oldest;
     size_t cached_bytes;
     struct tier_origin **origins; /* GWI_TIER_ORIGINS_MAX */
+    struct tier_key said;         /* what was last said to be missing or wrong, if anything was */
+    bool says;
 };
 
 /* tier_read.c */
@@ -88,15 +93,16 @@ void gwi_tier_cache_trim(struct gw_tier *tier); /* to its bound */
 void gwi_tier_cache_end(struct gw_tier *tier);
 
 /* tier_origin.c */
-/* The object of that log that may hold the address. GW_OK; GW_NOT_FOUND: there is none, and the
- * log begins above it; GW_PENDING: the operation waits for a list; GW_E_UNREACHABLE: no object
- * holds it, but there should be one; GW_WOULD_BLOCK; GW_E_NOMEM. */
+/* The object of that log that may hold the address; its head says whether it does, and if it does
+ * not, gwi_tier_origin_past comes before the next question. GW_OK; GW_NOT_FOUND: there is none, and
+ * the log begins above it; GW_PENDING: the operation waits for a list; GW_E_UNREACHABLE: no object
+ * holds it, but there should be one: said; GW_WOULD_BLOCK; GW_E_NOMEM. */
 GW_MUST_USE enum gw_status gwi_tier_origin_find(struct gw_tier *tier, struct tier_op *op,
                                                 uint64_t at, struct tier_object *out);
-/* What was listed is not so any more (`all`), or there is more behind it: the operation has it
- * listed again, once. GW_PENDING; GW_E_UNREACHABLE: it was; as above. */
-GW_MUST_USE enum gw_status gwi_tier_origin_again(struct gw_tier *tier, struct tier_op *op,
-                                                 bool all);
+void gwi_tier_origin_past(struct tier_op *op, const struct tier_key *object);
+/* What was listed is not so any more: the operation has it listed again, once. GW_PENDING;
+ * GW_E_UNREACHABLE: it was; as above. */
+GW_MUST_USE enum gw_status gwi_tier_origin_again(struct gw_tier *tier, struct tier_op *op);
 void gwi_tier_origin_answer(struct gw_tier *tier, struct tier_origin *o);
 void gwi_tier_origins_end(struct gw_tier *tier);
 #endif
