@@ -60,9 +60,10 @@ void gw_store_walk_shared(struct gw_thread *thread, struct gw_cursor *cursor, ui
                           const struct gw_slots *slots, uint64_t map_version, uint32_t buckets_max,
                           gw_walk_cb fn, gw_walk_indirection_cb fn_in, void *ctx);
 
-/* Until the next call records of these slots that are read or changed below the mutable region are
- * copied to the tail, so that the hot set gathers there (the sampling phase; Shadowfax section
- * 3.3). NULL: none. Any thread. */
+/* Until the next call records of these slots that are read or changed, and were written before the
+ * sampling began, are copied to the tail, each once, so that the hot set gathers there (the
+ * sampling phase; Shadowfax section 3.3). NULL: none. A call while it goes on changes the slots,
+ * not the beginning. One caller at a time, outside of any stay in the epoch. */
 void gw_store_sample(struct gw_store *store, const struct gw_slots *slots);
 /* Visits what was copied for that reason and is still newest of its key, from the address that the
  * log's tail had when the sampling began: at most `bytes` of records in all. For a range that
@@ -72,6 +73,9 @@ void gw_store_walk_sampled(struct gw_thread *thread, uint64_t *at, const struct 
 
 /* Part of a thread's time that resolving may take, in percent; 0: none. 5 at the start. */
 void gw_store_resolve_rate(struct gw_store *store, uint32_t percent);
+/* When gw_store_poll of this thread has returned false: after how many ns resolving wants it to be
+ * called again; UINT64_MAX: there is nothing to resolve. */
+uint64_t gw_store_resolve_wait(const struct gw_thread *thread);
 
 struct gw_foreign_need {
     uint64_t log_id;
@@ -79,18 +83,14 @@ struct gw_foreign_need {
     uint64_t indirections;
 };
 /* What of other logs this store needs; fills at most max, returns how many there are. Never says
- * more than is true: may be low for a while. Any thread. */
+ * more than is true: may be low for a while. What others need that follow an indirection into our
+ * log, and meet one of ours there, is not in it: who puts the needs of all together knows (a need
+ * of our log brings all that we ever said). Any thread. */
 uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, uint32_t max);
 /* The oldest checkpoint that is retained, pinned ones included, ends here: what stood in older ones
  * is needed no more. Without this call a need stays until compaction has passed all that was ever
  * written of it (stores without checkpoints need no call). Only rises. Any thread. */
 void gw_store_foreign_retained(struct gw_store *store, uint64_t oldest_end);
-/* Nobody needs anything of our log below `from` (UINT64_MAX: nobody needs any): the minimum of all
- * servers' needs of it, ours included; what gw_tier_keep is told. An indirection of ours that
- * others may meet, following one into our log, is needed as long as they need that part of it.
- * Starts at 0: then needs never end. Any thread. */
-void gw_store_foreign_kept(struct gw_store *store, uint64_t from);
-
 struct gw_indirection_stats {
     uint64_t linked, followed, found, absent, resolved, retired, live;
 };

@@ -15,7 +15,8 @@
  *     missing, that key's record is put in its place, so that the chain does not get longer: it
  *     links to what is behind.
  *  4. A chain that cannot be read now keeps its slot from being cleared; the next pass comes there
- *     again. */
+ *     again.
+ *  5. Of a chain of which a part is damaged nothing is inserted: what is missing may be newer. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,8 @@
 #define BUCKETS_MAX 64u        /* of a turn */
 #define AHEAD       32u        /* buckets whose indirections are read early */
 #define CREDIT_MAX  2000000    /* ns */
+#define CREDIT_WORK 200000     /* a thread that rests comes again for this much */
+#define READING_NS  500000u    /* and when reads are under way */
 #define PAUSE_NS    200000000u /* between two passes that did not clear everything */
 #define AGAIN_MAX   64u        /* gatherings of one chain in a turn */
 #define LATERS_MAX  2000u
@@ -35,6 +38,7 @@ struct gwi_resolver {
     _Atomic(struct gw_thread *) holder;
     uint64_t hash, next_ns, last_ns;
     int64_t credit_ns;
+    uint64_t wait_ns; /* of the holder, when its last turn has ended */
     bool open;
     _Atomic bool quiet;  /* the epoch before the pass is over */
     struct gw_slots met; /* of these, one stands, or could not be read */
@@ -127,11 +131,11 @@ static enum outcome resolve_chain(struct gw_thread *t, struct gwi_position *posi
     if (gwi_gather(t, position->entry, false) != GW_OK)
         return LATER;
     uint32_t own = t->chain_count;
-    uint64_t corrupt = atomic_load_explicit(&t->counters.corrupt, memory_order_relaxed);
+    if (t->chain_cut) /* rule 5 */
+        return LATER;
     if (!first_standing(t, own, &in, &at))
         return CLEAN;
-    if (gwi_gather_foreign(t, in.slot) != GW_OK ||
-        corrupt != atomic_load_explicit(&t->counters.corrupt, memory_order_relaxed))
+    if (gwi_gather_foreign(t, in.slot) != GW_OK || t->chain_cut)
         return LATER;
     for (uint32_t i = own; i < t->chain_count; i++)
         if (!gwi_gather_superseded(t, i)) {
@@ -218,15 +222,8 @@ static void pass_end(struct gw_thread *t, struct gwi_resolver *r, uint64_t now_n
             none = false;
     for (uint32_t i = 0; i < GWI_FOREIGN_LOGS_MAX && none; i++)
         word_clear(&f->log[i].highest, r->log[i], tail);
-    /* seq_cst: who raises a word stores it before the flag. */
-    atomic_store_explicit(&f->any, false, memory_order_seq_cst);
-    bool any = false;
-    for (uint32_t i = 0; i < GW_SLOTS && !any; i++) {
-        uint64_t word = atomic_load_explicit(&f->slot[i], memory_order_seq_cst);
-        any = word != 0 && !(word & GWI_FOREIGN_CLEARED);
-    }
-    if (any)
-        atomic_store_explicit(&f->any, true, memory_order_seq_cst);
+    if (none)
+        gwi_foreign_none(f);
     r->open = false;
     r->next_ns = now_ns + PAUSE_NS;
 }
@@ -314,15 +311,20 @@ bool gwi_resolve_turn(struct gw_thread *t)
     r->credit_ns += (int64_t)((now - r->last_ns) * percent / 100);
     r->credit_ns = r->credit_ns < CREDIT_MAX ? r->credit_ns : CREDIT_MAX;
     r->last_ns = now;
-    if (r->credit_ns <= 0)
-        return true;
+    if (r->credit_ns <= 0) {
+        r->wait_ns = (uint64_t)(CREDIT_WORK - r->credit_ns) * 100 / percent;
+        return false;
+    }
     bool over = false;
+    r->wait_ns = (uint64_t)CREDIT_WORK * 100 / percent;
     gwi_store_enter(t);
     look_ahead(t, r->hash);
     for (uint32_t n = 0; n < BUCKETS_MAX; n++) {
         uint64_t last;
-        if (!resolve_bucket(t, r, &last))
+        if (!resolve_bucket(t, r, &last)) {
+            r->wait_ns = READING_NS; /* or their completion ends the sleep */
             break;
+        }
         over = last == UINT64_MAX;
         r->hash = last + 1;
         if (over || gw_clock_now_ns(gw_clock_system()) - now > (uint64_t)r->credit_ns)
@@ -334,9 +336,19 @@ bool gwi_resolve_turn(struct gw_thread *t)
     r->last_ns = end;
     if (over) {
         pass_end(t, r, end);
+        r->wait_ns = PAUSE_NS;
         atomic_store_explicit(&r->holder, NULL, memory_order_release);
     }
-    return true;
+    return false;
+}
+
+uint64_t gw_store_resolve_wait(const struct gw_thread *t)
+{
+    const struct gwi_resolver *r = t->store->foreign->resolver;
+    if (!gwi_may_be_foreign(t) || !t->cold ||
+        atomic_load_explicit(&t->store->foreign->resolve_percent, memory_order_relaxed) == 0)
+        return UINT64_MAX;
+    return atomic_load_explicit(&r->holder, memory_order_relaxed) == t ? r->wait_ns : PAUSE_NS;
 }
 
 void gwi_resolve_leave(struct gw_thread *t)

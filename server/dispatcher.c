@@ -17,6 +17,7 @@
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "index/indirection.h"
 #include "index/store_cut.h"
 #include "server/checkpoint.h"
 #include "server/control.h"
@@ -248,6 +249,7 @@ static uint64_t turn(struct gwi_dispatcher *d)
         wait = least(wait, until(d, gwi_control_turn(d->control)));
         wait = least(wait, until(d, gwi_checkpoint_turn(d->server)));
     }
+    wait = least(wait, gw_store_resolve_wait(d->store));
     wait = device_wait(d, least(least(haul, stale), wait));
     if (more || d->ready_count)
         return 0;
