@@ -16,6 +16,7 @@
 
 #include "index/base/clock.h"
 #include "index/device.h"
+#include "index/indirection.h"
 #include "server/backup.h"
 #include "server/blob.h"
 #include "server/checkpoint.h"
@@ -263,6 +264,17 @@ static json_t *explain_stats(const struct gwi_server *s)
         number(tier, "failed_writes", u.failed_writes);
         json_object_set_new(o, "tier", tier);
     }
+    struct gw_indirection_stats in;
+    gw_store_indirection_stats(s->store, &in);
+    json_t *indirections = json_object();
+    number(indirections, "linked", in.linked);
+    number(indirections, "followed", in.followed);
+    number(indirections, "found", in.found);
+    number(indirections, "absent", in.absent);
+    number(indirections, "resolved", in.resolved);
+    number(indirections, "retired", in.retired);
+    number(indirections, "live", in.live);
+    json_object_set_new(o, "indirections", indirections);
     json_t *blob = gwi_blob_explain(s);
     if (blob)
         json_object_set_new(o, "blob", blob);

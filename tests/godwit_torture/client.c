@@ -16,6 +16,7 @@
 #define BURST_MAX   24u
 #define PATIENCE_MS (TORTURE_DEADLINE_MS + 10000u)
 #define POLL_MS     20
+#define FILL_WINDOW 128u
 
 struct torture_flight {
     struct torture_client *client;
@@ -393,7 +394,10 @@ static void one(struct torture_client *c)
         bytes += (size_t)gw_rand_below(&c->rand, size < 5 ? 9 : 120);
         write_bytes(c, key, c->reader ? TORTURE_GET : (enum torture_verb)verb, bytes);
     } else if (what < 88) {
-        uint32_t key = pick(c, TORTURE_VALUES, 0);
+        uint32_t count =
+            c->run->keys.first[TORTURE_VALUES + 1] - c->run->keys.first[TORTURE_VALUES];
+        /* With a shared tier some are hot, and most of the others far away. */
+        uint32_t key = pick(c, TORTURE_VALUES, c->run->options.blob ? count / 32 : 0);
         uint64_t verb = values[gw_rand_below(&c->rand, sizeof values)];
         bytes += (size_t)gw_rand_below(&c->rand, size < 3 ? 300 : size < 8 ? 4096 : 12288);
         write_bytes(c, key, c->reader ? TORTURE_GET : (enum torture_verb)verb, bytes);
@@ -454,6 +458,22 @@ bool torture_client_close(struct torture_client *c)
     gw_session_close(c->session);
     c->session = NULL;
     return good;
+}
+
+bool torture_client_fill(struct torture_client *c)
+{
+    const struct torture_keys *keys = &c->run->keys;
+    bool good = torture_client_open(c, GW_ACKNOWLEDGE_SERVER);
+    if (!good)
+        return false;
+    for (uint32_t key = keys->first[TORTURE_VALUES]; good && key < keys->first[TORTURE_VALUES + 1];
+         key++) {
+        size_t bytes = TORTURE_PIECE_HEAD + (size_t)gw_rand_below(&c->rand, 6000);
+        write_bytes(c, key, TORTURE_SET, bytes);
+        if (gw_in_flight(c->session) >= FILL_WINDOW)
+            good = torture_client_wait(c, FILL_WINDOW / 2);
+    }
+    return torture_client_close(c) && good;
 }
 
 /* A session whose answers promise that they will be durable. */

@@ -46,6 +46,8 @@ void *torture_client_run(void *client);
 bool torture_client_open(struct torture_client *client, enum gw_acknowledge acknowledge);
 /* Waits for all answers and ends it. False: some did not come in time (a violation, told). */
 bool torture_client_close(struct torture_client *client);
+/* Writes every value once: what a run with a shared tier begins with. Before the threads run. */
+bool torture_client_fill(struct torture_client *client);
 /* Issues a get and writes it down. */
 void torture_client_get(struct torture_client *client, uint32_t key);
 /* Waits until at most `most` operations are unanswered. */

@@ -6,14 +6,17 @@
 #include "tests/godwit_torture/cluster.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -74,14 +77,15 @@ static bool start_server(struct torture_cluster *c, uint32_t i)
     struct torture_party *p = &c->party[i];
     choose_address(p);
     char program[PATH_BYTES], data[PATH_BYTES], log[PATH_BYTES], advertise[64];
-    char threads[24], memory[24], disk[24], segment[24], interval[24];
+    char threads[24], memory[24], disk[24], segment[24], interval[24], url[PATH_BYTES];
     snprintf(program, sizeof program, "%s/godwit-server", c->programs);
     snprintf(data, sizeof data, "%s/%s", c->data, p->id);
     snprintf(log, sizeof log, "%s/%s.log", c->directory, p->id);
     snprintf(threads, sizeof threads, "%" PRIu64, o->threads);
     snprintf(memory, sizeof memory, "%" PRIu64, o->memory_bytes);
     snprintf(disk, sizeof disk, "%" PRIu64, o->disk_bytes);
-    snprintf(segment, sizeof segment, "%u", 8u << 20);
+    snprintf(segment, sizeof segment, "%u", o->blob ? 4u << 20 : 8u << 20);
+    snprintf(url, sizeof url, "dir:%s", c->objects);
     /* Checkpoints as often as can be asked for; each server at a pace of its own. */
     snprintf(interval, sizeof interval, "%" PRIu64, 1 + torture_seed(c->run, "interval", i) % 4);
     torture_relay_address(c->relays, i, advertise, sizeof advertise);
@@ -112,6 +116,14 @@ static bool start_server(struct torture_cluster *c, uint32_t i)
         argv[n++] = torture_mode_name(o->durability);
         argv[n++] = "--checkpoint-interval";
         argv[n++] = interval;
+    }
+    if (o->blob) { /* tables of several sizes, that grow; most is read from the objects */
+        argv[n++] = "--blob";
+        argv[n++] = url;
+        argv[n++] = "--blob-cache";
+        argv[n++] = "1MiB";
+        argv[n++] = "--index-memory";
+        argv[n++] = i % 2 ? "1MiB" : "2MiB";
     }
     argv[n] = NULL;
     mkdir(data, 0755);
@@ -158,14 +170,16 @@ static void ended(struct torture_cluster *c, struct torture_party *p, int code)
     log_tail(c, p, tail, sizeof tail);
     torture_event(c->run, "%s has ended by itself, code %d", p->id, code);
     /* A server that has never served says so when it finds no coordinator, and ends. */
+    bool leaving = p->state != TORTURE_DOWN && atomic_load(&c->run->leaving) > 0 &&
+                   p == &c->party[atomic_load(&c->run->leaving)];
     bool alone =
         p->state == TORTURE_STARTING && code == 1 && strstr(tail, "coordinator_unreachable");
-    if (!alone && (now(c) >= p->may_end_ns || code > 128))
+    if (!alone && !leaving && (now(c) >= p->may_end_ns || code > 128))
         torture_violation(c->run, TORTURE_NO_KEY, now(c),
                           "%s ended by itself %s, exit code %d; its log ends with: %s", p->id,
                           p->state == TORTURE_STARTING ? "while it started" : "while it served",
                           code, tail);
-    p->exits++;
+    p->exits += !leaving;
     p->state = TORTURE_DOWN;
     p->until_ns = now(c) + 500000000;
 }
@@ -240,6 +254,50 @@ void torture_cluster_freeze(struct torture_cluster *c, uint32_t i, uint32_t ms)
     atomic_fetch_add(&c->run->stops, 1);
 }
 
+/* ---- the shared tier, and servers that come and go ------------------------------------------- */
+
+/* Whoever may read everything may do so no more, of those that are started from now on: else
+ * nothing could be locked before a privileged user. */
+static bool give_up_privileges(void)
+{
+    if (geteuid() != 0)
+        return true;
+    return prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0) == 0 &&
+           prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0, 0, 0) == 0;
+}
+
+bool torture_cluster_lock_objects(struct torture_cluster *c, bool lock)
+{
+    /* Below the directory itself: who starts meanwhile can open that, as a store that it reaches
+     * and that answers nothing. */
+    DIR *objects = opendir(c->objects);
+    bool done = false;
+    for (struct dirent *e; objects && (e = readdir(objects));)
+        if (e->d_name[0] != '.')
+            done |= fchmodat(dirfd(objects), e->d_name, lock ? 0 : 0755, 0) == 0;
+    if (objects)
+        closedir(objects);
+    return done;
+}
+
+void torture_cluster_replace(struct torture_cluster *c, uint32_t i)
+{
+    struct torture_party *p = &c->party[i];
+    char data[PATH_BYTES];
+    if (p->state != TORTURE_DOWN)
+        (void)gw_process_stop(&p->process, SIGKILL, END_MS);
+    snprintf(data, sizeof data, "%s/%s", c->data, p->id);
+    gw_process_remove_tree(data);
+    torture_event(c->run, "%s was removed, a new server takes its place", p->id);
+    atomic_fetch_add(&c->run->generation[i], 1);
+    torture_server_name(c->run, i, p->id, sizeof p->id);
+    p->address[0] = '\0';
+    p->state = TORTURE_DOWN;
+    p->until_ns = now(c);
+    atomic_store(&c->run->leaving, 0);
+    atomic_fetch_add(&c->run->joins, 1);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 static bool all_up(const struct torture_cluster *c)
@@ -277,6 +335,15 @@ static bool settled(struct torture_cluster *c, char *why, size_t why_bytes)
         said = torture_ask(c->run, request);
         free(said);
     }
+    const json_t *plans = json_object_get(status, "plans");
+    json_array_foreach((json_t *)plans, i, job)
+    {
+        char request[96];
+        snprintf(request, sizeof request, "{\"op\":\"job-resume\",\"id\":%lld}",
+                 (long long)json_integer_value(json_object_get(job, "id")));
+        free(torture_ask(c->run, request));
+    }
+    open += json_array_size(plans);
     json_decref(status);
     free(answer);
     return healthy && open == 0;
@@ -324,6 +391,9 @@ static bool make_directory(struct torture_cluster *c)
         c->made_directory = true;
     }
     snprintf(c->data, sizeof c->data, "%s/data", c->directory);
+    snprintf(c->objects, sizeof c->objects, "%s/objects", c->directory);
+    if (o->blob && mkdir(c->objects, 0755) != 0)
+        return false;
     return mkdir(c->data, 0755) == 0; /* what is there already is not ours to change */
 }
 
@@ -394,6 +464,9 @@ bool torture_cluster_start(struct torture_cluster *c, struct torture_run *run)
         return false;
     }
     mount_data(c);
+    c->lockable = run->options.blob && !run->options.no_outage && give_up_privileges();
+    if (run->options.blob && !run->options.no_outage && !c->lockable)
+        printf("the shared tier is always there: %s\n", strerror(errno));
     torture_relay_address(c->relays, 0, run->coordinator, sizeof run->coordinator);
     for (uint32_t i = 0; i < c->parties; i++)
         c->party[i].until_ns = UINT64_MAX; /* not before its turn below */
@@ -401,7 +474,7 @@ bool torture_cluster_start(struct torture_cluster *c, struct torture_run *run)
         if (i == 0)
             snprintf(c->party[i].id, sizeof c->party[i].id, "coordinator");
         else
-            snprintf(c->party[i].id, sizeof c->party[i].id, "%c", 'A' + (char)(i - 1));
+            torture_server_name(run, i, c->party[i].id, sizeof c->party[i].id);
         if (!wait_up(c, i))
             return false;
     }
@@ -440,6 +513,8 @@ void torture_cluster_end(struct torture_cluster *c, bool keep)
         printf("kept: %s%s\n", c->directory, c->mounted ? " (data/ in it is a mounted tmpfs)" : "");
     else if (c->made_directory)
         gw_process_remove_tree(c->directory);
-    else
+    else {
         gw_process_remove_tree(c->data);
+        gw_process_remove_tree(c->objects);
+    }
 }

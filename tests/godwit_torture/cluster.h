@@ -17,7 +17,7 @@ enum torture_party_state {
 
 struct torture_party {
     struct gw_process process;
-    char id[16];
+    char id[24];
     char address[64]; /* where it listens, once known */
     enum torture_party_state state;
     uint64_t until_ns, started_ns;
@@ -31,8 +31,9 @@ struct torture_cluster {
     struct torture_relays *relays;                       /* of party i: relay i */
     struct torture_party party[TORTURE_SERVERS_MAX + 1]; /* 0: the coordinator */
     uint32_t parties;
-    char programs[512], directory[256], data[300];
+    char programs[512], directory[256], data[300], objects[300];
     bool made_directory, mounted;
+    bool lockable; /* the shared tier can be kept from servers */
     uint64_t longest_start_ns;
 };
 
@@ -42,6 +43,11 @@ bool torture_cluster_start(struct torture_cluster *cluster, struct torture_run *
 void torture_cluster_turn(struct torture_cluster *cluster);
 void torture_cluster_kill(struct torture_cluster *cluster, uint32_t party, uint32_t away_ms);
 void torture_cluster_freeze(struct torture_cluster *cluster, uint32_t party, uint32_t ms);
+/* Makes the shared tier unreachable for servers, or reachable again; false: it is as it was. */
+bool torture_cluster_lock_objects(struct torture_cluster *cluster, bool lock);
+/* The server was removed from the cluster: a new one, of a new name and without data, in its place.
+ */
+void torture_cluster_replace(struct torture_cluster *cluster, uint32_t party);
 /* Ends every trouble, and waits until all are up and no job is open; false: they are not. */
 bool torture_cluster_heal(struct torture_cluster *cluster, uint64_t timeout_ms);
 /* SIGTERM to all; an exit code other than 0 is a violation. */

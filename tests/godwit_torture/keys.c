@@ -1,4 +1,5 @@
-/* keys.c - see keys.h. Every sixteenth key is long, so that records have many sizes. */
+/* keys.c - see keys.h. Every sixteenth key is long, so that records have many sizes; every eighth
+ * has one of a few hash tags, so that slots with many keys and chains of several exist. */
 #include "tests/godwit_torture/keys.h"
 
 #include <stdio.h>
@@ -7,9 +8,9 @@
 
 static const char letters[TORTURE_FAMILIES] = {'c', 'r', 'v', 'e', 'p'};
 
-struct torture_keys torture_keys_make(uint32_t keys)
+struct torture_keys torture_keys_make(uint32_t keys, uint32_t values)
 {
-    const uint32_t counts[TORTURE_FAMILIES] = {keys, keys / 4 + 4, keys * 8, keys / 2 + 8,
+    const uint32_t counts[TORTURE_FAMILIES] = {keys, keys / 4 + 4, values, keys / 2 + 8,
                                                keys / 4 + 1};
     struct torture_keys out = {0};
     for (int f = 0; f < TORTURE_FAMILIES; f++)
@@ -31,6 +32,8 @@ size_t torture_key_write(const struct torture_keys *keys, uint32_t key, char *ro
     int n = snprintf(room, TORTURE_KEY_BYTES, "%c%u", letters[f], key - keys->first[f]);
     if (key % 16 == 5)
         n += snprintf(room + n, TORTURE_KEY_BYTES - (size_t)n, "-%0*u", 40 + (int)(key % 150), 0u);
+    else if (key % 8 == 3)
+        n += snprintf(room + n, TORTURE_KEY_BYTES - (size_t)n, "{%u}", key / 8 % 64);
     return (size_t)n;
 }
 

@@ -20,7 +20,7 @@ struct torture_keys {
 };
 
 #define TORTURE_KEY_BYTES 256u
-struct torture_keys torture_keys_make(uint32_t keys);
+struct torture_keys torture_keys_make(uint32_t keys, uint32_t values);
 enum torture_family torture_family_of(const struct torture_keys *keys, uint32_t key);
 /* The key itself, with a zero behind; returns its bytes. */
 size_t torture_key_write(const struct torture_keys *keys, uint32_t key, char *room);

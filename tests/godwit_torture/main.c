@@ -12,12 +12,14 @@
 
 #include "tests/godwit_torture/client.h"
 #include "tests/godwit_torture/cluster.h"
+#include "tests/godwit_torture/coverage.h"
 #include "tests/godwit_torture/nemesis.h"
 #include "tests/godwit_torture/operator.h"
 #include "tests/godwit_torture/owner.h"
 #include "tests/godwit_torture/verify.h"
 
 #define HEAL_MS   45000u
+#define SETTLE_MS 90000u /* with a shared tier: servers are drained meanwhile */
 #define REPORT_NS UINT64_C(5000000000)
 
 static volatile sig_atomic_t interrupted;
@@ -49,8 +51,9 @@ struct threads {
     struct torture_client *clients; /* the last one reads at the end, without a thread */
     size_t clients_count;
     struct torture_owner owner;
+    struct torture_coverage coverage;
     pthread_t operator_thread;
-    bool owner_running, operator_running;
+    bool owner_running, operator_running, coverage_running;
 };
 
 static bool start_threads(struct torture_run *run, struct torture_cluster *cluster,
@@ -68,6 +71,9 @@ static bool start_threads(struct torture_run *run, struct torture_cluster *clust
     if (good)
         good = t->owner_running =
             pthread_create(&t->owner.thread, NULL, torture_owner_run, &t->owner) == 0;
+    if (good)
+        good = t->coverage_running =
+            pthread_create(&t->coverage.thread, NULL, torture_coverage_run, &t->coverage) == 0;
     if (good && !run->options.no_migrate && run->options.servers > 1)
         good = t->operator_running =
             pthread_create(&t->operator_thread, NULL, torture_operator_run, run) == 0;
@@ -83,25 +89,36 @@ static void join_threads(struct threads *t)
         pthread_join(t->owner.thread, NULL);
     if (t->operator_running)
         pthread_join(t->operator_thread, NULL);
+    if (t->coverage_running)
+        pthread_join(t->coverage.thread, NULL);
 }
 
-static void make_trouble(struct torture_run *run, struct torture_cluster *cluster)
+/* Until the time is over, or as many moves are done as were asked for. */
+static void make_trouble(struct torture_run *run, struct torture_cluster *cluster,
+                         const struct torture_coverage *coverage)
 {
+    uint64_t moves = run->options.moves ? run->options.moves : UINT64_MAX;
     struct torture_nemesis nemesis;
     uint64_t start = torture_now_ns(run), end = start + run->options.seconds * 1000000000;
     uint64_t report_at = start + REPORT_NS, operations = 0;
     torture_nemesis_init(&nemesis, cluster);
-    while (torture_now_ns(run) < end && !interrupted && torture_violations(run) < 200) {
+    while (torture_now_ns(run) < end && !interrupted && torture_violations(run) < 200 &&
+           atomic_load(&coverage->moves) < moves) {
         torture_nemesis_turn(&nemesis);
         torture_cluster_turn(cluster);
         torture_sleep_ms(5);
         if (torture_now_ns(run) >= report_at) {
             report(run, operations);
+            torture_coverage_print(coverage, stdout);
             operations = atomic_load(&run->operations);
             report_at += REPORT_NS;
         }
     }
     torture_nemesis_end(&nemesis);
+    if (run->options.moves && !interrupted && atomic_load(&coverage->moves) < moves)
+        torture_violation(run, TORTURE_NO_KEY, torture_now_ns(run),
+                          "only %" PRIu64 " moves of %" PRIu64 " are done after %" PRIu64 " s",
+                          atomic_load(&coverage->moves), moves, run->options.seconds);
 }
 
 /* Every key is read; of a durable cluster twice, with a crash of all servers in between. */
@@ -122,7 +139,8 @@ static void ask_all(struct torture_cluster *cluster, struct torture_client *read
 
 static int run_all(struct torture_run *run, struct torture_cluster *cluster)
 {
-    struct threads t = {.clients_count = run->options.clients + 1};
+    static struct threads t;
+    t = (struct threads){.clients_count = run->options.clients + 1};
     uint32_t expiring = run->keys.first[TORTURE_EXPIRING + 1] - run->keys.first[TORTURE_EXPIRING];
     struct torture_expiring *lives = calloc(expiring, sizeof *lives);
     struct gw_cluster *known = NULL;
@@ -137,13 +155,17 @@ static int run_all(struct torture_run *run, struct torture_cluster *cluster)
         torture_client_init(&t.clients[i], run, known, lives, (uint16_t)i);
     struct torture_client *reader = &t.clients[t.clients_count - 1];
     reader->reader = true;
+    t.coverage = (struct torture_coverage){.run = run, .relays = cluster->relays};
     int code = 3;
-    if (start_threads(run, cluster, &t)) {
-        make_trouble(run, cluster);
+    bool filled = !run->options.blob || torture_client_fill(&t.clients[0]);
+    if (filled && start_threads(run, cluster, &t)) {
+        make_trouble(run, cluster, &t.coverage);
         atomic_store(&run->stop, true);
-        bool healed = torture_cluster_heal(cluster, HEAL_MS);
+        bool healed = torture_cluster_heal(cluster, run->options.blob ? SETTLE_MS : HEAL_MS);
         join_threads(&t);
+        torture_coverage_ask(&t.coverage);
         report(run, atomic_load(&run->operations));
+        torture_coverage_print(&t.coverage, stdout);
         if (healed)
             ask_all(cluster, reader);
         torture_cluster_stop(cluster);

@@ -22,6 +22,7 @@ void torture_nemesis_init(struct torture_nemesis *n, struct torture_cluster *clu
     n->stop_at_ns = o->no_stop ? UINT64_MAX : in_ms(n, 2000, 9000);
     n->cut_at_ns = o->no_cut ? UINT64_MAX : in_ms(n, 500, 2000);
     n->fill_at_ns = cluster->mounted ? in_ms(n, 5000, 15000) : UINT64_MAX;
+    n->outage_at_ns = cluster->lockable && !o->no_outage ? in_ms(n, 2000, 8000) : UINT64_MAX;
 }
 
 static uint32_t some_server(struct torture_nemesis *n)
@@ -122,6 +123,23 @@ static void give_back(struct torture_nemesis *n)
     torture_event(n->cluster->run, "the disk has room again");
 }
 
+static void outage(struct torture_nemesis *n)
+{
+    n->out = torture_cluster_lock_objects(n->cluster, true);
+    n->outage_at_ns = in_ms(n, 6000, 25000);
+    n->outage_until_ns = in_ms(n, 100, gw_rand_below(&n->rand, 4) ? 2500 : 7000);
+    if (!n->out)
+        return;
+    torture_event(n->cluster->run, "the shared tier cannot be reached");
+    atomic_fetch_add(&n->cluster->run->outages, 1);
+}
+
+static void end_outage(struct torture_nemesis *n)
+{
+    n->out = !torture_cluster_lock_objects(n->cluster, false);
+    torture_event(n->cluster->run, "the shared tier can be reached again");
+}
+
 void torture_nemesis_turn(struct torture_nemesis *n)
 {
     const struct torture_options *o = &n->cluster->run->options;
@@ -150,10 +168,19 @@ void torture_nemesis_turn(struct torture_nemesis *n)
         give_back(n);
     if (n->filler >= 0)
         keep_full(n);
+    if (!n->out && now >= n->outage_at_ns)
+        outage(n);
+    if (n->out && now >= n->outage_until_ns)
+        end_outage(n);
+    uint32_t join = atomic_exchange(&n->cluster->run->join_wanted, 0);
+    if (join)
+        torture_cluster_replace(n->cluster, join);
 }
 
 void torture_nemesis_end(struct torture_nemesis *n)
 {
     if (n->filler >= 0)
         give_back(n);
+    if (n->out)
+        end_outage(n);
 }

@@ -8,6 +8,7 @@
 
 #include "index/base/rand.h"
 #include "tests/godwit_torture/cluster.h"
+#include "tests/godwit_torture/elastic.h"
 
 #define JOBS_MAX   4u
 #define RANGES_MAX 200u
@@ -33,38 +34,20 @@ static size_t parse_ranges(const char *text, struct range *out)
     return n;
 }
 
-/* The new job's number, if one was made. */
-static long long say(struct torture_run *run, const char *request, bool count)
-{
-    long long made = 0;
-    char *answer = torture_ask(run, request);
-    json_t *said = answer ? json_loads(answer, 0, NULL) : NULL;
-    json_t *error = json_object_get(said, "error");
-    const char *message = json_string_value(json_object_get(error, "message"));
-    if (said && !message && count) {
-        made = (long long)json_integer_value(json_object_get(said, "job"));
-        torture_event(run, "job %lld: %s", made, request);
-        atomic_fetch_add(&run->jobs, 1);
-    } else {
-        torture_event(run, "%s: %s", request, !said ? "no answer" : message ? message : "done");
-    }
-    json_decref(said);
-    free(answer);
-    return made;
-}
-
 struct move {
     uint32_t first, last;
-    char from[16], to[16];
+    char from[24], to[24];
 };
 
-static long long order(struct torture_run *run, const struct move *m)
+static long long order(struct torture_run *run, struct gw_rand *rand, const struct move *m)
 {
-    char request[256];
+    char request[480], options[200] = "";
+    if (run->options.blob)
+        torture_move_options(rand, options, sizeof options);
     snprintf(request, sizeof request,
-             "{\"op\":\"migrate\",\"slots\":\"%u-%u\",\"from\":\"%s\",\"to\":\"%s\"}", m->first,
-             m->last, m->from, m->to);
-    return say(run, request, true);
+             "{\"op\":\"migrate\",\"slots\":\"%u-%u\",\"from\":\"%s\",\"to\":\"%s\"%s}", m->first,
+             m->last, m->from, m->to, options);
+    return torture_say(run, request, "job");
 }
 
 /* Has the target killed while it holds what came with a range that it had before, and no checkpoint
@@ -83,7 +66,7 @@ static void kill_at_commit(struct torture_run *run, long long job, const char *t
         json_decref(said);
         free(answer);
         if (committed)
-            atomic_store(&run->kill_wanted, (uint32_t)(to[0] - 'A') + 1);
+            atomic_store(&run->kill_wanted, torture_server_of(run, to));
         if (committed || over)
             return;
         torture_sleep_ms(1);
@@ -98,7 +81,7 @@ static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t 
         memcpy(back.from, last->to, sizeof back.from);
         memcpy(back.to, last->from, sizeof back.to);
         *last = back;
-        long long job = order(run, &back);
+        long long job = order(run, rand, &back);
         if (job && !run->options.no_kill && gw_rand_below(rand, 2))
             kill_at_commit(run, job, back.to);
         return;
@@ -123,7 +106,7 @@ static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t 
     snprintf(last->from, sizeof last->from, "%s", json_string_value(json_object_get(source, "id")));
     snprintf(last->to, sizeof last->to, "%s",
              json_string_value(json_object_get(json_array_get(servers, to), "id")));
-    (void)order(run, last);
+    (void)order(run, rand, last);
 }
 
 static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *jobs)
@@ -135,7 +118,7 @@ static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *
     snprintf(request, sizeof request, "{\"op\":\"%s\",\"id\":%lld}",
              verbs[gw_rand_below(rand, sizeof verbs / sizeof verbs[0])],
              (long long)json_integer_value(json_object_get(job, "id")));
-    (void)say(run, request, false);
+    (void)torture_say(run, request, NULL);
 }
 
 void *torture_operator_run(void *ctx)
@@ -149,9 +132,11 @@ void *torture_operator_run(void *ctx)
         json_t *status = answer ? json_loads(answer, 0, NULL) : NULL;
         const json_t *jobs = json_object_get(status, "jobs");
         size_t open = json_array_size(jobs);
-        if (status && open < JOBS_MAX && gw_rand_below(&rand, 3))
+        bool more = run->options.blob && !run->options.no_drain && status &&
+                    torture_elastic_turn(run, &rand, status);
+        if (status && !more && open < JOBS_MAX && gw_rand_below(&rand, 3))
             migrate(run, &rand, json_object_get(status, "servers"), &last);
-        else if (open > 0)
+        else if (open > 0 && !more)
             meddle(run, &rand, jobs);
         json_decref(status);
         free(answer);

@@ -23,8 +23,16 @@ static const char help[] =
     "  --threads N       of each server (2)\n"
     "  --memory SIZE     of each server (64MiB; 160MiB with none)\n"
     "  --disk SIZE       of each server (1GiB; 0 with none)\n"
-    "  --no-kill --no-stop --no-cut --no-fill --no-migrate   leave out that trouble: SIGKILL and\n"
-    "                    restart; SIGSTOP; cut connections; a full disk; migrations\n"
+    "  --blob dir        a directory is the shared tier of all servers; memory and disk are tiny\n"
+    "                    then (56MiB and 64MiB), so that most of what there is lies in it\n"
+    "  --values N        values of up to some 10 KiB, all written at the start with --blob (8 a\n"
+    "                    counter; 120 with --blob)\n"
+    "  --moves N         end when so many moves are done; fewer within --seconds are a violation\n"
+    "  --no-kill --no-stop --no-cut --no-fill --no-migrate --no-drain --no-outage --no-join\n"
+    "                    leave out that trouble: SIGKILL and restart; SIGSTOP; cut connections; a\n"
+    "                    full disk; migrations; and with --blob servers that are drained and get\n"
+    "                    slots again; a shared tier that cannot be reached; a drained server that\n"
+    "                    is removed, with a new one in its place\n"
     "  --dir DIR         where data and logs go (a new directory in TMPDIR)\n"
     "  --keep            leave that directory; it also stays after a violation\n"
     "  --history FILE    write every operation there, one a line\n"
@@ -79,6 +87,7 @@ int torture_options_parse(int argc, char **argv, struct torture_options *o)
                                   .threads = 2,
                                   .memory_bytes = UINT64_MAX,
                                   .disk_bytes = UINT64_MAX,
+                                  .values = UINT64_MAX,
                                   .durability = TORTURE_MODE_COMMIT};
     const struct number numbers[] = {
         {"--seconds", &o->seconds, 1, 1000000, false},
@@ -89,18 +98,23 @@ int torture_options_parse(int argc, char **argv, struct torture_options *o)
         {"--threads", &o->threads, 1, 64, false},
         {"--memory", &o->memory_bytes, 32u << 20, UINT64_C(1) << 40, true},
         {"--disk", &o->disk_bytes, 0, UINT64_C(1) << 40, true},
+        {"--values", &o->values, 16, 10000000, false},
+        {"--moves", &o->moves, 1, 100000, false},
     };
     const struct {
         const char *name;
         bool *to;
     } switches[] = {
-        {"--no-kill", &o->no_kill}, {"--no-stop", &o->no_stop},       {"--no-cut", &o->no_cut},
-        {"--no-fill", &o->no_fill}, {"--no-migrate", &o->no_migrate}, {"--keep", &o->keep},
-        {"--verbose", &o->verbose},
+        {"--no-kill", &o->no_kill},       {"--no-stop", &o->no_stop},
+        {"--no-cut", &o->no_cut},         {"--no-fill", &o->no_fill},
+        {"--no-migrate", &o->no_migrate}, {"--keep", &o->keep},
+        {"--verbose", &o->verbose},       {"--no-drain", &o->no_drain},
+        {"--no-outage", &o->no_outage},   {"--no-join", &o->no_join},
     };
     const struct {
         const char *name, **to;
     } texts[] = {{"--dir", &o->directory},
+                 {"--blob", &o->blob},
                  {"--history", &o->history},
                  {"--programs", &o->programs}};
     for (int i = 1; i < argc; i++) {
@@ -140,10 +154,18 @@ int torture_options_parse(int argc, char **argv, struct torture_options *o)
         i++;
     }
     bool none = o->durability == TORTURE_MODE_NONE;
+    if (o->blob && strcmp(o->blob, "dir") != 0)
+        return refuse("--blob", "it is dir");
+    if (o->blob && none)
+        return refuse("--blob", "there is no shared tier without a disk");
+    if (o->moves && o->no_migrate)
+        return refuse("--moves", "there are none with --no-migrate");
     if (o->memory_bytes == UINT64_MAX)
-        o->memory_bytes = (none ? UINT64_C(160) : 64) << 20;
+        o->memory_bytes = (none ? UINT64_C(160) : o->blob ? 56 : 64) << 20;
     if (o->disk_bytes == UINT64_MAX)
-        o->disk_bytes = none ? 0 : UINT64_C(1) << 30;
+        o->disk_bytes = none ? 0 : UINT64_C(1) << (o->blob ? 26 : 30);
+    if (o->values == UINT64_MAX)
+        o->values = o->keys * (o->blob ? 120 : 8);
     if (!none && o->disk_bytes == 0)
         return refuse("--disk", "nothing is durable without a disk");
     if (none)
@@ -156,12 +178,18 @@ void torture_options_print(const struct torture_options *o, const char *program,
     fprintf(out,
             "%s --seconds %" PRIu64 " --seed %" PRIu64 " --durability %s --servers %" PRIu64
             " --clients %" PRIu64 " --keys %" PRIu64 " --threads %" PRIu64 " --memory %" PRIu64
-            " --disk %" PRIu64 "%s%s%s%s%s",
+            " --disk %" PRIu64 " --values %" PRIu64 "%s%s%s%s%s%s%s%s",
             program, o->seconds, o->seed, torture_mode_name(o->durability), o->servers, o->clients,
-            o->keys, o->threads, o->memory_bytes, o->disk_bytes,
+            o->keys, o->threads, o->memory_bytes, o->disk_bytes, o->values,
             o->no_kill && o->durability != TORTURE_MODE_NONE ? " --no-kill" : "",
             o->no_stop ? " --no-stop" : "", o->no_cut ? " --no-cut" : "",
-            o->no_fill ? " --no-fill" : "", o->no_migrate ? " --no-migrate" : "");
+            o->no_fill ? " --no-fill" : "", o->no_migrate ? " --no-migrate" : "",
+            o->no_drain ? " --no-drain" : "", o->no_outage ? " --no-outage" : "",
+            o->no_join ? " --no-join" : "");
+    if (o->blob)
+        fprintf(out, " --blob %s", o->blob);
+    if (o->moves)
+        fprintf(out, " --moves %" PRIu64, o->moves);
     if (o->programs)
         fprintf(out, " --programs %s", o->programs);
     if (o->directory)

@@ -203,7 +203,8 @@ static bool refused(struct asked *s, const uint8_t *bytes, const struct gw_frame
 static bool take_frame(struct watch *w, uint32_t server, const uint8_t *bytes, uint32_t n)
 {
     struct asked *s = &w->server[server];
-    char id[2] = {(char)('A' + (char)server), '\0'};
+    char id[24];
+    torture_server_name(w->owner->run, server + 1, id, sizeof id);
     struct gw_frame head;
     if (gw_frame_decode(bytes, n, &head) != GW_OK)
         return false;

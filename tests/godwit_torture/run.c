@@ -21,7 +21,7 @@ void torture_run_init(struct torture_run *run, const struct torture_options *opt
 {
     memset(run, 0, sizeof *run);
     run->options = *options;
-    run->keys = torture_keys_make((uint32_t)options->keys);
+    run->keys = torture_keys_make((uint32_t)options->keys, (uint32_t)options->values);
     run->start_ns = gw_clock_now_ns(gw_clock_system());
     pthread_mutex_init(&run->lock, NULL);
 }
@@ -43,6 +43,25 @@ void torture_sleep_ms(uint64_t ms)
     struct timespec wait = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     while (nanosleep(&wait, &wait) != 0 && errno == EINTR)
         continue;
+}
+
+void torture_server_name(struct torture_run *run, uint32_t i, char *room, size_t room_bytes)
+{
+    uint32_t before = atomic_load(&run->generation[i]);
+    if (before == 0)
+        snprintf(room, room_bytes, "%c", 'A' + (char)(i - 1));
+    else
+        snprintf(room, room_bytes, "%c%u", 'A' + (char)(i - 1), before + 1);
+}
+
+uint32_t torture_server_of(struct torture_run *run, const char *name)
+{
+    char now[24];
+    uint32_t i = name[0] >= 'A' ? (uint32_t)(name[0] - 'A') + 1 : 0;
+    if (i == 0 || i > run->options.servers)
+        return 0;
+    torture_server_name(run, i, now, sizeof now);
+    return strcmp(name, now) == 0 ? i : 0;
 }
 
 uint64_t torture_seed(const struct torture_run *run, const char *part, uint64_t number)

@@ -21,10 +21,11 @@ const char *torture_mode_name(enum torture_durability mode);
 
 struct torture_options {
     uint64_t seconds, seed, servers, clients, keys, threads;
-    uint64_t memory_bytes, disk_bytes;
+    uint64_t memory_bytes, disk_bytes, values;
+    uint64_t moves; /* 0: until the time is over */
     enum torture_durability durability;
-    bool no_kill, no_stop, no_cut, no_fill, no_migrate, keep, verbose;
-    const char *directory, *history, *programs; /* NULL: not given */
+    bool no_kill, no_stop, no_cut, no_fill, no_migrate, no_drain, no_outage, no_join, keep, verbose;
+    const char *directory, *history, *programs, *blob; /* NULL: not given */
 };
 /* -1: go on; else the exit code. What is wrong has been said. */
 int torture_options_parse(int argc, char **argv, struct torture_options *out);
@@ -49,8 +50,11 @@ struct torture_run {
     char coordinator[64]; /* the address that clients use */
     atomic_bool stop;     /* no new operations, no more troubles */
     _Atomic uint64_t operations, in_doubt, not_done, sessions, kills, stops, cuts, fills, jobs,
-        probes;
+        probes, outages, drains, joins;
     _Atomic uint32_t kill_wanted; /* this server, 1..., now; 0: none */
+    _Atomic uint32_t leaving;     /* this one is removed, and ends by itself; 0: none */
+    _Atomic uint32_t join_wanted; /* this one was removed: a new one in its place; 0: none */
+    _Atomic uint32_t generation[TORTURE_SERVERS_MAX + 1]; /* how many servers were there before */
     pthread_mutex_t lock;
     struct torture_violation *violations;
     size_t violations_count, violations_room;
@@ -62,6 +66,10 @@ void torture_run_init(struct torture_run *run, const struct torture_options *opt
 void torture_run_free(struct torture_run *run);
 uint64_t torture_now_ns(const struct torture_run *run); /* since the start */
 void torture_sleep_ms(uint64_t ms);
+/* The name of server i (1...) in its generation: A, B, ..., then A2, ... */
+void torture_server_name(struct torture_run *run, uint32_t i, char *room, size_t room_bytes);
+/* The server of that name, 1...; 0: none of now. */
+uint32_t torture_server_of(struct torture_run *run, const char *name);
 /* A generator's seed for one part of the run. */
 uint64_t torture_seed(const struct torture_run *run, const char *part, uint64_t number);
 
