@@ -28,6 +28,7 @@ static void usage(FILE *to)
         "second in the middle of a load.\n"
         "  --part P               of the slots: 10% (default), 50%, 0.25\n"
         "  --servers N            2 (default) or 3: the third has an even share and stands by\n"
+        "  --target-serves        so has the target, before anything moves (default: it has none)\n"
         "  --server-threads T     dispatchers of each (default 1)\n"
         "  --memory SIZE          of each (default: by need)\n"
         "  --disk SIZE            of each (default: none)\n"
@@ -215,6 +216,7 @@ static int parse(int argc, char **argv, struct gw_migrate_settings *s)
         bool *out;
     } switches[] = {
         {"idle", &s->idle},
+        {"target-serves", &s->target_serves},
         {"no-sampling", &s->without[GW_ABLATE_SAMPLING]},
         {"no-indirection", &s->without[GW_ABLATE_INDIRECTION]},
         {"no-pulls", &s->without[GW_ABLATE_PULLS]},

@@ -40,7 +40,8 @@ struct gw_migrate_settings {
     const char *blob; /* NULL: none; "dir": a directory beside the servers' own; else a URL */
     const char *server_flags[GW_MIGRATE_FLAGS_MAX + 1];
     uint32_t server_flags_count;
-    double part; /* of the source's slots, 0..1 */
+    bool target_serves; /* the target has an even share of the slots before anything moves */
+    double part;        /* of the source's slots, 0..1 */
     /* the load */
     uint64_t threads, keys, key_bytes, value_bytes, batch, depth;
     double rate; /* operations a second in all; 0: closed loop */

@@ -37,7 +37,7 @@ json_t *gw_migrate_settings_json(const struct gw_migrate_settings *s)
         json_array_append_new(flags, json_string(s->server_flags[i]));
     json_t *j = json_pack(
         "{s:I, s:I, s:I, s:I, s:s?, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:s, s:f, "
-        "s:I, s:b}",
+        "s:I, s:b, s:b}",
         "servers", (json_int_t)s->servers, "server_threads", (json_int_t)s->server_threads,
         "memory", (json_int_t)s->memory, "disk", (json_int_t)s->disk, "blob", s->blob,
         "server_flags", flags, "part", s->part, "threads", (json_int_t)s->threads, "keys",
@@ -46,7 +46,7 @@ json_t *gw_migrate_settings_json(const struct gw_migrate_settings *s)
         "rate", s->rate, "workload", gw_workload_mix_name(s->workload.mix), "distribution",
         gw_workload_distribution_name(s->workload.distribution), "theta",
         s->workload.theta > 0 ? s->workload.theta : GW_WORKLOAD_THETA, "seed",
-        (json_int_t)s->workload.seed, "idle", s->idle);
+        (json_int_t)s->workload.seed, "idle", s->idle, "target_serves", s->target_serves);
     json_object_set_new(j, "warm_up_s", count(s->warm_up_s));
     json_object_set_new(j, "before_s", count(s->before_s));
     json_object_set_new(j, "after_s", count(s->after_s));

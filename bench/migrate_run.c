@@ -74,7 +74,8 @@ static void memory_by_need(const struct gw_migrate_settings *s, struct gw_spawn 
     spawn->memory_bytes = (need + (1 << 20) - 1) >> 20 << 20;
 }
 
-/* The source gets all slots, being first; a third server takes its even share of them. */
+/* The source gets all slots, being first; a third server takes its even share of them, and so does
+ * the target where it is to serve from the start. */
 static bool start_cluster(const struct gw_migrate_settings *s, struct gw_spawn *spawn,
                           struct flags *flags)
 {
@@ -82,7 +83,7 @@ static bool start_cluster(const struct gw_migrate_settings *s, struct gw_spawn *
     memory_by_need(s, spawn);
     if (!gw_spawn_coordinator(spawn) || !gw_spawn_server(spawn, SOURCE) ||
         (s->servers == 3 && (!gw_spawn_server(spawn, OTHER) || !gw_spawn_share(spawn, OTHER))) ||
-        !gw_spawn_server(spawn, TARGET))
+        !gw_spawn_server(spawn, TARGET) || (s->target_serves && !gw_spawn_share(spawn, TARGET)))
         return fail("cluster", spawn->error);
     return true;
 }
