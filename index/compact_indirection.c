@@ -120,7 +120,7 @@ enum gwi_settled gwi_compact_settle_indirection(struct gw_thread *t, struct gwi_
         gwi_count_live(t, -(int64_t)bytes);
         return GWI_SETTLED;
     }
-    uint64_t last = gwi_prefix_last(in.hash_prefix, in.prefix_bits), end;
+    uint64_t last = gwi_prefix_last(in.hash_prefix, in.prefix_bits), end = 0;
     bool first = true;
     part = in;
     do {
@@ -139,6 +139,8 @@ enum gwi_settled gwi_compact_settle_indirection(struct gw_thread *t, struct gwi_
                 gwi_foreign_count(t->store->foreign, in.log_id, 1);
             first = false;
         }
+        if (gwi_chain_bits(t, part.hash_prefix) > part.prefix_bits)
+            continue; /* split meanwhile: each half is asked */
         end = gwi_prefix_last(part.hash_prefix, part.prefix_bits);
         part.hash_prefix = end + 1;
     } while (end < last);

@@ -44,7 +44,7 @@ static void word_raise(_Atomic uint64_t *word, uint64_t to)
     do {
         uint64_t was = now & ~(uint64_t)GWI_FOREIGN_CLEARED;
         next = was < to ? to : was + GW_ADDR_UNIT;
-        /* seq_cst: before `any`; see pass_end, resolve.c. */
+        /* seq_cst: before `any` is looked at; pairs with gwi_foreign_none. */
     } while (!atomic_compare_exchange_weak_explicit(word, &now, next, memory_order_seq_cst,
                                                     memory_order_relaxed));
 }
@@ -95,9 +95,33 @@ enum gw_status gwi_foreign_raise(struct gwi_foreign *f, const struct gw_indirect
         return GW_E_LIMIT;
     log_raise(log, in->begin, address.v);
     word_raise(&f->slot[in->slot], address.v);
-    if (!atomic_load_explicit(&f->any, memory_order_relaxed))
-        atomic_store_explicit(&f->any, true, memory_order_seq_cst);
+    gwi_foreign_some(f);
     return GW_OK;
+}
+
+void gwi_foreign_some(struct gwi_foreign *f)
+{
+    /* seq_cst: the word before this load. SOME here: whoever goes on to CLOSING after it sees the
+     * word. */
+    if (atomic_load_explicit(&f->any, memory_order_seq_cst) != GWI_FOREIGN_SOME)
+        atomic_store_explicit(&f->any, GWI_FOREIGN_SOME, memory_order_seq_cst);
+}
+
+void gwi_foreign_none(struct gwi_foreign *f)
+{
+    uint8_t now = GWI_FOREIGN_SOME;
+    if (!atomic_compare_exchange_strong_explicit(&f->any, &now, GWI_FOREIGN_CLOSING,
+                                                 memory_order_seq_cst, memory_order_relaxed))
+        return;
+    uint8_t next = GWI_FOREIGN_NONE;
+    for (uint32_t i = 0; i < GW_SLOTS && next == GWI_FOREIGN_NONE; i++) {
+        uint64_t word = atomic_load_explicit(&f->slot[i], memory_order_seq_cst);
+        if (word != 0 && !(word & GWI_FOREIGN_CLEARED))
+            next = GWI_FOREIGN_SOME;
+    }
+    now = GWI_FOREIGN_CLOSING; /* else somebody has written SOME, which stays */
+    (void)atomic_compare_exchange_strong_explicit(&f->any, &now, next, memory_order_seq_cst,
+                                                  memory_order_relaxed);
 }
 
 void gwi_foreign_count(struct gwi_foreign *f, uint64_t log_id, int64_t n)
@@ -151,8 +175,7 @@ static uint64_t logs_write(struct gwi_foreign *f, uint64_t from, uint64_t held, 
     for (uint32_t i = 0; i < logs; i++) {
         struct gwi_foreign_log *log = &f->log[i];
         uint64_t highest = atomic_load_explicit(&log->highest, memory_order_acquire);
-        if (highest < atomic_load_explicit(&f->kept, memory_order_relaxed) &&
-            !counts(highest, from, held))
+        if (!counts(highest, from, held))
             continue;
         if (n + 4 <= max) {
             words[n] = atomic_load_explicit(&log->id, memory_order_relaxed);
@@ -202,7 +225,7 @@ enum gw_status gwi_foreign_read(struct gwi_foreign *f, const uint64_t *words, ui
             return GW_E_CORRUPT;
         for (uint64_t slot = first; slot <= last; slot++)
             word_raise(&f->slot[slot], as_of(slots[i + 1], end));
-        atomic_store_explicit(&f->any, true, memory_order_seq_cst);
+        gwi_foreign_some(f);
     }
     for (uint64_t i = 0; i < words[1]; i += 4) {
         struct gwi_foreign_log *log = log_want(f, logs[i]);
@@ -226,19 +249,10 @@ void gw_store_foreign_retained(struct gw_store *store, uint64_t oldest_end)
                                                   memory_order_relaxed)) {}
 }
 
-void gw_store_foreign_kept(struct gw_store *store, uint64_t from)
-{
-    atomic_store_explicit(&store->foreign->kept, from, memory_order_relaxed);
-}
-
 /* Below this address no record is met any more, by images either. */
 static uint64_t lowest_own(struct gw_store *store)
 {
-    uint64_t begin = atomic_load_explicit(&store->log->begin, memory_order_acquire);
-    if (!store->retains)
-        return begin;
-    uint64_t kept = atomic_load_explicit(&store->retain_begin, memory_order_acquire);
-    return kept < begin ? kept : begin;
+    return gwi_begin_needed(store, atomic_load_explicit(&store->log->begin, memory_order_acquire));
 }
 
 uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, uint32_t max)
@@ -247,12 +261,11 @@ uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, u
     uint64_t own = lowest_own(store), held = UINT64_MAX;
     if (store->retains)
         held = atomic_load_explicit(&f->retained, memory_order_acquire);
-    uint64_t kept = atomic_load_explicit(&f->kept, memory_order_relaxed);
     uint32_t n = 0, logs = atomic_load_explicit(&f->logs, memory_order_acquire);
     for (uint32_t i = 0; i < logs; i++) {
         struct gwi_foreign_log *log = &f->log[i];
         uint64_t highest = atomic_load_explicit(&log->highest, memory_order_acquire);
-        if (highest < kept && !counts(highest, own, held))
+        if (!counts(highest, own, held))
             continue;
         int64_t live = atomic_load_explicit(&log->live, memory_order_relaxed);
         if (n < max)
@@ -343,4 +356,13 @@ uint32_t gwi_chain_bits(const struct gw_thread *t, uint64_t hash)
     uint32_t of_bucket = (uint32_t)__builtin_clzll(bucket.last - bucket.first);
     uint32_t of_entry = 64 - t->table->split_shift;
     return of_bucket > of_entry ? of_bucket : of_entry;
+}
+
+void gwi_chain_prefix(const struct gw_thread *t, uint64_t hash, uint64_t entry,
+                      struct gw_indirection *out)
+{
+    uint32_t shift = t->table->split_shift, bits = gwi_chain_bits(t, hash);
+    uint64_t of = (hash & ~((uint64_t)63 << shift)) | (uint64_t)gw_entry_hash_bits(entry) << shift;
+    out->hash_prefix = of & ~(UINT64_MAX >> bits);
+    out->prefix_bits = (uint8_t)bits;
 }

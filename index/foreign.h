@@ -10,6 +10,10 @@
  *  3. A pass over all chains of the slot that met none that stands clears the word, by CAS from the
  *     value that it had an epoch before the pass began: whoever had raised it by then has
  *     published since, or given up; who raises it later changes it, and the CAS fails.
+ *     `any`, the sum of all words, goes the same way in two steps: to CLOSING, and from there to
+ *     NONE only if it still says CLOSING when all words have been looked at. Who has raised a word
+ *     and does not find SOME after that writes it, before he publishes. So it never says NONE to
+ *     anybody who has acquired an entry that leads to an indirection that stands.
  *  4. A word that was cleared keeps the tail of that moment: images whose end lies at or below it
  *     may hold indirections that stand.
  * A log's numbers follow the same rules. Thread rule: any thread. Layer: index. */
@@ -34,16 +38,17 @@ struct gwi_foreign_log {
     _Atomic int64_t live;
 };
 
+enum gwi_foreign_any { GWI_FOREIGN_NONE, GWI_FOREIGN_SOME, GWI_FOREIGN_CLOSING };
+
 struct gwi_foreign {
-    _Atomic bool any; /* some word counts; false: none is looked at */
+    _Atomic uint8_t any; /* does some word count? enum gwi_foreign_any; NONE: none is looked at */
     _Atomic uint32_t logs;
     _Atomic uint32_t resolve_percent;
     _Atomic uint64_t linked, followed, found, absent, resolved, retired;
     _Atomic int64_t live;
     _Atomic uint64_t
-        retained;          /* ends of the oldest retained checkpoint; gw_store_foreign_retained */
-    _Atomic uint64_t kept; /* what others need of our log begins here */
-    pthread_mutex_t lock;  /* adding a log */
+        retained;         /* end of the oldest retained checkpoint; gw_store_foreign_retained */
+    pthread_mutex_t lock; /* adding a log */
     struct gwi_resolver *resolver;
     _Atomic uint64_t slot[GW_SLOTS];
     struct gwi_foreign_log log[GWI_FOREIGN_LOGS_MAX];
@@ -57,12 +62,16 @@ void gwi_foreign_destroy(struct gwi_foreign *foreign);                   /* NULL
 static inline bool gwi_foreign_has(const struct gwi_foreign *foreign, uint16_t slot, uint64_t begin)
 {
     /* Relaxed, both: rule 1; what is asked about was acquired. */
-    if (GW_LIKELY(!atomic_load_explicit(&foreign->any, memory_order_relaxed)))
+    if (GW_LIKELY(atomic_load_explicit(&foreign->any, memory_order_relaxed) == GWI_FOREIGN_NONE))
         return false;
     uint64_t word = atomic_load_explicit(&foreign->slot[slot], memory_order_relaxed);
     return word >= begin && !(word & GWI_FOREIGN_CLEARED) && word != 0;
 }
 
+/* Some word counts (rule 3): after it was raised. */
+void gwi_foreign_some(struct gwi_foreign *foreign);
+/* Sees whether none does any more. One thread at a time. */
+void gwi_foreign_none(struct gwi_foreign *foreign);
 /* An indirection is about to be published at `address` (rule 1). GW_E_LIMIT: too many logs. */
 GW_MUST_USE enum gw_status gwi_foreign_raise(struct gwi_foreign *foreign,
                                              const struct gw_indirection *in, gw_addr address);
@@ -104,11 +113,30 @@ static inline uint64_t gwi_prefix_last(uint64_t prefix, uint32_t bits)
 /* How many top bits all hashes have in common that share an entry with this one: those of its
  * bucket, and those that the entry holds. Requires: inside the epoch. */
 uint32_t gwi_chain_bits(const struct gw_thread *t, uint64_t hash);
+/* The hashes of the chain to which this entry leads, of the bucket that holds `hash`, as prefix and
+ * prefix_bits; the rest is not written. Beyond six doublings of the index a chain leads to records
+ * of others too, and to indirections that cover more than it: what they say beyond it is none of
+ * its business, so chains are looked at within this. Requires: inside the epoch. */
+void gwi_chain_prefix(const struct gw_thread *t, uint64_t hash, uint64_t entry,
+                      struct gw_indirection *out);
+/* Makes of *in the part that lies within; false: there is none. */
+static inline bool gwi_indirection_narrow(struct gw_indirection *in,
+                                          const struct gw_indirection *within)
+{
+    if (within->prefix_bits <= in->prefix_bits)
+        return gwi_indirection_covers(within, in->hash_prefix);
+    if (!gwi_indirection_covers(in, within->hash_prefix))
+        return false;
+    in->hash_prefix = within->hash_prefix;
+    in->prefix_bits = within->prefix_bits;
+    return true;
+}
 
 /* ---- store_link.c ---- */
 
-/* Puts the indirection, or with flags GW_CONTROL_TOMBSTONE that it is retired, on top of the chain
- * whose entry is position->entry (no place: there is none yet). `reserved`: see gw_log_allocate.
+/* Puts the indirection, as far as it covers the chain of its first hash, or with flags
+ * GW_CONTROL_TOMBSTONE that it is retired, on top of that chain, whose entry is position->entry (no
+ * place: there is none yet). `reserved`: see gw_log_allocate.
  * GW_RETRY: the entry has changed. */
 enum gw_status gwi_put_indirection(struct gw_thread *t, const struct gw_indirection *in,
                                    uint64_t flags, bool reserved, struct gwi_position *position);

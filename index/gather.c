@@ -4,8 +4,8 @@
  *  1. The records of our log come first: whatever lies behind an indirection is older (R16).
  *  2. An indirection is left out when it is retired by a record above it, and taken once: of the
  *     same name there may be one for each part of a chain, so the prefix counts too.
- *  3. What an indirection leads to counts for hashes that it covers only; one that is met there
- *     counts for those that both cover. */
+ *  3. What an indirection leads to counts for hashes that it covers and the chain holds; one that
+ *     is met there counts for those that both cover. */
 #include "index/gather.h"
 
 #include <stdlib.h>
@@ -44,6 +44,7 @@ enum gw_status gwi_gather(struct gw_thread *t, uint64_t entry, bool one)
 {
     uint64_t narrow = gw_entry_narrow(entry);
     t->chain_count = 0;
+    t->chain_cut = false;
     while (narrow != 0) {
         gw_addr at = gw_addr_widen(narrow, t->view.reference);
         if (at.v < t->view.head) {
@@ -54,6 +55,7 @@ enum gw_status gwi_gather(struct gw_thread *t, uint64_t entry, bool one)
             enum gw_status st = gwi_cold_chain(t, at, one, false, &records, &count);
             if (gwi_gather_later(st))
                 return st; /* nothing is wrong with the records: they are not left out */
+            t->chain_cut = st != GW_OK;
             for (uint32_t i = 0; st == GW_OK && i < count; i++) {
                 if (gw_addr_widen(narrow, t->view.reference).v < t->view.begin)
                     break; /* begin has risen since it was read */
@@ -91,28 +93,34 @@ bool gwi_gather_indirection(struct gw_record *record, struct gw_indirection *out
            gwi_indirection_of(record, control, out);
 }
 
+bool gwi_gather_stands(const struct gw_thread *t, uint32_t i, const struct gw_indirection *within,
+                       struct gw_indirection *out)
+{
+    struct gw_indirection above;
+    if (!gwi_gather_indirection(t->chain[i], out) || !gwi_indirection_narrow(out, within) ||
+        (atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed) & GW_CONTROL_TOMBSTONE))
+        return false;
+    for (uint32_t j = 0; j < i; j++)
+        if (gwi_gather_indirection(t->chain[j], &above) && gwi_indirection_is(&above, out) &&
+            gwi_indirection_narrow(&above, within) && above.prefix_bits <= out->prefix_bits &&
+            gwi_indirection_covers(&above, out->hash_prefix))
+            return false;
+    return true;
+}
+
 struct leads {
     struct gwi_lead *all;
     uint32_t count, room;
 };
 
-/* Notes what an indirection record says, for the hashes of `within` (NULL: its own). False: no
- * memory. */
+/* Notes what an indirection record says for the hashes of `within`. False: no memory. */
 static bool lead_add(struct leads *leads, struct gw_record *record,
                      const struct gw_indirection *within)
 {
     struct gw_indirection in;
     uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
-    if (!gwi_gather_indirection(record, &in))
+    if (!gwi_gather_indirection(record, &in) || !gwi_indirection_narrow(&in, within)) /* rule 3 */
         return true;
-    if (within && within->prefix_bits > in.prefix_bits) { /* rule 3 */
-        if (!gwi_indirection_covers(&in, within->hash_prefix))
-            return true;
-        in.hash_prefix = within->hash_prefix;
-        in.prefix_bits = within->prefix_bits;
-    } else if (within && !gwi_indirection_covers(within, in.hash_prefix)) {
-        return true;
-    }
     for (uint32_t i = 0; i < leads->count; i++) { /* rule 2 */
         const struct gw_indirection *above = &leads->all[i].in;
         if (gwi_indirection_is(above, &in) && above->prefix_bits <= in.prefix_bits &&
@@ -182,26 +190,30 @@ static enum gw_status lead_follow(struct gw_thread *t, struct leads *leads,
     return GW_OK;
 }
 
-enum gw_status gwi_gather_foreign(struct gw_thread *t, uint16_t slot)
+enum gw_status gwi_gather_foreign(struct gw_thread *t, uint16_t slot,
+                                  const struct gw_indirection *within)
 {
     if (GW_LIKELY(!gwi_foreign_has(t->store->foreign, slot, t->view.begin)))
         return GW_OK;
     struct leads leads = {0};
     enum gw_status st = GW_OK;
     for (uint32_t i = 0; i < t->chain_count && st == GW_OK; i++)
-        st = lead_add(&leads, t->chain[i], NULL) ? GW_OK : GW_E_NOMEM;
+        st = lead_add(&leads, t->chain[i], within) ? GW_OK : GW_E_NOMEM;
     struct gwi_lead *next;
-    while (st == GW_OK && (next = lead_next(&leads))) {
+    while (st == GW_OK && !t->chain_cut && (next = lead_next(&leads))) {
         next->done = true;
         st = lead_follow(t, &leads, next->in);
-        if (st != GW_OK && !gwi_gather_later(st))
-            st = GW_OK; /* left out, and counted */
+        if (st != GW_OK && !gwi_gather_later(st)) {
+            t->chain_cut = true; /* counted */
+            st = GW_OK;
+        }
     }
     free(leads.all);
     return st;
 }
 
-bool gwi_gather_request(struct gw_thread *t, uint64_t entry, bool ahead, uint32_t *requests)
+bool gwi_gather_request(struct gw_thread *t, uint64_t entry, const struct gw_indirection *within,
+                        bool ahead, uint32_t *requests)
 {
     struct leads leads = {0};
     for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
@@ -209,7 +221,7 @@ bool gwi_gather_request(struct gw_thread *t, uint64_t entry, bool ahead, uint32_
         if (at.v < t->view.head)
             break;
         struct gw_record *record = gw_log_at(&t->view, at);
-        if (!lead_add(&leads, record, NULL))
+        if (!lead_add(&leads, record, within))
             break;
         narrow = gw_record_previous(record);
     }

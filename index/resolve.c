@@ -75,27 +75,6 @@ static void retired(struct gw_thread *t, const struct gw_indirection *in)
     gwi_count_live(t, -(int64_t)GWI_INDIRECTION_UNITS * GW_ADDR_UNIT);
 }
 
-/* The first of the `own` gathered that stands; false: none does. */
-static bool first_standing(const struct gw_thread *t, uint32_t own, struct gw_indirection *out,
-                           uint32_t *at)
-{
-    for (uint32_t i = 0; i < own; i++) {
-        struct gw_indirection above;
-        if (!gwi_gather_indirection(t->chain[i], out))
-            continue;
-        uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
-        bool gone = control & GW_CONTROL_TOMBSTONE;
-        for (uint32_t j = 0; j < i && !gone; j++)
-            gone = gwi_gather_indirection(t->chain[j], &above) && gwi_indirection_is(&above, out) &&
-                   above.prefix_bits <= out->prefix_bits &&
-                   gwi_indirection_covers(&above, out->hash_prefix);
-        *at = i;
-        if (!gone)
-            return true;
-    }
-    return false;
-}
-
 /* Retires `in`, or inserts the i-th that was gathered (0: none is missing), at the entry from which
  * all was gathered. `alone`: it is the only one missing, and `in` the first of its chain. */
 static enum gw_status step(struct gw_thread *t, struct gwi_position *position,
@@ -104,8 +83,7 @@ static enum gw_status step(struct gw_thread *t, struct gwi_position *position,
     struct gwi_foreign *f = t->store->foreign;
     if (i == 0) {
         struct gwi_position at = *position;
-        struct gw_indirection over = *in;
-        enum gw_status st = gwi_put_indirection(t, &over, GW_CONTROL_TOMBSTONE, false, &at);
+        enum gw_status st = gwi_put_indirection(t, in, GW_CONTROL_TOMBSTONE, false, &at);
         if (st == GW_OK)
             retired(t, in);
         return st;
@@ -124,19 +102,24 @@ static enum gw_status step(struct gw_thread *t, struct gwi_position *position,
     return st;
 }
 
-static enum outcome resolve_chain(struct gw_thread *t, struct gwi_position *position)
+static enum outcome resolve_chain(struct gw_thread *t, uint64_t hash, struct gwi_position *position)
 {
-    struct gw_indirection in;
-    uint32_t at, missing = 0, count = 0;
+    struct gw_indirection in, within;
+    uint32_t at = 0, missing = 0, count = 0;
+    gwi_chain_prefix(t, hash, position->entry, &within);
     if (gwi_gather(t, position->entry, false) != GW_OK)
         return LATER;
     uint32_t own = t->chain_count;
-    if (t->chain_cut) /* rule 5 */
-        return LATER;
-    if (!first_standing(t, own, &in, &at))
+    while (at < own && !gwi_gather_stands(t, at, &within, &in))
+        at++;
+    if (at == own && !t->chain_cut)
         return CLEAN;
-    if (gwi_gather_foreign(t, in.slot) != GW_OK || t->chain_cut)
+    if (at == own || t->chain_cut) /* rule 5 */
+        return STANDS;
+    if (gwi_gather_foreign(t, in.slot, &within) != GW_OK)
         return LATER;
+    if (t->chain_cut)
+        return STANDS;
     for (uint32_t i = own; i < t->chain_count; i++)
         if (!gwi_gather_superseded(t, i)) {
             missing = i; /* the last: older ones first, so that the newest lie on top */
@@ -163,7 +146,7 @@ static bool resolve_entry(struct gw_thread *t, uint64_t hash, uint64_t entry)
         position.place = gw_table_find(t->table, hash, tag, &position.entry);
         if (!position.place)
             return true;
-        switch (resolve_chain(t, &position)) {
+        switch (resolve_chain(t, hash, &position)) {
         case CLEAN:
             return true;
         case CHANGED:
@@ -252,9 +235,12 @@ static void look_ahead(struct gw_thread *t, uint64_t hash)
         uint64_t e;
         gw_table_chain_open(t->table, hash, &bucket);
         while (gw_table_chain_next(&bucket, &e))
-            if (gwi_foreign_has(t->store->foreign, gw_entry_slot(e), t->view.begin) &&
-                !gwi_gather_request(t, e, true, &requests))
-                return;
+            if (gwi_foreign_has(t->store->foreign, gw_entry_slot(e), t->view.begin)) {
+                struct gw_indirection within;
+                gwi_chain_prefix(t, bucket.first, e, &within);
+                if (!gwi_gather_request(t, e, &within, true, &requests))
+                    return;
+            }
         if (bucket.last == UINT64_MAX)
             return;
         hash = bucket.last + 1;

@@ -71,10 +71,12 @@ struct gw_thread {
     _Alignas(GW_CACHE_LINE) struct gw_store *store;
     struct gw_table *table;
     struct gw_log *log;
-    struct gw_log_view view;       /* loaded by gw_store_enter */
-    uint64_t crossed;              /* the cut that its operations know, as view.cut */
-    const struct gw_slots *sample; /* of this stay in the epoch; then view.aging is read_only */
-    uint64_t aging;                /* and this is what it was */
+    struct gw_log_view view; /* loaded by gw_store_enter */
+    uint64_t crossed;        /* the cut that its operations know, as view.cut */
+    /* Of this stay in the epoch; then view.aging and view.read_only are where the sampling began or
+     * read_only, whichever is higher, and these are what they were (store_sample.c). */
+    const struct gw_slots *sample;
+    uint64_t aging, read_only;
     uint64_t interval;
     gw_cross_cb cross_cb; /* NULL: nobody cares */
     void *cross_ctx;
@@ -97,7 +99,8 @@ struct gw_thread {
     size_t scratch_bytes;
     struct gw_record **chain; /* records of a chain that is walked */
     uint32_t chain_count, chain_room;
-    gw_addr *tops; /* of chains of other logs that it has read (gather.h) */
+    bool chain_cut; /* what is behind them could not be read (gather.h) */
+    gw_addr *tops;  /* of chains of other logs that it has read (gather.h) */
     uint32_t tops_count, tops_room;
     struct gwi_counters counters;
 };
@@ -177,6 +180,14 @@ static inline bool gwi_must_cross(struct gw_thread *t, const struct gw_op *op)
     return true;
 }
 
+/* From where on the records of a slot are changed in place. */
+static inline uint64_t gwi_read_only(const struct gw_thread *t, uint16_t slot)
+{
+    if (GW_LIKELY(t->sample == NULL) || gw_slots_has(t->sample, slot))
+        return t->view.read_only;
+    return t->read_only;
+}
+
 /* The parity bit of a copy that changes nothing, of the record with this control word, from one
  * address to another: who changes it next is to learn whether it was changed since the cut. */
 static inline uint64_t gwi_copy_parity(const struct gw_log_view *view, uint64_t control,
@@ -245,7 +256,7 @@ static inline bool gwi_may_be_foreign(const struct gw_thread *t)
     /* Relaxed: what the chain holds was acquired (foreign.h, rule 1). The flag is the first word of
      * struct gwi_foreign. */
     return GW_UNLIKELY(
-        atomic_load_explicit((const _Atomic bool *)t->store->foreign, memory_order_relaxed));
+        atomic_load_explicit((const _Atomic uint8_t *)t->store->foreign, memory_order_relaxed));
 }
 
 /* The version of a key that is created from nothing, at this address (ENGINE section 2, MIGRATION
@@ -288,6 +299,16 @@ static inline enum gwi_walk gwi_find(struct gw_thread *t, const struct gw_op *op
 enum gw_status gwi_copy_to_tail(struct gw_thread *t, const struct gwi_position *position,
                                 uint64_t hash, bool reserved);
 
+/* Where the log begins for whoever may read it yet: retained checkpoints, and the one that is being
+ * made, whose image begins where the log did at its cut. */
+static inline uint64_t gwi_begin_needed(const struct gw_store *store, uint64_t begin)
+{
+    if (!store->retains)
+        return begin;
+    uint64_t kept = atomic_load_explicit(&store->retain_begin, memory_order_acquire);
+    return kept < begin ? kept : begin;
+}
+
 /* Notes that the private record at `address` is about to be put before a record of another key
  * (chains.h). Every caller of gwi_publish calls it first unless the entry leads to a record of the
  * key that it publishes. Nothing to note when the entry leads below begin. */
@@ -296,7 +317,7 @@ static inline void gwi_mark_mixed(struct gw_thread *t, uint64_t hash, uint16_t s
 {
     if (gw_addr_widen(gw_entry_narrow(entry), t->view.reference).v >= t->view.begin)
         gwi_chains_mark(t->store->chains, gwi_chains_name(slot, hash, t->table->split_shift),
-                        address, t->view.begin);
+                        address, gwi_begin_needed(t->store, t->view.begin));
 }
 
 /* Makes the private record at `address` the newest of the chain whose entry is `entry`. False: the

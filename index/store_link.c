@@ -2,7 +2,9 @@
  *
  * Rules:
  *  1. In each chain that it covers lies a record of its own, whose prefix is that of the chain, or
- *     its own if that is longer.
+ *     its own if that is longer. Not more: the replay of a log puts a record into every chain that
+ *     its prefix covers, over what is there (store_replay.c). So the prefix is that of the chain as
+ *     it is after its entry was found: if it is split later the CAS fails.
  *  2. The slot's word is raised before the record is published (foreign.h), and the chain is marked
  *     as mixed if there is something in it (chains.h): an indirection is nobody's newest record.
  *  3. Where it lies in its chain does not matter: it is followed only when all of the chain has no
@@ -33,12 +35,15 @@ enum gw_status gwi_put_indirection(struct gw_thread *t, const struct gw_indirect
                                    uint64_t flags, bool reserved, struct gwi_position *position)
 {
     gw_addr at;
+    struct gw_indirection part = *in;
+    uint32_t bits = gwi_chain_bits(t, in->hash_prefix); /* rule 1 */
+    part.prefix_bits = bits > in->prefix_bits ? (uint8_t)bits : in->prefix_bits;
     enum gw_status st = reserved ? gw_log_allocate_reserved(t->log, GWI_INDIRECTION_UNITS, &at)
                                  : gw_log_allocate(t->log, GWI_INDIRECTION_UNITS, &at);
     if (st != GW_OK)
         return st;
     struct gw_record *record = gw_log_at(&t->view, at);
-    gwi_indirection_fill(record, in, flags | t->view.parity);
+    gwi_indirection_fill(record, &part, flags | t->view.parity);
     st = gwi_foreign_raise(t->store->foreign, in, at);
     if (st == GW_OK && position->place) {
         gwi_mark_mixed(t, in->hash_prefix, in->slot, position->entry, at);
@@ -95,6 +100,8 @@ enum gw_status gw_store_link(struct gw_thread *t, const struct gw_indirection *i
         enum gw_status st = link_one(t, &part);
         if (st != GW_OK)
             return st;
+        if (gwi_chain_bits(t, part.hash_prefix) > part.prefix_bits)
+            continue; /* split meanwhile: maybe before, then only one half has it */
         uint64_t end = gwi_prefix_last(part.hash_prefix, part.prefix_bits);
         if (end >= last)
             return GW_OK;

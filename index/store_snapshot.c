@@ -199,15 +199,16 @@ uint64_t gw_store_mixed_chains(const struct gw_store *store, uint64_t *words, ui
     gwi_table_shape_of(store->table, &shape);
     /* Acquire: as in gw_log_view_load. */
     uint64_t begin = atomic_load_explicit(&store->log->begin, memory_order_acquire);
-    uint64_t kept = atomic_load_explicit(&store->retain_begin, memory_order_acquire);
     uint64_t held = atomic_load_explicit(&store->retain_end, memory_order_acquire);
-    uint64_t from = store->retains && kept < begin ? kept : begin;
+    /* Not `begin`: it may have risen since the cut, and then what the image says of its records
+     * below must be there. */
+    uint64_t from = gwi_begin_needed(store, begin);
     /* Twice, for where they go; what comes in between is above the image. */
     uint64_t foreign = gwi_foreign_write(store->foreign, from, held, NULL, 0), head;
     head = foreign ? WORDS_HEAD_2 : WORDS_HEAD;
     uint64_t sizes = shape_words(shape.directory_bits), all_until;
     uint64_t at = head + sizes < max ? head + sizes : max;
-    uint64_t floors = gwi_floors_write(store->floors, begin, words ? words + at : NULL, max - at);
+    uint64_t floors = gwi_floors_write(store->floors, from, words ? words + at : NULL, max - at);
     uint64_t names_at = at + floors < max ? at + floors : max;
     uint64_t names = gwi_chains_names(store->chains, words ? words + names_at : NULL,
                                       max - names_at, &all_until);
@@ -220,7 +221,7 @@ uint64_t gw_store_mixed_chains(const struct gw_store *store, uint64_t *words, ui
         return all;
     words[0] = foreign ? WORDS_MAGIC_2 : WORDS_MAGIC;
     words[1] = gwi_snapshot_shape(shape.directory_bits, shape.bucket_bits) |
-               (all_until >= begin ? ALL_MIXED_BIT : 0);
+               (all_until >= from ? ALL_MIXED_BIT : 0);
     words[2] = floors;
     words[3] = names;
     if (foreign)

@@ -150,8 +150,15 @@ static bool visit(const struct walk *w, const struct gw_table_chain *bucket, uin
 static bool walk_chain(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
 {
     struct gw_thread *t = w->t;
-    return gwi_gather(t, entry, chain_is_one(t, bucket->first, entry)) == GW_OK &&
-           gwi_gather_foreign(t, gw_entry_slot(entry)) == GW_OK && visit(w, bucket, entry);
+    struct gw_indirection within;
+    if (gwi_gather(t, entry, chain_is_one(t, bucket->first, entry)) != GW_OK)
+        return false;
+    if (GW_UNLIKELY(gwi_foreign_has(t->store->foreign, gw_entry_slot(entry), t->view.begin))) {
+        gwi_chain_prefix(t, bucket->first, entry, &within);
+        if (gwi_gather_foreign(t, gw_entry_slot(entry), &within) != GW_OK)
+            return false;
+    }
+    return visit(w, bucket, entry);
 }
 
 /* ---- chains whose rest stays where it is ---- */
@@ -184,21 +191,15 @@ static bool give(const struct walk *w, const struct gw_table_chain *bucket,
     return true;
 }
 
-/* Those that were gathered and stand. */
-static bool give_gathered(const struct walk *w, const struct gw_table_chain *bucket)
+/* Those that were gathered and stand. Of a chain that cannot be read to its end none: what they
+ * lead to may be older than what is damaged. */
+static bool give_gathered(const struct walk *w, const struct gw_table_chain *bucket,
+                          const struct gw_indirection *within)
 {
     struct gw_thread *t = w->t;
-    for (uint32_t i = 0; i < t->chain_count; i++) {
-        struct gw_indirection in, above;
-        if (!gwi_gather_indirection(t->chain[i], &in))
-            continue;
-        uint64_t control = atomic_load_explicit(&t->chain[i]->control, memory_order_relaxed);
-        bool gone = control & GW_CONTROL_TOMBSTONE;
-        for (uint32_t j = 0; j < i && !gone; j++)
-            gone = gwi_gather_indirection(t->chain[j], &above) && gwi_indirection_is(&above, &in) &&
-                   above.prefix_bits <= in.prefix_bits &&
-                   gwi_indirection_covers(&above, in.hash_prefix);
-        if (!gone && !give(w, bucket, &in))
+    for (uint32_t i = 0; i < t->chain_count && !t->chain_cut; i++) {
+        struct gw_indirection in;
+        if (gwi_gather_stands(t, i, within, &in) && !give(w, bucket, &in))
             return false;
     }
     return true;
@@ -213,6 +214,7 @@ static enum gw_status gather_unshared(const struct walk *w, uint64_t entry, bool
     struct gw_thread *t = w->t;
     bool retired = false;
     t->chain_count = 0;
+    t->chain_cut = false;
     *rest = 0;
     for (uint64_t narrow = gw_entry_narrow(entry); narrow != 0;) {
         gw_addr at = gw_addr_widen(narrow, t->view.reference);
@@ -228,6 +230,7 @@ static enum gw_status gather_unshared(const struct walk *w, uint64_t entry, bool
             enum gw_status st = gwi_cold_chain(t, at, one, false, &records, &count);
             if (gwi_gather_later(st))
                 return st;
+            t->chain_cut = st != GW_OK;
             count = st == GW_OK ? count : 0;
         } else {
             record = gw_log_at(&t->view, at);
@@ -262,21 +265,15 @@ static bool walk_shared_chain(const struct walk *w, const struct gw_table_chain 
     if (gather_unshared(w, entry, chain_is_one(t, bucket->first, entry), &rest) != GW_OK ||
         !visit(w, bucket, entry))
         return false;
-    if (rest != 0) {
-        uint32_t shift = t->table->split_shift, bits = gwi_chain_bits(t, bucket->first);
-        uint64_t of = (bucket->first & ~((uint64_t)63 << shift)) |
-                      (uint64_t)gw_entry_hash_bits(entry) << shift;
-        struct gw_indirection in = {.log_id = w->log_id,
-                                    .address = rest,
-                                    .hash_prefix = of & ~(UINT64_MAX >> bits),
-                                    .map_version = w->map_version,
-                                    .slot = gw_entry_slot(entry),
-                                    .prefix_bits = (uint8_t)bits,
-                                    .begin = t->view.begin & ~(uint64_t)UINT16_MAX};
-        if (!give(w, bucket, &in))
-            return false;
-    }
-    return give_gathered(w, bucket);
+    struct gw_indirection in = {.log_id = w->log_id,
+                                .address = rest,
+                                .map_version = w->map_version,
+                                .slot = gw_entry_slot(entry),
+                                .begin = t->view.begin & ~(uint64_t)UINT16_MAX};
+    gwi_chain_prefix(t, bucket->first, entry, &in);
+    if (rest != 0 && !give(w, bucket, &in))
+        return false;
+    return give_gathered(w, bucket, &in);
 }
 
 /* ---- buckets ---- */
@@ -321,9 +318,12 @@ static bool chain_request(const struct walk *w, const struct gw_table_chain *buc
     if (w->fn_in) {
         if (!chain_top(w->t, entry, one, &top) || top.v < w->shared)
             return true;
-    } else if (gwi_foreign_has(w->t->store->foreign, gw_entry_slot(entry), w->t->view.begin) &&
-               !gwi_gather_request(w->t, entry, ahead, &((struct walk *)w)->requests))
-        return false;
+    } else if (gwi_foreign_has(w->t->store->foreign, gw_entry_slot(entry), w->t->view.begin)) {
+        struct gw_indirection within;
+        gwi_chain_prefix(w->t, bucket->first, entry, &within);
+        if (!gwi_gather_request(w->t, entry, &within, ahead, &((struct walk *)w)->requests))
+            return false;
+    }
     if (!chain_top(w->t, entry, one, &top))
         return true;
     ((struct walk *)w)->requests++; /* a walk is never a constant */

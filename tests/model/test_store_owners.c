@@ -54,7 +54,8 @@ struct world {
     uint16_t slot_of[TAGS];
     uint8_t *room, value[VALUE_MAX + 300];
     struct owner *to; /* of the hand-over */
-    uint64_t links, records;
+    uint64_t links, records, unneeded;
+    uint64_t said[OWNERS][OWNERS]; /* least need of a log that an owner ever had */
 };
 
 #define SAME(w, c)                                                                                 \
@@ -289,23 +290,37 @@ static void unlink_slots(struct owner *o, const struct gw_slots *slots)
     }
 }
 
-/* What nobody needs is deleted. */
+/* What nobody needs is deleted. As the coordinator does it: while anybody needs a log, all that its
+ * owner ever said counts (coordinator/state_needs.c, rule 2). */
 static void collect(struct world *w)
 {
+    uint64_t now[OWNERS][OWNERS], keep[OWNERS];
+    bool needed[OWNERS] = {false};
+    for (uint32_t i = 0; i < OWNERS; i++) {
+        struct gw_foreign_need need[8];
+        uint32_t n = gw_store_foreign(w->owner[i].store, need, 8);
+        keep[i] = UINT64_MAX;
+        for (uint32_t k = 0; k < OWNERS; k++)
+            now[i][k] = UINT64_MAX;
+        for (uint32_t j = 0; j < n; j++) {
+            uint64_t log = need[j].log_id - 1000;
+            now[i][log] = need[j].lowest;
+            w->said[i][log] = now[i][log] < w->said[i][log] ? now[i][log] : w->said[i][log];
+        }
+    }
+    for (uint32_t more = OWNERS; more > 0; more--)
+        for (uint32_t i = 0; i < OWNERS; i++)
+            for (uint32_t k = 0; k < OWNERS; k++) {
+                uint64_t of = needed[i] ? w->said[i][k] : now[i][k];
+                keep[k] = of < keep[k] ? of : keep[k];
+                needed[k] |= of != UINT64_MAX && i != k;
+            }
     for (uint32_t i = 0; i < OWNERS; i++) {
         struct gw_store_stats stats;
         gw_store_stats(w->owner[i].store, &stats);
-        uint64_t keep = UINT64_MAX;
-        for (uint32_t k = 0; k < OWNERS; k++) {
-            struct gw_foreign_need need[8];
-            uint32_t n = gw_store_foreign(w->owner[k].store, need, 8);
-            for (uint32_t j = 0; j < n; j++)
-                if (need[j].log_id == 1000 + i && need[j].lowest < keep)
-                    keep = need[j].lowest;
-        }
-        gw_store_foreign_kept(w->owner[i].store, keep);
-        keep = keep < stats.log_begin ? keep : stats.log_begin;
-        gw_ram_device_delete(w->owner[i].ram, gw_addr_of(keep));
+        uint64_t below = keep[i] < stats.log_begin ? keep[i] : stats.log_begin;
+        w->unneeded += keep[i] == UINT64_MAX;
+        gw_ram_device_delete(w->owner[i].ram, gw_addr_of(below));
     }
 }
 
@@ -436,6 +451,7 @@ static void run(uint64_t seed, uint32_t rounds)
     w->seed = seed;
     w->now_ms = 1000000;
     gw_rand_init(&w->rand, seed);
+    memset(w->said, 0xff, sizeof w->said);
     w->clock = *gw_clock_coarse();
     w->clock.wall_ms = world_wall_ms;
     w->clock.ctx = w;
@@ -486,10 +502,10 @@ static void run(uint64_t seed, uint32_t rounds)
     if (getenv("GW_SEED"))
         fprintf(stderr,
                 "seed %lu: moves %lu, recoveries %lu, links %lu, records %lu, foreign reads "
-                "%lu, found %lu, retired %lu\n",
+                "%lu, found %lu, retired %lu, unneeded %lu\n",
                 (unsigned long)seed, (unsigned long)w->moves, (unsigned long)w->recoveries,
                 (unsigned long)w->links, (unsigned long)w->records, (unsigned long)foreign,
-                (unsigned long)found, (unsigned long)retired);
+                (unsigned long)found, (unsigned long)retired, (unsigned long)w->unneeded);
     SAME(w, w->links != 0 && foreign != 0);
     for (uint32_t i = 0; i < OWNERS; i++) {
         gw_store_thread_close(w->owner[i].thread);
