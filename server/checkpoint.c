@@ -26,6 +26,7 @@
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "index/indirection.h"
 #include "index/store_cut.h"
 #include "index/store_recover.h"
 #include "server/checkpoint_internal.h"
@@ -400,9 +401,13 @@ static void finish(struct gwi_checkpoints *c)
     c->intervals_idle = 0;
     forget_parts(c);
     gw_addr begin = c->older.image.number ? c->older.image.begin : c->newest.image.begin;
+    gw_addr end = c->older.image.number ? c->older.image.end : c->newest.image.end;
     if (c->pinned.image.number && c->pinned.image.begin.v < begin.v)
         begin = c->pinned.image.begin;
+    if (c->pinned.image.number && c->pinned.image.end.v < end.v)
+        end = c->pinned.image.end;
     gw_store_retain(s->store, begin, c->newest.image.end);
+    gw_store_foreign_retained(s->store, end.v); /* needs of other logs end (MIGRATION R17) */
     uint64_t number = c->next++;
     move(c, GWI_CHECKPOINT_IDLE);
     /* seq_cst: dispatchers compare it with what they look at around it. */

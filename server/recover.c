@@ -25,6 +25,7 @@
 #include "index/base/checksum.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "index/indirection.h"
 #include "index/store_recover.h"
 #include "server/checkpoint.h"
 #include "server/recover_files.h"
@@ -539,9 +540,11 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
         st = logs_open(r, number, state);
     if (st == GW_OK) {
         gw_store_retain_all(s->store);
-        if (state)
+        if (state) {
             gw_store_retain(s->store, older ? older->image.begin : state->image.begin,
                             state->image.end);
+            gw_store_foreign_retained(s->store, (older ? older : state)->image.end.v);
+        }
     }
     if (st == GW_OK && r->logs_wanted)
         st = logs_replay(r, number);
@@ -689,6 +692,7 @@ static enum gw_status begin_empty(struct recovery *r, int *exit_code)
     enum gw_status st = gwi_server_open_device(s, r->map, &ssd);
     if (st != GW_OK)
         return st;
+    (void)gwi_server_resume(s, gw_addr_of(0)); /* noted before files go */
     if (ssd.earlier_files) {
         st = gw_ssd_forget_earlier(s->tier ? gw_tier_ssd(s->tier) : s->device, &removed);
         gw_warn("tier_earlier_removed",
