@@ -213,7 +213,11 @@ void gwi_view_load(struct gw_thread *t)
     /* Acquire: the slots that it leads to. */
     t->sample = atomic_load_explicit(&t->store->sample, memory_order_acquire);
     if (GW_UNLIKELY(t->sample != NULL)) {
+        /* Relaxed: written before the pointer. Not above our tail: it was one before. */
+        uint64_t from = atomic_load_explicit(&t->store->sample_from, memory_order_relaxed);
         t->aging = t->view.aging;
+        t->read_only = t->view.read_only;
+        t->view.read_only = from > t->read_only ? from : t->read_only;
         t->view.aging = t->view.read_only;
     }
 }

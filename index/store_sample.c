@@ -1,9 +1,13 @@
 /* store_sample.c - gathering the hot set of slots that are about to leave (indirection.h).
  *
- * While it goes on, a read below the mutable region of one of these slots copies its record to the
- * tail, as a promotion does; a change below it copies anyway. The fast paths are told by `aging`,
- * which is raised to read_only: no word more is loaded by a read of what is mutable. What was
- * gathered is what chains have above the tail of the beginning, so it is found by the index. */
+ * While it goes on, what was in the log when it began counts as read-only for operations on these
+ * slots: a read copies its record to the tail, as a promotion does, and a change copies, too. The
+ * hottest records are the ones that are changed in place: without that they would not be in what
+ * was gathered. It is the fuzzy region that grows: who does not know of it yet changes in place,
+ * who knows seals first, as ever above safe_read_only. The fast paths are told by `aging` and
+ * `read_only` of the thread's view, which are raised: no word more is loaded by them. Each record
+ * is copied once, for the copy lies above. What was gathered is what chains have above the tail of
+ * the beginning, so it is found by the index. */
 #include <stdlib.h>
 
 #include "index/base/hash.h"
@@ -22,9 +26,11 @@ void gw_store_sample(struct gw_store *store, const struct gw_slots *slots)
     struct gw_slots *copy = NULL;
     if (slots && (copy = malloc(sizeof *copy))) /* no memory: nothing is sampled */
         *copy = *slots;
-    if (slots) /* what was gathered can be visited behind the end of it */
+    /* What was gathered can be visited behind the end of it. Other slots beside those that gather:
+     * what these have so far counts, too. */
+    if (slots && !atomic_load_explicit(&store->sample, memory_order_relaxed))
         atomic_store_explicit(&store->sample_from, gw_log_tail(store->log).v, memory_order_relaxed);
-    /* Acq_rel: the copy before the pointer. */
+    /* Acq_rel: the copy and the address before the pointer. */
     struct gw_slots *old = atomic_exchange_explicit(&store->sample, copy, memory_order_acq_rel);
     while (old && gw_epoch_defer(store->epoch, sample_free, old) != GW_OK)
         gw_epoch_poll(store->epoch);

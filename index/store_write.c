@@ -386,7 +386,8 @@ static enum gw_status change_found(struct gw_thread *t, struct gw_op *op,
             return GW_WOULD_BLOCK;
         }
     }
-    if (position->address.v >= t->view.read_only && fits_in_place(record, control, &change))
+    if (position->address.v >= gwi_read_only(t, op->slot) &&
+        fits_in_place(record, control, &change))
         st = change_in_place(t, op, record, control, &change, room, old);
     else
         st = change_by_copy(t, op, position, control, &change, spare, room, old);

@@ -35,6 +35,9 @@ struct gwi_hot {
     atomic_bool over;
     uint64_t at;                     /* of gw_store_walk_sampled */
     uint64_t left;                   /* bytes */
+    uint64_t bucket;                 /* where `at` was when it was counted how many */
+    uint32_t bucket_sent;            /* of its records went out */
+    uint32_t stuck;                  /* walks in a row that brought nothing */
     _Atomic uint64_t bytes, records; /* for people */
 };
 

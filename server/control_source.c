@@ -217,7 +217,7 @@ static void sample(struct gwi_source_slot *s, bool on)
         for (uint32_t w = 0; w < sizeof slots.word / sizeof slots.word[0]; w++)
             slots.word[w] |= c->source[i].slots.word[w];
     }
-    (void)any;
+    gw_store_sample(c->server->store, any ? &slots : NULL);
 }
 
 /* Has the tail moved on as far as sampling may make it? What others write counts, too: then memory
@@ -483,7 +483,7 @@ void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job)
             return; /* the coordinator shows it as created; it starts when it is told again */
         }
         const struct gw_device *device = c->server->device;
-        gw_source_able(machine, false, device && device->shared);
+        gw_source_able(machine, device != NULL, device && device->shared);
         *s = (struct gwi_source_slot){.machine = machine,
                                       .control = c,
                                       .id = job->id,

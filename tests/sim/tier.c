@@ -31,6 +31,7 @@ void tier_sample(int s, bool on)
 {
     struct server *server = &w->server[s];
     server->sampling = on;
+    gw_store_sample(server->store, on ? &w->slots : NULL);
 }
 
 void tier_outgoing(int s, bool indirection)
