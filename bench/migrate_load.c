@@ -369,7 +369,10 @@ static enum gw_status worker_open(struct worker *w, struct gw_migrate_load *load
     uint64_t window = 2;
     while (window < s->batch * s->depth && window < WINDOW_MAX)
         window *= 2; /* as the session rounds it */
-    options.operations_max = (uint32_t)window;
+    /* So many are in flight, and no more: w->ops. The session's serials may be further apart, as by
+     * its defaults, or one operation that waits would stop all behind it. */
+    if (options.operations_max < window)
+        options.operations_max = (uint32_t)window;
     options.batch_operations = (uint32_t)s->batch;
     options.batches_in_flight = (uint32_t)s->depth;
     options.bytes_max = (s->key_bytes + s->value_bytes + 64) * WINDOW_MAX;
