@@ -94,6 +94,9 @@ enum gw_status gwi_asker_create(struct gwi_asker **out)
     gw_net_options_default(&options);
     options.connections_max = 16; /* one, and what is still closing */
     options.spin_ns_max = 0;
+    /* One answer at a time: the 4 MiB of a usual net are mapped and cleared in a millisecond, which
+     * is what somebody who asks every 10 ms would take from those that he asks about. */
+    options.receive_buffers = 8;
     enum gw_status st = gw_net_uring_create(&options, &asker_events, asker, &asker->net);
     if (st != GW_OK) {
         free(asker);
