@@ -164,22 +164,40 @@ static void log_tail(const struct torture_cluster *c, const struct torture_party
     snprintf(room, room_bytes, "%s", text);
 }
 
+/* A new server, of a new name and without data, in the place of one that was removed. */
+static void replace(struct torture_cluster *c, struct torture_party *p)
+{
+    char data[PATH_BYTES];
+    uint32_t i = (uint32_t)(p - c->party);
+    snprintf(data, sizeof data, "%s/%s", c->data, p->id);
+    gw_process_remove_tree(data);
+    torture_event(c->run, "%s was removed, a new server takes its place", p->id);
+    atomic_fetch_add(&c->run->generation[i], 1);
+    torture_server_name(c->run, i, p->id, sizeof p->id);
+    p->address[0] = '\0';
+    p->state = TORTURE_DOWN;
+    p->until_ns = now(c);
+    atomic_fetch_add(&c->run->joins, 1);
+}
+
 static void ended(struct torture_cluster *c, struct torture_party *p, int code)
 {
     char tail[420];
     log_tail(c, p, tail, sizeof tail);
     torture_event(c->run, "%s has ended by itself, code %d", p->id, code);
+    if (strstr(tail, "was removed by the operator")) {
+        replace(c, p);
+        return;
+    }
     /* A server that has never served says so when it finds no coordinator, and ends. */
-    bool leaving = p->state != TORTURE_DOWN && atomic_load(&c->run->leaving) > 0 &&
-                   p == &c->party[atomic_load(&c->run->leaving)];
     bool alone =
         p->state == TORTURE_STARTING && code == 1 && strstr(tail, "coordinator_unreachable");
-    if (!alone && !leaving && (now(c) >= p->may_end_ns || code > 128))
+    if (!alone && (now(c) >= p->may_end_ns || code > 128))
         torture_violation(c->run, TORTURE_NO_KEY, now(c),
                           "%s ended by itself %s, exit code %d; its log ends with: %s", p->id,
                           p->state == TORTURE_STARTING ? "while it started" : "while it served",
                           code, tail);
-    p->exits += !leaving;
+    p->exits++;
     p->state = TORTURE_DOWN;
     p->until_ns = now(c) + 500000000;
 }
@@ -254,7 +272,8 @@ void torture_cluster_freeze(struct torture_cluster *c, uint32_t i, uint32_t ms)
     atomic_fetch_add(&c->run->stops, 1);
 }
 
-/* ---- the shared tier, and servers that come and go ------------------------------------------- */
+/* ---- the shared tier --------------------------------------------------------------------------
+ */
 
 /* Whoever may read everything may do so no more, of those that are started from now on: else
  * nothing could be locked before a privileged user. */
@@ -278,24 +297,6 @@ bool torture_cluster_lock_objects(struct torture_cluster *c, bool lock)
     if (objects)
         closedir(objects);
     return done;
-}
-
-void torture_cluster_replace(struct torture_cluster *c, uint32_t i)
-{
-    struct torture_party *p = &c->party[i];
-    char data[PATH_BYTES];
-    if (p->state != TORTURE_DOWN)
-        (void)gw_process_stop(&p->process, SIGKILL, END_MS);
-    snprintf(data, sizeof data, "%s/%s", c->data, p->id);
-    gw_process_remove_tree(data);
-    torture_event(c->run, "%s was removed, a new server takes its place", p->id);
-    atomic_fetch_add(&c->run->generation[i], 1);
-    torture_server_name(c->run, i, p->id, sizeof p->id);
-    p->address[0] = '\0';
-    p->state = TORTURE_DOWN;
-    p->until_ns = now(c);
-    atomic_store(&c->run->leaving, 0);
-    atomic_fetch_add(&c->run->joins, 1);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */

@@ -39,15 +39,13 @@ struct torture_cluster {
 
 /* Starts all, and spreads the slots over the servers. False: it cannot run; said on stderr. */
 bool torture_cluster_start(struct torture_cluster *cluster, struct torture_run *run);
-/* Looks after those that are starting, stopped, down or have ended by themselves. */
+/* Looks after those that are starting, stopped, down or have ended by themselves; in the place of a
+ * server that was removed it starts a new one. */
 void torture_cluster_turn(struct torture_cluster *cluster);
 void torture_cluster_kill(struct torture_cluster *cluster, uint32_t party, uint32_t away_ms);
 void torture_cluster_freeze(struct torture_cluster *cluster, uint32_t party, uint32_t ms);
 /* Makes the shared tier unreachable for servers, or reachable again; false: it is as it was. */
 bool torture_cluster_lock_objects(struct torture_cluster *cluster, bool lock);
-/* The server was removed from the cluster: a new one, of a new name and without data, in its place.
- */
-void torture_cluster_replace(struct torture_cluster *cluster, uint32_t party);
 /* Ends every trouble, and waits until all are up and no job is open; false: they are not. */
 bool torture_cluster_heal(struct torture_cluster *cluster, uint64_t timeout_ms);
 /* SIGTERM to all; an exit code other than 0 is a violation. */

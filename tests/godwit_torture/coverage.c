@@ -51,6 +51,8 @@ static void ask_server(struct torture_coverage *c, uint32_t i)
         c->sum[n] += value >= *last ? value - *last : value;
         *last = value;
     }
+    if (answer)
+        c->live[i] = number_of(json_object_get(answer, "indirections"), "live");
     json_decref(answer);
 }
 
@@ -92,6 +94,20 @@ void torture_coverage_ask(struct torture_coverage *c)
     ask_coordinator(c);
     for (uint32_t i = 0; i < c->run->options.servers; i++)
         ask_server(c, i);
+}
+
+void torture_coverage_rest(struct torture_coverage *c, uint64_t ms)
+{
+    uint64_t end = torture_now_ns(c->run) + ms * 1000000, live;
+    do {
+        torture_sleep_ms(200);
+        torture_coverage_ask(c);
+        live = 0;
+        for (uint32_t i = 0; i < c->run->options.servers; i++)
+            live += c->live[i];
+    } while ((live > 0 || c->sum[TORTURE_DELETED] == 0) && torture_now_ns(c->run) < end);
+    torture_event(c->run, "%" PRIu64 " indirections are left, %" PRIu64 " objects were deleted",
+                  live, c->sum[TORTURE_DELETED]);
 }
 
 void *torture_coverage_run(void *ctx)

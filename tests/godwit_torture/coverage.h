@@ -33,12 +33,16 @@ struct torture_coverage {
     /* Of moves that are done; sent: indirections. `moves` is read by others. */
     _Atomic uint64_t moves;
     uint64_t sent, hot, pulls, failed, plans;
+    uint64_t live[TORTURE_SERVERS_MAX]; /* indirections */
 };
 
 /* What its thread does until run->stop. */
 void *torture_coverage_run(void *coverage);
 /* Asks once more, from any one thread when that has ended. */
 void torture_coverage_ask(struct torture_coverage *coverage);
+/* With no move open and all up: waits until no indirection is left and some object was deleted, at
+ * most `ms`. */
+void torture_coverage_rest(struct torture_coverage *coverage, uint64_t ms);
 /* "coverage: moves=12 ...", one line. */
 void torture_coverage_print(const struct torture_coverage *coverage, FILE *out);
 #endif

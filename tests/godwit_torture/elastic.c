@@ -51,8 +51,8 @@ void torture_move_options(struct gw_rand *rand, char *room, size_t room_bytes)
 }
 
 struct servers {
-    uint32_t up, owning, drained, fresh, removed; /* how many; then one of each, 0: none */
-    uint32_t a_drained, a_fresh, a_removed, an_owning;
+    uint32_t up, owning, drained; /* how many; then one of each, 0: none */
+    uint32_t a_drained, a_fresh, an_owning;
 };
 
 static void look(struct torture_run *run, struct gw_rand *rand, const json_t *status,
@@ -66,13 +66,8 @@ static void look(struct torture_run *run, struct gw_rand *rand, const json_t *st
         const char *id = json_string_value(json_object_get(server, "id"));
         const char *state = json_string_value(json_object_get(server, "state"));
         uint32_t n = id ? torture_server_of(run, id) : 0;
-        if (n == 0 || !state)
-            continue; /* one that was removed, and another is in its place */
-        if (strcmp(state, "removed") == 0) {
-            out->removed++;
-            out->a_removed = n;
-            continue;
-        }
+        if (n == 0 || !state || strcmp(state, "removed") == 0)
+            continue; /* another one is in its place, or will be */
         out->up += strcmp(state, "up") == 0;
         bool owns = json_integer_value(json_object_get(server, "slots")) > 0;
         bool drained = json_is_true(json_object_get(server, "drained"));
@@ -81,10 +76,8 @@ static void look(struct torture_run *run, struct gw_rand *rand, const json_t *st
         out->drained += drained;
         if (drained && !owns)
             out->a_drained = n;
-        if (!owns && !drained) {
-            out->fresh++;
+        if (!owns && !drained)
             out->a_fresh = n;
-        }
     }
 }
 
@@ -105,7 +98,6 @@ static void remove_server(struct torture_run *run, uint32_t server)
     char request[96], id[24];
     torture_server_name(run, server, id, sizeof id);
     snprintf(request, sizeof request, "{\"op\":\"remove\",\"server\":\"%s\"}", id);
-    atomic_store(&run->leaving, server);
     (void)torture_say(run, request, NULL);
 }
 
@@ -115,11 +107,6 @@ bool torture_elastic_turn(struct torture_run *run, struct gw_rand *rand, const j
     bool idle = json_array_size(json_object_get(status, "jobs")) == 0 &&
                 json_array_size(json_object_get(status, "plans")) == 0;
     look(run, rand, status, &s);
-    if (s.a_removed) {
-        atomic_store(&run->leaving, s.a_removed);
-        atomic_store(&run->join_wanted, s.a_removed);
-        return true;
-    }
     if (!idle || s.up < run->options.servers)
         return false;
     uint64_t what = gw_rand_below(rand, 10);

@@ -33,7 +33,7 @@ size_t torture_key_write(const struct torture_keys *keys, uint32_t key, char *ro
     if (key % 16 == 5)
         n += snprintf(room + n, TORTURE_KEY_BYTES - (size_t)n, "-%0*u", 40 + (int)(key % 150), 0u);
     else if (key % 8 == 3)
-        n += snprintf(room + n, TORTURE_KEY_BYTES - (size_t)n, "{%u}", key / 8 % 64);
+        n += snprintf(room + n, TORTURE_KEY_BYTES - (size_t)n, "{%u}", key / 8 % 2);
     return (size_t)n;
 }
 

@@ -1,8 +1,9 @@
 /* main.c - the program godwit-torture: a cluster, clients, trouble, and then the questions.
  *
- *   trouble while clients work -> all is healed -> every key is read -> all servers are killed at
- *   once and come back (a durable cluster) -> every key is read again, and the cluster scanned ->
- *   all stop in order -> the histories are checked
+ *   trouble while clients work -> all is healed (with a shared tier: until nothing that others have
+ *   there is needed, and what nobody needs is deleted) -> every key is read -> all servers are
+ *   killed at once and come back (a durable cluster) -> every key is read again, and the cluster
+ *   scanned -> all stop in order -> the histories are checked
  *
  * The reads at the end are part of the histories, so whatever was lost on the way shows there. */
 #include <inttypes.h>
@@ -20,6 +21,7 @@
 
 #define HEAL_MS   45000u
 #define SETTLE_MS 90000u /* with a shared tier: servers are drained meanwhile */
+#define REST_MS   20000u
 #define REPORT_NS UINT64_C(5000000000)
 
 static volatile sig_atomic_t interrupted;
@@ -164,6 +166,10 @@ static int run_all(struct torture_run *run, struct torture_cluster *cluster)
         bool healed = torture_cluster_heal(cluster, run->options.blob ? SETTLE_MS : HEAL_MS);
         join_threads(&t);
         torture_coverage_ask(&t.coverage);
+        if (healed && run->options.blob)
+            torture_coverage_rest(&t.coverage, run->options.seconds * 1000 < REST_MS
+                                                   ? run->options.seconds * 1000
+                                                   : REST_MS);
         report(run, atomic_load(&run->operations));
         torture_coverage_print(&t.coverage, stdout);
         if (healed)

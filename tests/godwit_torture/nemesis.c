@@ -172,9 +172,6 @@ void torture_nemesis_turn(struct torture_nemesis *n)
         outage(n);
     if (n->out && now >= n->outage_until_ns)
         end_outage(n);
-    uint32_t join = atomic_exchange(&n->cluster->run->join_wanted, 0);
-    if (join)
-        torture_cluster_replace(n->cluster, join);
 }
 
 void torture_nemesis_end(struct torture_nemesis *n)

@@ -11,6 +11,8 @@
 #include "tests/godwit_torture/elastic.h"
 
 #define JOBS_MAX   4u
+#define REST_NS    UINT64_C(12000000000)
+#define IDLE_NS    UINT64_C(2000000000)
 #define RANGES_MAX 200u
 
 struct range {
@@ -73,13 +75,55 @@ static void kill_at_commit(struct torture_run *run, long long job, const char *t
     }
 }
 
+/* One that the last move was neither from nor to. */
+static void third_server(struct torture_run *run, struct gw_rand *rand, const struct move *last,
+                         char *room, size_t room_bytes)
+{
+    do {
+        uint32_t some = 1 + (uint32_t)gw_rand_below(rand, run->options.servers);
+        torture_server_name(run, some, room, room_bytes);
+    } while (strcmp(room, last->from) == 0 || strcmp(room, last->to) == 0);
+}
+
+/* Nothing more is begun, what is open goes on, and then for a while there is no move at all: only
+ * then it is known what nobody needs any more, and may be deleted. */
+static void rest(struct torture_run *run)
+{
+    uint64_t begin = torture_now_ns(run), idle_since = 0;
+    torture_event(run, "the operator rests");
+    while (!atomic_load(&run->stop) && torture_now_ns(run) - begin < REST_NS) {
+        char *answer = torture_ask(run, "{\"op\":\"status\"}");
+        json_t *status = answer ? json_loads(answer, 0, NULL) : NULL, *job;
+        size_t i;
+        json_array_foreach(json_object_get(status, "jobs"), i, job)
+        {
+            char request[96];
+            snprintf(request, sizeof request, "{\"op\":\"job-resume\",\"id\":%lld}",
+                     (long long)json_integer_value(json_object_get(job, "id")));
+            if (json_is_true(json_object_get(job, "paused")))
+                (void)torture_say(run, request, NULL);
+        }
+        bool idle = status && i == 0;
+        json_decref(status);
+        free(answer);
+        idle_since = !idle ? 0 : idle_since ? idle_since : torture_now_ns(run);
+        if (idle && torture_now_ns(run) - idle_since > IDLE_NS)
+            return;
+        torture_sleep_ms(100);
+    }
+}
+
 static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t *servers,
                     struct move *last)
 {
-    if (last->to[0] && gw_rand_below(rand, 3) == 0) { /* back, to where an older tenure was */
+    if (last->to[0] && gw_rand_below(rand, run->options.blob ? 2 : 3) == 0) {
+        /* Back, to where an older tenure was; or, of a chain that leads through several logs, on to
+         * a third server. */
         struct move back = {.first = last->first, .last = last->last};
         memcpy(back.from, last->to, sizeof back.from);
         memcpy(back.to, last->from, sizeof back.to);
+        if (run->options.blob && run->options.servers > 2 && gw_rand_below(rand, 3))
+            third_server(run, rand, last, back.to, sizeof back.to);
         *last = back;
         long long job = order(run, rand, &back);
         if (job && !run->options.no_kill && gw_rand_below(rand, 2))
@@ -111,8 +155,8 @@ static void migrate(struct torture_run *run, struct gw_rand *rand, const json_t 
 
 static void meddle(struct torture_run *run, struct gw_rand *rand, const json_t *jobs)
 {
-    static const char *const verbs[] = {"job-pause", "job-pause", "job-resume", "job-resume",
-                                        "job-cancel"};
+    static const char *const verbs[] = {"job-pause",  "job-pause",  "job-resume",
+                                        "job-resume", "job-resume", "job-cancel"};
     const json_t *job = json_array_get(jobs, gw_rand_below(rand, json_array_size(jobs)));
     char request[96];
     snprintf(request, sizeof request, "{\"op\":\"%s\",\"id\":%lld}",
@@ -140,8 +184,10 @@ void *torture_operator_run(void *ctx)
             meddle(run, &rand, jobs);
         json_decref(status);
         free(answer);
-        for (uint64_t ms = 100 + gw_rand_below(&rand, 900); ms > 0 && !atomic_load(&run->stop);
-             ms -= ms < 20 ? ms : 20)
+        if (run->options.blob && gw_rand_below(&rand, 70) == 0)
+            rest(run);
+        for (uint64_t ms = 100 + gw_rand_below(&rand, run->options.blob ? 400 : 900);
+             ms > 0 && !atomic_load(&run->stop); ms -= ms < 20 ? ms : 20)
             torture_sleep_ms(20);
     }
     return NULL;

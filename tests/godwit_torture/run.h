@@ -51,9 +51,7 @@ struct torture_run {
     atomic_bool stop;     /* no new operations, no more troubles */
     _Atomic uint64_t operations, in_doubt, not_done, sessions, kills, stops, cuts, fills, jobs,
         probes, outages, drains, joins;
-    _Atomic uint32_t kill_wanted; /* this server, 1..., now; 0: none */
-    _Atomic uint32_t leaving;     /* this one is removed, and ends by itself; 0: none */
-    _Atomic uint32_t join_wanted; /* this one was removed: a new one in its place; 0: none */
+    _Atomic uint32_t kill_wanted;                         /* this server, 1..., now; 0: none */
     _Atomic uint32_t generation[TORTURE_SERVERS_MAX + 1]; /* how many servers were there before */
     pthread_mutex_t lock;
     struct torture_violation *violations;
