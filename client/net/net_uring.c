@@ -14,6 +14,9 @@
  * throughput). Alone on its processor a yield costs a third of a microsecond of waiting. Somebody
  * who waits for nothing keeps the processor for a whole time slice, though; after such a yield the
  * busy wait keeps it instead for a while, and the sleep behind it gives it up: who wakes runs soon.
+ * For the same reason who has not waited for BUSY_NS yields before it goes on: two that have always
+ * work take turns in this time and not in the scheduler's slices of milliseconds, for each of which
+ * the other one's requests would wait.
  *
  * Wake-up (uring_wake): waker and owner each write one word and then read the other's (Dekker), so
  * at least one of them sees the other. Both stores and loads are seq_cst: release and acquire would
@@ -32,6 +35,7 @@
 #include "index/base/log_line.h"
 
 #define SPIN_PAUSES      32u         /* between two looks at the clock */
+#define BUSY_NS          200000ull   /* of work without a wait: then others have their turn */
 #define YIELD_NS_MAX     500000ull   /* one that took longer went to somebody who does not wait */
 #define YIELD_REST_MIN   10000000ull /* behind such a one; twice as long behind the next */
 #define YIELD_REST_MAX   1000000000ull
@@ -336,6 +340,29 @@ static void yield_learn(struct uring_net *net, uint64_t now, uint64_t took_ns)
     net->yield_from_ns = now + net->yield_rest_ns;
 }
 
+/* At `now`; returns when it has ended. */
+static uint64_t yield_at(struct uring_net *net, uint64_t now)
+{
+    bool yields = now >= net->yield_from_ns;
+    if (yields)
+        (void)sched_yield(); /* cannot fail */
+    uint64_t end = gwi_uring_now_ns();
+    if (yields)
+        yield_learn(net, end, end - now);
+    net->waited_ns = end;
+    return end;
+}
+
+/* Who does not wait for anything gives way now and then (file head). */
+static void give_way(struct uring_net *net)
+{
+    if (net->base.options.spin_ns_max == 0)
+        return;
+    uint64_t now = gwi_uring_now_ns();
+    if (now - net->waited_ns >= BUSY_NS)
+        (void)yield_at(net, now);
+}
+
 static bool spin(struct uring_net *net, uint64_t start, uint64_t budget_ns)
 {
     uint64_t now = start;
@@ -347,12 +374,7 @@ static bool spin(struct uring_net *net, uint64_t start, uint64_t budget_ns)
         }
         if (now - start >= budget_ns)
             return false;
-        uint64_t then = now;
-        if (then >= net->yield_from_ns)
-            (void)sched_yield(); /* cannot fail */
-        now = gwi_uring_now_ns();
-        if (then >= net->yield_from_ns)
-            yield_learn(net, now, now - then);
+        now = yield_at(net, now);
     }
 }
 
@@ -384,7 +406,8 @@ static bool uring_wait(struct uring_net *net, uint64_t start, uint64_t budget_ns
     atomic_store_explicit(&net->asleep, 0, memory_order_relaxed);
     if (net->base.after_sleep)
         net->base.after_sleep(net->base.ctx);
-    spin_learn(net, gwi_uring_now_ns() - start);
+    net->waited_ns = gwi_uring_now_ns();
+    spin_learn(net, net->waited_ns - start);
     return rc != -EINTR;
 }
 
@@ -421,6 +444,7 @@ static uint32_t uring_poll(struct gw_net *base, uint64_t timeout_ns)
     uint32_t rounds = 0;
     uint64_t deadline = 0; /* 0: not asked for the time yet, nothing has been waited for */
     net->watch_fired = false;
+    give_way(net);
     enter(net);
     for (;;) {
         bool woken = take_wake(net);
