@@ -1,8 +1,9 @@
 /* resolve.c - indirections are resolved in the background: what they lead to is read, of each key
  * that they cover the newest record is inserted where the chain has none, and they are retired.
  *
- *   a thread takes the pass -> an epoch passes -> bucket after bucket, over all hashes -> the end:
- *   words of slots and logs that have not changed, and of which none was met, are cleared
+ *   a thread takes the pass -> an epoch passes -> bucket after bucket, over all hashes: what
+ *   stands is noted -> resolved, by address -> ... -> the end: words of slots and logs that have
+ *   not changed, and of which none was met, are cleared
  *
  * Rules (MIGRATION R11 to R17; foreign.h, rule 3):
  *  1. One thread at a time has the pass, until it is over or the thread closes: cold walks are a
@@ -16,7 +17,11 @@
  *     links to what is behind.
  *  4. A chain that cannot be read now keeps its slot from being cleared; the next pass comes there
  *     again.
- *  5. Of a chain of which a part is damaged nothing is inserted: what is missing may be newer. */
+ *  5. Neighbours in a log are neighbours in an object, and not in the index: chains are resolved by
+ *     the addresses to which their indirections lead, as many as can be noted at once, so that a
+ *     frame is read once for all of its records. Whose slot had one is met in this pass; the
+ *     next one finds none.
+ *  6. Of a chain of which a part is damaged nothing is inserted: what is missing may be newer. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,13 +31,23 @@
 #include "index/gather.h"
 
 #define BUCKETS_MAX 64u        /* of a turn */
-#define AHEAD       32u        /* buckets whose indirections are read early */
+#define AHEAD       32u        /* chains that are read at once */
+#define NOTED_MAX   262144u    /* chains, 4 MiB */
+#define ORDER_MAX   4096u      /* of these put in order in a turn */
 #define CREDIT_MAX  2000000    /* ns */
 #define CREDIT_WORK 200000     /* a thread that rests comes again for this much */
 #define READING_NS  500000u    /* and when reads are under way */
 #define PAUSE_NS    200000000u /* between two passes that did not clear everything */
 #define AGAIN_MAX   64u        /* gatherings of one chain in a turn */
 #define LATERS_MAX  2000u
+
+#define TAG_BITS    (64 - GW_ENTRY_TAG_SHIFT)
+#define TAG_MASK    (((uint64_t)1 << TAG_BITS) - 1)
+
+struct noted {      /* a chain */
+    uint64_t where; /* as an entry, but the address to which it leads comes first */
+    uint64_t hash;  /* one of its bucket */
+};
 
 struct gwi_resolver {
     _Atomic(struct gw_thread *) holder;
@@ -42,7 +57,13 @@ struct gwi_resolver {
     bool open;
     _Atomic bool quiet;  /* the epoch before the pass is over */
     struct gw_slots met; /* of these, one stands, or could not be read */
-    uint32_t laters;     /* turns in which the present bucket could not be read */
+    uint32_t laters;     /* turns in which nothing could be read */
+    bool swept;          /* no bucket is left */
+    struct noted *noted; /* NULL: not needed so far */
+    uint32_t count;      /* of these */
+    uint32_t unordered;  /* so many are not above others of the heap so far; 0: it is one */
+    struct noted taken[AHEAD];
+    uint32_t taken_count;
     uint64_t slot[GW_SLOTS], log[GWI_FOREIGN_LOGS_MAX]; /* words as the pass began */
 };
 
@@ -54,6 +75,8 @@ enum gw_status gwi_resolver_create(struct gwi_resolver **out)
 
 void gwi_resolver_destroy(struct gwi_resolver *r)
 {
+    if (r)
+        free(r->noted);
     free(r);
 }
 
@@ -114,7 +137,7 @@ static enum outcome resolve_chain(struct gw_thread *t, uint64_t hash, struct gwi
         at++;
     if (at == own && !t->chain_cut)
         return CLEAN;
-    if (at == own || t->chain_cut) /* rule 5 */
+    if (at == own || t->chain_cut) /* rule 6 */
         return STANDS;
     if (gwi_gather_foreign(t, in.slot, &within) != GW_OK)
         return LATER;
@@ -174,7 +197,10 @@ static void pass_begin(struct gw_thread *t, struct gwi_resolver *r)
     struct gwi_foreign *f = t->store->foreign;
     gw_slots_clear(&r->met);
     r->hash = 0;
-    r->laters = 0;
+    r->laters = r->count = r->unordered = r->taken_count = 0;
+    r->swept = false;
+    if (!r->noted && !(r->noted = malloc(NOTED_MAX * sizeof *r->noted)))
+        return; /* another time */
     uint32_t logs = atomic_load_explicit(&f->logs, memory_order_acquire);
     for (uint32_t i = 0; i < GW_SLOTS; i++)
         r->slot[i] = atomic_load_explicit(&f->slot[i], memory_order_acquire);
@@ -226,50 +252,136 @@ static void chain_drop(struct gw_thread *t, uint64_t entry)
     gwi_gather_drop(t);
 }
 
-/* Begins to read what the buckets from here on need. */
-static void look_ahead(struct gw_thread *t, uint64_t hash)
+/* ---- a sweep notes what stands, until there is no room ---- */
+
+/* Adds the entry's chain, if an indirection stands in it. False: it must be read first. */
+static bool note(struct gw_thread *t, struct gwi_resolver *r, uint64_t entry)
 {
-    struct gw_table_chain bucket;
-    uint32_t requests = 0;
-    for (uint32_t n = 0; n < AHEAD && requests < AHEAD; n++) {
-        uint64_t e;
-        gw_table_chain_open(t->table, hash, &bucket);
-        while (gw_table_chain_next(&bucket, &e))
-            if (gwi_foreign_has(t->store->foreign, gw_entry_slot(e), t->view.begin)) {
-                struct gw_indirection within;
-                gwi_chain_prefix(t, bucket.first, e, &within);
-                if (!gwi_gather_request(t, e, &within, true, &requests))
-                    return;
-            }
-        if (bucket.last == UINT64_MAX)
-            return;
-        hash = bucket.last + 1;
-    }
+    struct gw_indirection in, within;
+    uint32_t at = 0;
+    t->tops_count = 0;
+    gwi_chain_prefix(t, r->hash, entry, &within);
+    if (gwi_gather(t, entry, false) != GW_OK)
+        return false;
+    while (at < t->chain_count && !gwi_gather_stands(t, at, &within, &in))
+        at++;
+    if (at < t->chain_count || t->chain_cut)
+        gw_slots_add(&r->met, gw_entry_slot(entry));
+    if (at < t->chain_count)
+        r->noted[r->count++] = (struct noted){gw_addr_narrow(gw_addr_of(in.address)) << TAG_BITS |
+                                                  entry >> GW_ENTRY_TAG_SHIFT,
+                                              r->hash};
+    return true;
 }
 
-/* False: the bucket must be read first. */
-static bool resolve_bucket(struct gw_thread *t, struct gwi_resolver *r, uint64_t *last)
+/* False: the bucket must be read first, or may have no room. */
+static bool note_bucket(struct gw_thread *t, struct gwi_resolver *r)
 {
     struct gw_table_chain bucket;
-    bool all = true;
+    uint32_t count = r->count;
+    bool all = true, room = true;
     do {
         uint64_t e;
+        r->count = count;
         gw_table_chain_open(t->table, r->hash, &bucket);
         while (gw_table_chain_next(&bucket, &e)) {
-            uint16_t slot = gw_entry_slot(e);
-            if (!gwi_foreign_has(t->store->foreign, slot, t->view.begin))
+            if (!gwi_foreign_has(t->store->foreign, gw_entry_slot(e), t->view.begin))
                 continue;
-            if (resolve_entry(t, r->hash, e))
+            room = room && r->count < NOTED_MAX;
+            if (room && note(t, r, e))
                 chain_drop(t, e);
-            else if (r->laters >= LATERS_MAX)
-                gw_slots_add(&r->met, slot);
+            else if (room && r->laters >= LATERS_MAX)
+                gw_slots_add(&r->met, gw_entry_slot(e));
             else
                 all = false;
         }
     } while (bucket.moved);
-    *last = bucket.last;
-    r->laters = all ? 0 : r->laters + 1;
-    return all;
+    /* A bucket with more chains than can be noted at all: as many as that. */
+    if (!all && (room || count != 0)) {
+        r->count = count;
+        r->laters += room;
+        r->swept = !room; /* until the noted ones are resolved */
+        return false;
+    }
+    r->laters = 0;
+    r->swept = bucket.last == UINT64_MAX;
+    r->hash = bucket.last + 1; /* 0: none is left */
+    return true;
+}
+
+/* ---- what was noted is resolved, lowest address first ---- */
+
+static void sift(struct gwi_resolver *r, uint32_t at)
+{
+    struct noted moved = r->noted[at];
+    for (uint32_t child; (child = 2 * at + 1) < r->count; at = child) {
+        child += child + 1 < r->count && r->noted[child + 1].where < r->noted[child].where;
+        if (moved.where <= r->noted[child].where)
+            break;
+        r->noted[at] = r->noted[child];
+    }
+    r->noted[at] = moved;
+}
+
+/* Fills `taken` and begins to read for them. */
+static void take(struct gw_thread *t, struct gwi_resolver *r)
+{
+    while (r->taken_count < AHEAD && r->count != 0) {
+        struct noted *last = &r->taken[r->taken_count++];
+        *last = r->noted[0];
+        r->noted[0] = r->noted[--r->count];
+        if (r->count)
+            sift(r, 0);
+    }
+    uint32_t requests = 0;
+    for (uint32_t i = 0; i < r->taken_count; i++) {
+        struct gw_indirection within;
+        uint64_t e = 0, tag = r->taken[i].where & TAG_MASK;
+        if (!gw_table_find(t->table, r->taken[i].hash, tag, &e))
+            continue;
+        gwi_chain_prefix(t, r->taken[i].hash, e, &within);
+        if (!gwi_gather_request(t, e, &within, true, &requests))
+            return;
+    }
+}
+
+/* False: none of those taken can be read now. */
+static bool resolve_taken(struct gw_thread *t, struct gwi_resolver *r)
+{
+    uint32_t left = 0, taken = r->taken_count;
+    for (uint32_t i = 0; i < taken; i++) {
+        uint64_t e = 0, tag = r->taken[i].where & TAG_MASK;
+        if (!gw_table_find(t->table, r->taken[i].hash, tag, &e))
+            continue;
+        if (resolve_entry(t, r->taken[i].hash, e))
+            chain_drop(t, e);
+        else if (r->laters < LATERS_MAX)
+            r->taken[left++] = r->taken[i];
+    }
+    r->taken_count = left;
+    r->laters = left < taken ? 0 : r->laters + 1;
+    return left < taken;
+}
+
+/* A step of the pass. False: something must be read first. */
+static bool step_on(struct gw_thread *t, struct gwi_resolver *r)
+{
+    if (!r->swept && r->taken_count == 0) {
+        for (uint32_t n = 0; n < BUCKETS_MAX && !r->swept; n++)
+            if (!note_bucket(t, r))
+                break;
+        r->unordered = r->count / 2;
+        return r->laters == 0;
+    }
+    for (uint32_t n = 0; n < ORDER_MAX && r->unordered != 0; n++)
+        sift(r, --r->unordered);
+    if (r->unordered != 0)
+        return true;
+    take(t, r);
+    bool some = resolve_taken(t, r);
+    if (r->taken_count == 0 && r->count == 0 && r->hash != 0)
+        r->swept = false; /* there was no room for all */
+    return some;
 }
 
 bool gwi_resolve_turn(struct gw_thread *t)
@@ -301,27 +413,25 @@ bool gwi_resolve_turn(struct gw_thread *t)
         r->wait_ns = (uint64_t)(CREDIT_WORK - r->credit_ns) * 100 / percent;
         return false;
     }
-    bool over = false;
+    bool over;
     r->wait_ns = (uint64_t)CREDIT_WORK * 100 / percent;
     gwi_store_enter(t);
-    look_ahead(t, r->hash);
-    for (uint32_t n = 0; n < BUCKETS_MAX; n++) {
-        uint64_t last;
-        if (!resolve_bucket(t, r, &last)) {
-            r->wait_ns = READING_NS; /* or their completion ends the sleep */
-            break;
-        }
-        over = last == UINT64_MAX;
-        r->hash = last + 1;
-        if (over || gw_clock_now_ns(gw_clock_system()) - now > (uint64_t)r->credit_ns)
-            break;
-    }
+    do {
+        bool some = step_on(t, r);
+        over = r->swept && r->hash == 0 && r->count == 0 && r->taken_count == 0;
+        if (some)
+            continue;
+        r->wait_ns = READING_NS; /* or their completion ends the sleep */
+        break;
+    } while (!over && gw_clock_now_ns(gw_clock_system()) - now < (uint64_t)r->credit_ns);
     gw_store_exit(t);
     uint64_t end = gw_clock_now_ns(gw_clock_system());
     r->credit_ns -= (int64_t)(end - now);
     r->last_ns = end;
     if (over) {
         pass_end(t, r, end);
+        free(r->noted);
+        r->noted = NULL;
         r->wait_ns = PAUSE_NS;
         atomic_store_explicit(&r->holder, NULL, memory_order_release);
     }

@@ -18,6 +18,7 @@
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
+#include "index/indirection.h"
 #include "server/control_internal.h"
 
 #define HEARTBEAT_NS   500000000ull
@@ -25,6 +26,8 @@
 #define REJOIN_NS      1000000000ull
 #define RETRY_MS_MAX   1000u
 #define PREDECESSOR_NS 8000000000ull
+/* Of a dispatcher's time, to read what indirections lead to. */
+#define RESOLVE_PERCENT 5u
 
 void gwi_errand_free(struct gwi_errand *e)
 {
@@ -57,6 +60,8 @@ void gwi_control_count_jobs(struct gwi_control *c)
         n += atomic_load_explicit(&c->server->incoming[i], memory_order_relaxed) != NULL;
     }
     atomic_store_explicit(&c->server->jobs, n, memory_order_release);
+    /* What lies with others can wait; who waits for a range cannot. */
+    gw_store_resolve_rate(c->server->store, n == 0 ? RESOLVE_PERCENT : 0);
 }
 
 bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slots *slots)
