@@ -19,6 +19,7 @@
 #include "tiering/tier.h"
 
 #define WATCH_S              1
+#define CLOCK_S              60
 #define FIRST_COLLECT_S      600
 #define COLLECT_S            21600
 #define IDLE_S               60
@@ -70,6 +71,12 @@ bool gwi_blob_trouble(const struct gwi_server *s, char *room, size_t room_bytes)
     else if (!t.blob.healthy && t.blob.unhealthy_since_ms != 0)
         snprintf(room, room_bytes, "shared tier: %s",
                  t.blob.trouble[0] ? t.blob.trouble : "it does not answer");
+    else if (t.blob.clock_ahead_s > CLOCK_S || t.blob.clock_ahead_s < -CLOCK_S)
+        snprintf(room, room_bytes,
+                 "shared tier: its clock is %" PRIu64 " s %s ours (RequestTimeTooSkewed); requests "
+                 "are dated by its clock",
+                 (uint64_t)llabs(t.blob.clock_ahead_s),
+                 t.blob.clock_ahead_s > 0 ? "ahead of" : "behind");
     return room[0] != 0;
 }
 
@@ -392,6 +399,7 @@ json_t *gwi_blob_explain(const struct gwi_server *s)
     number(o, "failures", t.blob.failures);
     number(o, "bytes_up", t.blob.bytes_up);
     number(o, "bytes_down", t.blob.bytes_down);
+    json_object_set_new(o, "clock_ahead_s", json_integer(t.blob.clock_ahead_s));
     number(o, "queued", t.blob.queued);
     number(o, "under_way", t.blob.under_way);
     uint64_t requests = (t.blob.puts + t.blob.lists) * PICO_DOLLARS_A_PUT / 1000000 +

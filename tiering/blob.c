@@ -174,6 +174,7 @@ static void note_trouble(struct gw_blob *blob, const char *text)
     if (blob->stats.healthy)
         blob->stats.unhealthy_since_ms = gw_clock_wall_ms(gw_clock_system());
     blob->stats.healthy = false;
+    blob->stats.clock_ahead_s = blob->backend->clock_ahead_s;
     snprintf(blob->stats.trouble, sizeof blob->stats.trouble, "%s", text);
     pthread_mutex_unlock(&blob->lock);
 }

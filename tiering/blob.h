@@ -58,6 +58,7 @@ struct gw_blob_stats {
     uint32_t queued, under_way;
     bool healthy;                     /* the last try that ended was answered as hoped */
     uint64_t unhealthy_since_ms;      /* Unix time; 0: healthy */
+    int64_t clock_ahead_s;            /* its clock, of ours, if that had to be followed */
     char trouble[GW_BLOB_TEXT_BYTES]; /* the last failure in words: host, code, and what to look at
                                        */
 };

@@ -102,7 +102,8 @@ struct gwi_blob_backend {
     struct gw_blob *blob;
     uint32_t requests_max, puts_max; /* under way; set by the backend's open, then bounded */
     bool hedges;
-    char host[128]; /* for sentences */
+    int64_t clock_ahead_s; /* of the object store's clock, when that is followed */
+    char host[128];        /* for sentences */
 };
 
 /* blob_dir.c, blob_s3.c: `rest` is the URL behind the scheme. As gw_blob_open. */

@@ -436,6 +436,7 @@ static void ended(struct s3_backend *s3, struct s3_try *t, CURLcode code)
     }
     struct gwi_blob_result result = {.up = t->up, .down = down_bytes(t)};
     gwi_s3_judge(&s3->store, t->base.call, a, wall_s(), &result, text);
+    s3->base.clock_ahead_s = s3->store.clock_ahead_s;
     gwi_blob_ended(s3->base.blob, &t->base, &result);
     try_free(s3, t);
 }

@@ -56,8 +56,8 @@ static bool follow_clock(struct judge *j, int64_t now_s)
         return false; /* the difference is known already, and did not help */
     j->store->clock_ahead_s = ahead;
     fail(j, GWI_BLOB_AGAIN,
-         "its clock is %lld s %s ours: requests are dated by its clock; look at both", llabs(ahead),
-         ahead > 0 ? "ahead of" : "behind");
+         "%ld %s: its clock is %lld s %s ours: requests are dated by its clock; look at both",
+         j->answer->status, j->code, llabs(ahead), ahead > 0 ? "ahead of" : "behind");
     return true;
 }
 

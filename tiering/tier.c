@@ -497,7 +497,7 @@ static struct gw_tier *tier_make(const struct gw_tier_options *o)
 }
 
 /* What an earlier process left: tier.json. */
-static enum gw_status state_take(struct gw_tier *tier, struct gw_ssd_report *report)
+static enum gw_status state_take(struct gw_tier *tier, bool *found, struct gw_ssd_report *report)
 {
     struct tier_state state;
     enum gw_status status = gwi_tier_state_load(tier, &state, report->error, sizeof report->error);
@@ -507,6 +507,29 @@ static enum gw_status state_take(struct gw_tier *tier, struct gw_ssd_report *rep
     tier->objects.count = tier->objects.room = state.count;
     atomic_store_explicit(&tier->local_from, state.local_from, memory_order_relaxed);
     atomic_store_explicit(&tier->shared, state.shared, memory_order_relaxed);
+    tier->used = state.used;
+    *found = state.found;
+    return GW_OK;
+}
+
+/* There is no tier.json (tier_adopt.c, rule 4). */
+static enum gw_status state_begin(struct gw_tier *tier, struct gw_ssd_report *report)
+{
+    if (tier->read_only)
+        return GW_OK;
+    if (tier->incarnation > 1) {
+        struct gw_blob_stats blob;
+        enum gw_status status = gwi_tier_look_for_used(tier);
+        gw_blob_stats(tier->blob, &blob);
+        if (status != GW_OK)
+            snprintf(report->error, sizeof report->error,
+                     "there is no tier.json, and the object store does not say what an earlier "
+                     "process has put: %.160s",
+                     blob.trouble[0] ? blob.trouble : gw_status_text(status));
+        return status;
+    }
+    enum gw_status saved = gwi_tier_save(tier, 0, 0);
+    (void)saved; /* without it the next start asks */
     return GW_OK;
 }
 
@@ -526,6 +549,7 @@ enum gw_status gw_tier_open(const struct gw_tier_options *options, struct gw_dev
     }
     struct gw_tier *tier = tier_make(options);
     enum gw_status status = GW_E_NOMEM;
+    bool found = false;
     if (!tier)
         goto fail;
     ssd.queues = tier->queues_count + 1; /* the last is the uploader's */
@@ -537,12 +561,15 @@ enum gw_status gw_tier_open(const struct gw_tier_options *options, struct gw_dev
     tier->extent_bytes = extent_of(tier->page_bytes, tier->segment_bytes, options->extent_bytes);
     status = queues_make(tier);
     if (status == GW_OK)
-        status = state_take(tier, report);
+        status = state_take(tier, &found, report);
     if (status != GW_OK)
         goto fail_blob;
     status = gw_blob_open(&blob, &tier->blob, report->error, sizeof report->error);
     if (status != GW_OK)
         goto fail_blob;
+    status = found ? GW_OK : state_begin(tier, report);
+    if (status != GW_OK)
+        goto fail_reader;
     tier->face = (struct gw_device){.read = tier_read,
                                     .write = tier_write,
                                     .trim = tier_trim,

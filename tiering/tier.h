@@ -72,7 +72,8 @@ struct gw_tier_stats {
 };
 
 /* As gw_ssd_open. *out is the device; *tier its other face, the same object. A shared tier that
- * does not answer is not a failure. GW_E_REFUSED also: foreign objects under our names. */
+ * does not answer is not a failure, but for a directory of an earlier process without a tier.json
+ * (it was brought back from a copy): GW_E_UNREACHABLE. */
 GW_MUST_USE enum gw_status gw_tier_open(const struct gw_tier_options *options,
                                         struct gw_device **out, struct gw_tier **tier,
                                         struct gw_ssd_report *report);
@@ -81,7 +82,9 @@ GW_MUST_USE enum gw_status gw_tier_open(const struct gw_tier_options *options,
 GW_MUST_USE enum gw_status gw_tier_adopt(struct gw_tier *tier, gw_addr begin, gw_addr end,
                                          const struct gw_addr_range *gaps, uint32_t gaps_count,
                                          char *error, size_t error_bytes);
-gw_addr gw_tier_resume(const struct gw_tier *tier, gw_addr least);
+/* Also for a log that begins empty where an earlier process may have been (least 0): before its
+ * files are removed. Not beside other calls. */
+gw_addr gw_tier_resume(struct gw_tier *tier, gw_addr least);
 struct gw_device *gw_tier_ssd(struct gw_tier *tier); /* for gw_ssd_earlier and forget_earlier */
 /* Ends uploads that are under way; they are done again by the next process. NULL is ignored. */
 void gw_tier_close(struct gw_tier *tier);

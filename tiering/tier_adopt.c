@@ -5,14 +5,19 @@
  *     and nobody is asked: a server starts while its object store is away.
  *  2. Files below that boundary may still be there (a crash between the two): they go.
  *  3. Pages that the image does not have are holes, whatever an object holds in their place: it may
- *     have been made by a process whose last changes were never part of a checkpoint. */
+ *     have been made by a process whose last changes were never part of a checkpoint.
+ *  4. Where the log goes on is in tier.json (`used`) before anything is removed. A process may have
+ *     put what it did not write down, and ended; its files alone tell of it, and who adopts removes
+ *     them: were he to end as well, the next one would use addresses again. A directory without a
+ *     tier.json is new, or was brought back from a copy: then the object store is asked what has
+ *     been put, for others may have been told of it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tiering/tier_internal.h"
 
-gw_addr gw_tier_resume(const struct gw_tier *tier, gw_addr least)
+gw_addr gw_tier_resume(struct gw_tier *tier, gw_addr least)
 {
     uint64_t at = gw_ssd_resume(tier->ssd_face, least).v, segment = tier->segment_bytes;
     /* Relaxed: no other thread before the first write. */
@@ -23,7 +28,14 @@ gw_addr gw_tier_resume(const struct gw_tier *tier, gw_addr least)
     at = local > at ? local : at;
     at = shared > at ? shared : at;
     at = top > at ? top : at;
-    return gw_addr_of((at + segment - 1) / segment * segment);
+    at = tier->used > at ? tier->used : at;
+    at = (at + segment - 1) / segment * segment;
+    if (at > tier->used && !tier->read_only) { /* rule 4 */
+        tier->used = at;
+        enum gw_status saved = gwi_tier_save(tier, local, shared);
+        (void)saved; /* it takes another crash, and it is written with what comes next */
+    }
+    return gw_addr_of(at);
 }
 
 /* The first page in [at, to) that is neither in an object nor in a hole; `to`: there is none. */

@@ -2,9 +2,9 @@
  * segments.
  *
  * tier.json, one line of JSON: {"format":1,"cluster":"..","store":"..","local_from":N,"shared":N,
- * "objects":[[first,bytes,count,incarnation],..],"crc32c":".."}; a run is `count` objects of
- * `bytes` addresses that follow one another; the checksum is of all before its comma. It says what
- * may be missing on the disk and where it is then: without it, or with an older one, a dropped
+ * "used":N,"objects":[[first,bytes,count,incarnation],..],"crc32c":".."}; a run is `count` objects
+ * of `bytes` addresses that follow one another; the checksum is of all before its comma. It says
+ * what may be missing on the disk and where it is then: without it, or with an older one, a dropped
  * segment would be a lost one. So it is written to a file of its own, synced, renamed, and the
  * directory synced, before the first file goes; and `shared` is raised only when it says so, hence
  * an object that it does not know of was never promised to anybody. */
@@ -201,8 +201,9 @@ char *gwi_tier_state_write(uint64_t cluster, uint64_t store_id, const struct tie
     size_t n =
         (size_t)snprintf(text, room,
                          "{\"format\":%u,\"cluster\":\"%016" PRIx64 "\",\"store\":\"%016" PRIx64
-                         "\",\"local_from\":%" PRIu64 ",\"shared\":%" PRIu64 ",\"objects\":[",
-                         FORMAT, cluster, store_id, state->local_from, state->shared);
+                         "\",\"local_from\":%" PRIu64 ",\"shared\":%" PRIu64 ",\"used\":%" PRIu64
+                         ",\"objects\":[",
+                         FORMAT, cluster, store_id, state->local_from, state->shared, state->used);
     for (uint32_t i = 0; i < state->count;) {
         const struct tier_object *o = &state->objects[i];
         uint32_t run = run_of(state->objects, state->count, i);
@@ -264,6 +265,8 @@ enum gw_status gwi_tier_state_read(uint64_t cluster, uint64_t store_id, const ch
     state->local_from = take_number(&s);
     take(&s, ",\"shared\":");
     state->shared = take_number(&s);
+    take(&s, ",\"used\":");
+    state->used = take_number(&s);
     take(&s, ",\"objects\":[");
     enum gw_status status = s.bad ? GW_E_CORRUPT : GW_OK;
     while (status == GW_OK && next_is(&s, '[')) {
@@ -338,10 +341,11 @@ enum gw_status gwi_tier_state_load(const struct gw_tier *tier, struct tier_state
     *state = (struct tier_state){0};
     enum gw_status status = read_all(tier->ssd, STATE_NAME, &text, &bytes);
     if (status == GW_NOT_FOUND)
-        return GW_OK; /* nothing was ever uploaded */
+        return GW_OK;
     if (status == GW_OK)
         status = gwi_tier_state_read(tier->cluster, tier->store_id, text, bytes, state);
     free(text);
+    state->found = status == GW_OK;
     if (status != GW_OK)
         snprintf(error, error_bytes,
                  STATE_NAME ": %s: it says which segments are in the object store only",

@@ -75,9 +75,10 @@ struct tier_objects {
 
 /* What tier.json holds. */
 struct tier_state {
-    uint64_t local_from, shared;
+    uint64_t local_from, shared, used;
     struct tier_object *objects; /* owned */
     uint32_t count;
+    bool found; /* there is a tier.json */
 };
 
 struct tier_put {
@@ -148,6 +149,7 @@ struct gw_tier {
     struct gw_addr_range *holes; /* owned: where no page exists; fixed before the first read */
     uint32_t holes_count;
     uint64_t image_end;
+    uint64_t used; /* what lies below may have been written or put by an earlier process */
 
     /* Each rises; written by the thread named, read by any. */
     _Atomic uint64_t begin;       /* the log's; trim */
@@ -205,6 +207,8 @@ void gwi_tier_uploader_wake(struct gw_tier *tier);
 /* ---- tier_room.c ---- */
 /* Forgets what tier.json says, durably: the log begins anew at addresses that it names. */
 GW_MUST_USE enum gw_status gwi_tier_begin_empty(struct gw_tier *tier, uint64_t first_write);
+/* Raises `used` above all objects of our log that are there. Blocks. GW_E_UNREACHABLE. */
+GW_MUST_USE enum gw_status gwi_tier_look_for_used(struct gw_tier *tier);
 void gwi_tier_drop(struct gw_tier *tier);   /* uploader */
 void gwi_tier_delete(struct gw_tier *tier); /* uploader */
 void gwi_tier_count_remote(struct gw_tier *tier);

@@ -24,8 +24,9 @@
 #include "index/base/log_line.h"
 #include "tiering/tier_reader.h"
 
-#define LATER_NS  2000000u
-#define AHEAD_MAX 16u /* frames */
+#define LATER_NS     2000000u
+#define SAY_AGAIN_NS UINT64_C(1000000000)
+#define AHEAD_MAX    16u /* frames */
 
 static uint64_t log_id_of(const struct gw_tier *tier, uint32_t origin)
 {
@@ -232,21 +233,26 @@ static void say(struct gw_tier *tier, const struct tier_key *key, enum gw_status
     const char *what = status == GW_E_CORRUPT   ? "has wrong bytes: reads of it fail"
                        : status == GW_E_VERSION ? "has another version's format"
                        : status == GW_E_REFUSED
-                           ? "is another cluster's or store's object, or may not be read: the "
-                             "prefix is used twice, or access is denied"
+                           ? "is another cluster's or store's object: the prefix is used twice"
                            : "is missing: wrong bucket or prefix, or somebody has deleted it";
+    /* Only this thread writes it. Once until it is quiet: every read of it comes by here. */
+    bool again = tier->reader->says && gwi_tier_now() - tier->trouble_read_ns < SAY_AGAIN_NS;
     gwi_tier_trouble(tier, false, "object %s %s", name, what);
     tier->reader->said = *key;
     tier->reader->says = true;
-    gw_warn("tiering.object", "name=%s why=\"%s\" status=%s", name, what, gw_status_name(status));
+    tier->reader->says_corrupt = status == GW_E_CORRUPT;
+    if (!again)
+        gw_warn("tiering.object", "name=%s why=\"%s\" status=%s", name, what,
+                gw_status_name(status));
 }
 
-/* It could be read: if it was said that it cannot, that is over. */
+/* It could be read: if it was said that it cannot, that is over. Of wrong bytes only for that part.
+ */
 static void unsay(struct gw_tier *tier, const struct tier_key *key)
 {
     struct tier_reader *r = tier->reader;
     if (!r->says || key->origin != r->said.origin || key->first != r->said.first ||
-        key->incarnation != r->said.incarnation || key->part != r->said.part)
+        key->incarnation != r->said.incarnation || (r->says_corrupt && key->part != r->said.part))
         return;
     r->says = false;
     gwi_tier_trouble(tier, false, NULL);
@@ -257,6 +263,8 @@ static void refuse_all(struct gw_tier *tier, struct tier_cached *c, enum gw_stat
 {
     struct tier_key key = c->key;
     struct tier_op *ops = c->waiting;
+    /* Access denied is nothing that this object could help: the object store's trouble says it. */
+    bool denied = status == GW_E_REFUSED && c->status == GW_E_REFUSED;
     gwi_tier_cache_drop(tier, c);
     bool said = false;
     while (ops) {
@@ -272,7 +280,7 @@ static void refuse_all(struct gw_tier *tier, struct tier_cached *c, enum gw_stat
                 continue;
         }
         bool wrong = status == GW_NOT_FOUND || status == GW_E_CORRUPT || status == GW_E_VERSION ||
-                     status == GW_E_REFUSED;
+                     (status == GW_E_REFUSED && !denied);
         if (wrong && !said && !trimmed(tier, key.origin, key.first))
             say(tier, &key, status);
         said |= wrong;

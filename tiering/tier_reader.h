@@ -73,7 +73,7 @@ struct tier_reader {
     size_t cached_bytes;
     struct tier_origin **origins; /* GWI_TIER_ORIGINS_MAX */
     struct tier_key said;         /* what was last said to be missing or wrong, if anything was */
-    bool says;
+    bool says, says_corrupt;
 };
 
 /* tier_read.c */

@@ -21,7 +21,7 @@
 
 enum gw_status gwi_tier_save(struct gw_tier *tier, uint64_t local_from, uint64_t shared)
 {
-    struct tier_state state = {.local_from = local_from, .shared = shared};
+    struct tier_state state = {.local_from = local_from, .shared = shared, .used = tier->used};
     enum gw_status status = GW_E_NOMEM;
     pthread_mutex_lock(&tier->objects.lock);
     state.objects = malloc((tier->objects.count + 1) * sizeof *state.objects);
@@ -50,6 +50,7 @@ enum gw_status gwi_tier_begin_empty(struct gw_tier *tier, uint64_t first_write)
     if (top > first_write)
         o->count = 0; /* they may be needed by others, and stay where they are */
     pthread_mutex_unlock(&o->lock);
+    atomic_store_explicit(&tier->begin, first_write, memory_order_relaxed);
     /* Relaxed: nothing reads or uploads before the first write. */
     if (atomic_load_explicit(&tier->local_from, memory_order_relaxed) == 0 &&
         atomic_load_explicit(&tier->shared, memory_order_relaxed) == 0)
@@ -302,39 +303,15 @@ static const char *why_needless(struct gw_tier *tier, uint64_t first, uint32_t i
     return unneeded ? "unknown: an earlier process ended before it had written it down" : NULL;
 }
 
-static enum gw_status collect_one(struct gw_tier *tier, struct waiting *w, const char *name,
-                                  uint64_t bytes, size_t skip, bool dry, gw_tier_collect_cb fn,
-                                  void *ctx)
-{
-    uint64_t first;
-    uint32_t incarnation;
-    if (!gwi_tier_object_name_read(name + skip, &first, &incarnation))
-        return GW_OK;
-    const char *why = why_needless(tier, first, incarnation);
-    if (!why)
-        return GW_OK;
-    enum gw_status status = GW_OK;
-    if (!dry) {
-        status = wait_for(w, gw_blob_delete(tier->blob, name, 0, waited, w));
-        if (status != GW_OK)
-            return status;
-        gwi_tier_objects_remove(&tier->objects, first, incarnation);
-        gwi_tier_add(&tier->deleted_objects, 1);
-    }
-    if (fn)
-        fn(ctx, name, bytes, why);
-    return status;
-}
+typedef enum gw_status (*name_fn)(void *ctx, struct waiting *w, const char *name, uint64_t bytes);
 
-enum gw_status gw_tier_collect(struct gw_tier *tier, bool dry, gw_tier_collect_cb fn, void *ctx)
+/* Calls fn for every name under our prefix until it fails. */
+static enum gw_status each_name(struct gw_tier *tier, name_fn fn, void *ctx)
 {
     char prefix[GWI_TIER_NAME_BYTES], after[GWI_TIER_NAME_BYTES] = "";
     struct waiting w = {.done = false};
     enum gw_status status = GW_OK;
     uint32_t names;
-    if (!dry && (tier->read_only ||
-                 atomic_load_explicit(&tier->up.owner, memory_order_relaxed) != TIER_OWNER_US))
-        return GW_E_REFUSED;
     gwi_tier_prefix(tier->cluster, tier->store_id, prefix);
     pthread_mutex_init(&w.lock, NULL);
     pthread_cond_init(&w.ended, NULL);
@@ -352,8 +329,7 @@ enum gw_status gw_tier_collect(struct gw_tier *tier, bool dry, gw_tier_collect_c
                 break;
             }
             memcpy(after, name, n + 1);
-            status =
-                collect_one(tier, &w, name, gw_load64(data + at), strlen(prefix), dry, fn, ctx);
+            status = fn(ctx, &w, name, gw_load64(data + at));
             at += 8 + n + 1;
         }
         free(data);
@@ -361,4 +337,74 @@ enum gw_status gw_tier_collect(struct gw_tier *tier, bool dry, gw_tier_collect_c
     pthread_mutex_destroy(&w.lock);
     pthread_cond_destroy(&w.ended);
     return status;
+}
+
+struct collecting {
+    struct gw_tier *tier;
+    bool dry;
+    gw_tier_collect_cb fn;
+    void *ctx;
+    size_t skip;
+};
+
+static enum gw_status collect_one(void *ctx, struct waiting *w, const char *name, uint64_t bytes)
+{
+    struct collecting *c = ctx;
+    struct gw_tier *tier = c->tier;
+    uint64_t first;
+    uint32_t incarnation;
+    if (!gwi_tier_object_name_read(name + c->skip, &first, &incarnation))
+        return GW_OK;
+    const char *why = why_needless(tier, first, incarnation);
+    if (!why)
+        return GW_OK;
+    enum gw_status status = GW_OK;
+    if (!c->dry) {
+        status = wait_for(w, gw_blob_delete(tier->blob, name, 0, waited, w));
+        if (status != GW_OK)
+            return status;
+        gwi_tier_objects_remove(&tier->objects, first, incarnation);
+        gwi_tier_add(&tier->deleted_objects, 1);
+    }
+    if (c->fn)
+        c->fn(c->ctx, name, bytes, why);
+    return status;
+}
+
+static size_t prefix_bytes(const struct gw_tier *tier)
+{
+    char prefix[GWI_TIER_NAME_BYTES];
+    gwi_tier_prefix(tier->cluster, tier->store_id, prefix);
+    return strlen(prefix);
+}
+
+enum gw_status gw_tier_collect(struct gw_tier *tier, bool dry, gw_tier_collect_cb fn, void *ctx)
+{
+    struct collecting c = {
+        .tier = tier, .dry = dry, .fn = fn, .ctx = ctx, .skip = prefix_bytes(tier)};
+    if (!dry && (tier->read_only ||
+                 atomic_load_explicit(&tier->up.owner, memory_order_relaxed) != TIER_OWNER_US))
+        return GW_E_REFUSED;
+    return each_name(tier, collect_one, &c);
+}
+
+static enum gw_status use_one(void *ctx, struct waiting *w, const char *name, uint64_t bytes)
+{
+    struct gw_tier *tier = ctx;
+    uint64_t first, end;
+    uint32_t incarnation;
+    (void)w;
+    (void)bytes;
+    if (!gwi_tier_object_name_read(name + prefix_bytes(tier), &first, &incarnation) ||
+        first > UINT64_MAX / 2)
+        return GW_OK;
+    end = (first / tier->segment_bytes + 1) * tier->segment_bytes; /* none crosses a segment */
+    tier->used = end > tier->used ? end : tier->used;
+    return GW_OK;
+}
+
+enum gw_status gwi_tier_look_for_used(struct gw_tier *tier)
+{
+    enum gw_status status = each_name(tier, use_one, tier);
+    return status == GW_OK || status == GW_E_NOMEM ? status : GW_E_UNREACHABLE;
 }

@@ -545,7 +545,7 @@ static bool step(struct gw_tier *tier)
         start(tier);
     if (!up->started)
         return false;
-    if (up->ask.under_way || up->owner == TIER_OWNER_UNKNOWN)
+    if (up->ask.under_way || up->owner != TIER_OWNER_US) /* else when something is to be put */
         (void)owner_is_us(tier);
     see_puts(tier);
     bool more = advance(tier);

@@ -9,12 +9,15 @@
 
 #include "index/base/rand.h"
 
-#define IN_FLIGHT 512u
+#define IN_FLIGHT  512u
+#define KEYS_LEAST 15000u
 
 void world_open(struct world *w, const char *durability, uint32_t keys, const char *url)
 {
     memset(w, 0, sizeof *w);
     w->keys = (uint32_t)harness_scaled(keys);
+    if (w->keys < KEYS_LEAST) /* else its disk would do */
+        w->keys = keys < KEYS_LEAST ? keys : KEYS_LEAST;
     w->generation = calloc(w->keys, 1);
     cr_assert(gw_spawn_open(&w->spawn, harness_programs()), "%s", w->spawn.error);
     snprintf(w->store, sizeof w->store, "%s/objects", w->spawn.directory);
@@ -76,6 +79,8 @@ static void answered(void *ctx, const struct gw_result *r)
     else if (r->status < 0 || r->status == GW_IN_DOUBT) {
         w->failed++;
         w->failure = r->status;
+        if (a->write && r->status == GW_E_FULL)
+            w->generation[a->key] = (uint8_t)(a->generation - 1); /* it has not taken place */
     } else if (a->write || (a->generation == 0 && r->status == GW_NOT_FOUND))
         w->good++;
     else if (r->status == GW_NOT_FOUND)
@@ -127,6 +132,21 @@ void world_expect_exact(const struct world *w, const char *when)
     cr_expect_gt(w->good, 0);
 }
 
+void world_until_exact(struct world *w, uint32_t first, uint32_t last, uint32_t step,
+                       const char *when)
+{
+    for (uint64_t end = harness_now_ms() + 90000;;) {
+        world_each(w, false, first, last, step);
+        uint64_t late = w->unreachable;
+        w->unreachable = 0;
+        world_expect_exact(w, when);
+        if (late == 0)
+            return;
+        cr_assert_lt(harness_now_ms(), end, "%s: %llu keys are unreachable", when,
+                     (unsigned long long)late);
+    }
+}
+
 /* ---- what the server says ------------------------------------------------------------------- */
 
 uint64_t world_number(const struct world *w, const char *name)
@@ -152,6 +172,19 @@ void world_until_trouble(const struct world *w, const char *text, uint64_t ms)
         if (text ? strstr(last, text) != NULL : last[0] == 0)
             return;
         cr_assert_lt(harness_now_ms(), end, "'%s' is not in: '%s'", text ? text : "nothing", last);
+    }
+}
+
+/* What `godwit status` shows, which comes with a heartbeat. */
+void world_until_status(struct world *w, const char *text)
+{
+    for (uint64_t end = harness_now_ms() + 10000;; harness_sleep_ms(100)) {
+        struct harness_run run = HARNESS_CLI(&w->spawn, NULL, "status", "--json");
+        bool there = strstr(run.out, text) != NULL;
+        cr_assert(there || harness_now_ms() < end, "'%s' is not in: %.2000s", text, run.out);
+        harness_run_free(&run);
+        if (there)
+            return;
     }
 }
 

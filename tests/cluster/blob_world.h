@@ -31,9 +31,14 @@ void world_value(uint8_t *room, uint32_t key, uint8_t generation);
 /* Writes or reads every `step`-th key from `first` to `last`, and counts what came back. */
 void world_each(struct world *w, bool write, uint32_t first, uint32_t last, uint32_t step);
 void world_expect_exact(const struct world *w, const char *when);
+/* Reads every `step`-th key until none is unreachable: a machine that is busy with others may be
+ * too slow for a read's deadline. None is ever wrong or missing. */
+void world_until_exact(struct world *w, uint32_t first, uint32_t last, uint32_t step,
+                       const char *when);
 
 uint64_t world_number(const struct world *w, const char *name); /* of "blob" in the statistics */
 /* Waits until the trouble that is shown has a text in it; NULL: until there is none. */
 void world_until_trouble(const struct world *w, const char *text, uint64_t ms);
+void world_until_status(struct world *w, const char *text); /* the same, as operators see it */
 void world_until_uploaded(const struct world *w);
 #endif

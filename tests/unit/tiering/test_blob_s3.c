@@ -359,6 +359,8 @@ Test(blob_s3, a_clock_that_differs_is_followed_and_told, .init = setup_ahead, .f
     cr_expect_eq(blob_put(blob, "one", "1", 1, 3000 * BLOB_MS), GW_OK);
     look();
     cr_expect(strstr(stats.trouble, "s ahead of ours"), "%s", stats.trouble);
+    cr_expect(strstr(stats.trouble, "RequestTimeTooSkewed"), "%s", stats.trouble);
+    cr_expect(stats.clock_ahead_s > 3500 && stats.clock_ahead_s < 3700);
     cr_expect_eq(stats.retries, 1);
     cr_expect_eq(blob_get(blob, "one", 0, 0, 3000 * BLOB_MS, &note), GW_OK);
     blob_note_fini(&note);
