@@ -144,24 +144,23 @@ static void begin(struct torture_cluster *c, uint32_t i)
     torture_event(c->run, "%s cannot be started: %s", p->id, strerror(errno));
 }
 
-/* The last lines of a party's log, on one. */
+/* The last lines of a party's log, on one; as many as there is room for. */
 static void log_tail(const struct torture_cluster *c, const struct torture_party *p, char *room,
                      size_t room_bytes)
 {
-    char path[PATH_BYTES], text[400];
+    char path[PATH_BYTES];
     room[0] = '\0';
     snprintf(path, sizeof path, "%s/%s.log", c->directory, p->id);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    off_t end = lseek(fd, 0, SEEK_END), from = end > 390 ? end - 390 : 0;
-    ssize_t n = pread(fd, text, sizeof text - 1, from);
+    off_t end = lseek(fd, 0, SEEK_END), most = (off_t)room_bytes - 1;
+    ssize_t n = pread(fd, room, room_bytes - 1, end > most ? end - most : 0);
     close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    for (char *at = text; *at; at++)
+    room[n > 0 ? n : 0] = '\0';
+    for (char *at = room; *at; at++)
         if (*at == '\n')
             *at = '|';
-    snprintf(room, room_bytes, "%s", text);
 }
 
 /* A new server, of a new name and without data, in the place of one that was removed. */
@@ -182,8 +181,9 @@ static void replace(struct torture_cluster *c, struct torture_party *p)
 
 static void ended(struct torture_cluster *c, struct torture_party *p, int code)
 {
-    char tail[420];
+    char tail[8192];
     log_tail(c, p, tail, sizeof tail);
+    size_t tail_bytes = strlen(tail);
     torture_event(c->run, "%s has ended by itself, code %d", p->id, code);
     if (strstr(tail, "was removed by the operator")) {
         replace(c, p);
@@ -196,7 +196,7 @@ static void ended(struct torture_cluster *c, struct torture_party *p, int code)
         torture_violation(c->run, TORTURE_NO_KEY, now(c),
                           "%s ended by itself %s, exit code %d; its log ends with: %s", p->id,
                           p->state == TORTURE_STARTING ? "while it started" : "while it served",
-                          code, tail);
+                          code, tail + (tail_bytes > 400 ? tail_bytes - 400 : 0));
     p->exits++;
     p->state = TORTURE_DOWN;
     p->until_ns = now(c) + 500000000;
@@ -272,6 +272,14 @@ void torture_cluster_freeze(struct torture_cluster *c, uint32_t i, uint32_t ms)
     atomic_fetch_add(&c->run->stops, 1);
 }
 
+bool torture_cluster_all_up(const struct torture_cluster *c)
+{
+    for (uint32_t i = 0; i < c->parties; i++)
+        if (c->party[i].state != TORTURE_UP)
+            return false;
+    return true;
+}
+
 /* ---- the shared tier --------------------------------------------------------------------------
  */
 
@@ -300,14 +308,6 @@ bool torture_cluster_lock_objects(struct torture_cluster *c, bool lock)
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
-
-static bool all_up(const struct torture_cluster *c)
-{
-    for (uint32_t i = 0; i < c->parties; i++)
-        if (c->party[i].state != TORTURE_UP)
-            return false;
-    return true;
-}
 
 /* Is the cluster healthy, with `jobs_max` open jobs at most? Paused ones are resumed. */
 static bool settled(struct torture_cluster *c, char *why, size_t why_bytes)
@@ -362,7 +362,7 @@ bool torture_cluster_heal(struct torture_cluster *c, uint64_t timeout_ms)
     }
     for (;;) {
         torture_cluster_turn(c);
-        bool up = all_up(c);
+        bool up = torture_cluster_all_up(c);
         if (up && settled(c, why, sizeof why))
             return true;
         if (now(c) >= end)
@@ -371,7 +371,7 @@ bool torture_cluster_heal(struct torture_cluster *c, uint64_t timeout_ms)
     }
     torture_violation(c->run, TORTURE_NO_KEY, now(c),
                       "left alone for %.0f s the cluster does not settle: %s",
-                      (double)timeout_ms / 1e3, all_up(c) ? why : "not all are up");
+                      (double)timeout_ms / 1e3, torture_cluster_all_up(c) ? why : "not all are up");
     return false;
 }
 
@@ -406,7 +406,8 @@ static void mount_data(struct torture_cluster *c)
     char how[64];
     if (o->no_fill || o->durability == TORTURE_MODE_NONE)
         return;
-    snprintf(how, sizeof how, "size=%" PRIu64, o->servers * (UINT64_C(320) << 20));
+    snprintf(how, sizeof how, "size=%" PRIu64,
+             o->servers * (o->blob ? UINT64_C(192) << 20 : UINT64_C(320) << 20));
     c->mounted = mount("godwit-torture", c->data, "tmpfs", MS_NODEV | MS_NOSUID, how) == 0;
     if (!c->mounted)
         printf("no disk is filled: a tmpfs cannot be mounted on %s: %s\n", c->data,

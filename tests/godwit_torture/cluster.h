@@ -44,6 +44,7 @@ bool torture_cluster_start(struct torture_cluster *cluster, struct torture_run *
 void torture_cluster_turn(struct torture_cluster *cluster);
 void torture_cluster_kill(struct torture_cluster *cluster, uint32_t party, uint32_t away_ms);
 void torture_cluster_freeze(struct torture_cluster *cluster, uint32_t party, uint32_t ms);
+bool torture_cluster_all_up(const struct torture_cluster *cluster);
 /* Makes the shared tier unreachable for servers, or reachable again; false: it is as it was. */
 bool torture_cluster_lock_objects(struct torture_cluster *cluster, bool lock);
 /* Ends every trouble, and waits until all are up and no job is open; false: they are not. */

@@ -21,7 +21,7 @@
 
 #define HEAL_MS   45000u
 #define SETTLE_MS 90000u /* with a shared tier: servers are drained meanwhile */
-#define REST_MS   20000u
+#define REST_MS   60000u
 #define REPORT_NS UINT64_C(5000000000)
 
 static volatile sig_atomic_t interrupted;

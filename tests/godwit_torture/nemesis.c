@@ -36,6 +36,12 @@ static void do_kill(struct torture_nemesis *n)
     uint32_t away = gw_rand_below(&n->rand, 3) ? (uint32_t)gw_rand_below(&n->rand, 300)
                                                : (uint32_t)gw_rand_below(&n->rand, 3000);
     bool servers = !n->cluster->run->options.no_kill;
+    /* Mostly when all are there: else, where starting takes long, nothing would ever move. */
+    if (n->cluster->run->options.blob && !torture_cluster_all_up(n->cluster) &&
+        gw_rand_below(&n->rand, 5)) {
+        n->kill_at_ns = in_ms(n, 200, 1000);
+        return;
+    }
     n->kill_at_ns = in_ms(n, 1500, 5500);
     if (kind == 0 || !servers) {
         torture_cluster_kill(n->cluster, 0, away);
