@@ -9,14 +9,15 @@
  *
  * Busy wait: the budget grows when an event came soon enough for waiting to have paid, and shrinks
  * to nothing when events are far apart; an idle net blocks at once and costs nothing (DESIGN,
- * section 6). Between looks it yields: with more busy threads than processors those that wait would
- * take the time of those that they wait for (three threads on two processors: half of the
- * throughput). Alone on its processor a yield costs a third of a microsecond of waiting. Somebody
- * who waits for nothing keeps the processor for a whole time slice, though; after such a yield the
- * busy wait keeps it instead for a while, and the sleep behind it gives it up: who wakes runs soon.
- * For the same reason who has not waited for BUSY_NS yields before it goes on: two that have always
- * work take turns in this time and not in the scheduler's slices of milliseconds, for each of which
- * the other one's requests would wait.
+ * section 6).
+ *
+ * Yielding: between two looks a busy wait yields, for with more busy threads than processors those
+ * that wait would take the time of those that they wait for (three threads on two processors: half
+ * of the throughput). Alone on its processor that costs a third of a microsecond. Who has not
+ * waited for BUSY_NS yields too before he goes on: two that have always work take turns in this
+ * time and not in the scheduler's slices of milliseconds, for each of which the other one's
+ * requests would wait. Somebody who is none of us keeps the processor for a whole slice, though:
+ * behind such a yield comes none for a while, longer each time.
  *
  * Wake-up (uring_wake): waker and owner each write one word and then read the other's (Dekker), so
  * at least one of them sees the other. Both stores and loads are seq_cst: release and acquire would
@@ -36,9 +37,9 @@
 
 #define SPIN_PAUSES      32u         /* between two looks at the clock */
 #define BUSY_NS          200000ull   /* of work without a wait: then others have their turn */
-#define YIELD_NS_MAX     500000ull   /* one that took longer went to somebody who does not wait */
+#define YIELD_NS_MAX     1000000ull  /* one that took longer went to somebody who does not wait */
 #define YIELD_REST_MIN   10000000ull /* behind such a one; twice as long behind the next */
-#define YIELD_REST_MAX   1000000000ull
+#define YIELD_REST_MAX   80000000ull
 #define ROUNDS_PER_CLOCK 64u  /* without callbacks, before the deadline is looked at */
 #define SUBMIT_TRIES_MAX 1000 /* the kernel is short of memory: beyond this we cannot go on */
 
@@ -329,15 +330,13 @@ static void cpu_relax(void)
 #endif
 }
 
-/* A yield of so long has ended: is it better not to yield for a while? */
-static void yield_learn(struct uring_net *net, uint64_t now, uint64_t took_ns)
+/* A yield that began at `start` has taken too long: none for a while. */
+static void yield_rest(struct uring_net *net, uint64_t start, uint64_t end)
 {
-    if (took_ns <= YIELD_NS_MAX)
-        return;
-    bool again = now - net->yield_from_ns < 8 * net->yield_rest_ns;
+    bool again = start - net->yield_from_ns < 8 * net->yield_rest_ns;
     uint64_t rest = again ? 2 * net->yield_rest_ns : YIELD_REST_MIN;
     net->yield_rest_ns = rest < YIELD_REST_MAX ? rest : YIELD_REST_MAX;
-    net->yield_from_ns = now + net->yield_rest_ns;
+    net->yield_from_ns = end + net->yield_rest_ns;
 }
 
 /* At `now`; returns when it has ended. */
@@ -347,8 +346,8 @@ static uint64_t yield_at(struct uring_net *net, uint64_t now)
     if (yields)
         (void)sched_yield(); /* cannot fail */
     uint64_t end = gwi_uring_now_ns();
-    if (yields)
-        yield_learn(net, end, end - now);
+    if (yields && end - now > YIELD_NS_MAX)
+        yield_rest(net, now, end);
     net->waited_ns = end;
     return end;
 }
