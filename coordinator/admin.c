@@ -109,7 +109,7 @@ bool gwi_admin_options(struct gwi_admin_request *r, struct gw_job_options *out)
 /* --- what is -----------------------------------------------------------------------------------
  */
 
-static json_t *hex(uint64_t word) /* rule 2 */
+json_t *gwi_hex_json(uint64_t word) /* rule 2 */
 {
     char text[17];
     snprintf(text, sizeof text, "%016" PRIx64, word);
@@ -119,6 +119,12 @@ static json_t *hex(uint64_t word) /* rule 2 */
 json_t *gwi_number_json(uint64_t value)
 {
     return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
+}
+
+uint64_t gwi_eta_ms(uint64_t bytes_left, uint64_t rate)
+{
+    double ms = rate ? (double)bytes_left * 1000 / (double)rate : 0;
+    return ms < (double)INT64_MAX ? (uint64_t)ms : INT64_MAX;
 }
 
 /* A text that a server has sent; the codec lets bytes through that are no UTF-8. */
@@ -182,7 +188,7 @@ static json_t *job_json(const struct gw_coordinator *c, const struct gw_job_reco
         {"bytes_left", job->bytes_left},
         {"records_left", job->records_left},
         {"rate", job->rate},
-        {"eta_ms", job->rate ? job->bytes_left * 1000 / job->rate : 0},
+        {"eta_ms", gwi_eta_ms(job->bytes_left, job->rate)},
         {"indirections", job->indirections},
         {"hot_records", job->hot_records},
         {"retries", job->retries},
@@ -197,6 +203,11 @@ static json_t *job_json(const struct gw_coordinator *c, const struct gw_job_reco
         json_object_set_new(json, "waiting",
                             json_boolean(job->queued && job->state == GW_JOB_CREATED));
         json_object_set_new(json, "options", gwi_options_json(&job->options));
+        if (job->queued && job->state == GW_JOB_CREATED) {
+            char words[128];
+            gw_coordinator_plan_waits(c, job, words, sizeof words);
+            json_object_set_new(json, "phase", gwi_foreign_json(words));
+        }
     }
     return json;
 }
@@ -232,16 +243,16 @@ static json_t *server_json(const struct gw_coordinator *c, uint32_t at, uint32_t
     struct gw_slots owned;
     gw_map_slots_of(gw_coordinator_map(c), at, &owned);
     *slots = gw_slots_count(&owned);
-    json_t *json =
-        json_pack("{s:s, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", server->id,
-                  "address", server->address, "slots", (int)*slots, "slot_ranges",
-                  gwi_slots_json(&owned, GWI_SLOTS_TEXT_LISTED), "view",
-                  gwi_number_json(server->view), "state", state_of(c, at), "keys",
-                  gwi_number_json(numbers->keys), "operations",
-                  gwi_number_json(numbers->operations), "memory_used",
-                  gwi_number_json(numbers->memory_used), "memory_total",
-                  gwi_number_json(numbers->memory_total), "sessions",
-                  gwi_number_json(numbers->sessions), "incarnation", hex(server->incarnation));
+    json_t *json = json_pack("{s:s, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+                             server->id, "address", server->address, "slots", (int)*slots,
+                             "slot_ranges", gwi_slots_json(&owned, GWI_SLOTS_TEXT_LISTED), "view",
+                             gwi_number_json(server->view), "state", state_of(c, at), "keys",
+                             gwi_number_json(numbers->keys), "operations",
+                             gwi_number_json(numbers->operations), "memory_used",
+                             gwi_number_json(numbers->memory_used), "memory_total",
+                             gwi_number_json(numbers->memory_total), "sessions",
+                             gwi_number_json(numbers->sessions), "incarnation",
+                             gwi_hex_json(server->incarnation));
     const struct {
         const char *name;
         uint64_t value;
@@ -277,7 +288,7 @@ static json_t *server_json(const struct gw_coordinator *c, uint32_t at, uint32_t
         struct gw_server_record record;
         gw_coordinator_server_record(c, at, &record);
         json_object_set_new(json, "drained", json_boolean(record.drained));
-        json_object_set_new(json, "log_id", hex(record.log_id));
+        json_object_set_new(json, "log_id", gwi_hex_json(record.log_id));
         json_object_set_new(json, "durability", json_string(modes[numbers->durability % 3]));
         json_object_set_new(json, "trouble", gwi_foreign_json(numbers->trouble));
     }
@@ -314,7 +325,7 @@ static json_t *verb_status(struct gwi_admin_request *r)
             healthy = false;
     }
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "map_version", gwi_number_json(map->version),
-                     "cluster", hex(map->cluster), "servers", servers, "jobs",
+                     "cluster", gwi_hex_json(map->cluster), "servers", servers, "jobs",
                      jobs_json(r->c, true), "plans", gwi_plans_json(r->c, true), "healthy",
                      healthy);
 }

@@ -26,6 +26,8 @@ bool gwi_admin_number(struct gwi_admin_request *r, const char *name, uint64_t ma
 bool gwi_admin_options(struct gwi_admin_request *r, struct gw_job_options *out);
 
 json_t *gwi_number_json(uint64_t value);
+json_t *gwi_hex_json(uint64_t word);                     /* 16 hex digits */
+uint64_t gwi_eta_ms(uint64_t bytes_left, uint64_t rate); /* 0: not known */
 json_t *gwi_foreign_json(const char *text);
 json_t *gwi_slots_json(const struct gw_slots *slots, size_t bytes_max);
 json_t *gwi_options_json(const struct gw_job_options *options);

@@ -1,9 +1,9 @@
 /* plan.c - drafts: who gives which slots to whom. See plan.h.
  *
- * All sums are of weights: every slot has bytes (of its owner, divided evenly, and a little for the
- * slot itself, so that an empty cluster is divided by slots) and operations (of the range that its
- * owner has reported, divided evenly). What is in an open job counts as its target's and is not
- * taken. Slots are taken from the top of a giver's ranges, so that its rest stays in one piece. */
+ * All sums are of weights: every slot has bytes (state_loads.c, and a little for the slot itself,
+ * so that an empty cluster is divided by slots) and operations. What is in an open job counts as
+ * its target's and is not taken. Slots are taken from the top of a giver's ranges, so that its rest
+ * stays in one piece. */
 #include "coordinator/plan.h"
 
 #include <stdarg.h>
@@ -43,7 +43,8 @@ struct loads {
     double weight[GW_SLOTS];  /* what this draft makes even */
     uint16_t owner[GW_SLOTS]; /* when all open jobs have ended */
     bool moving[GW_SLOTS];
-    double *load; /* weight by server */
+    double *load;  /* weight by server */
+    double *spare; /* of that, what is in no open job; behind load */
 };
 
 static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
@@ -61,29 +62,6 @@ static enum gw_status refusal(enum gw_status status, char *text, size_t text_byt
 static enum gw_status no_memory(char *text, size_t text_bytes)
 {
     return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
-}
-
-static void weigh_server(const struct gw_coordinator *c, struct loads *loads, uint32_t server)
-{
-    const struct gw_heartbeat *last = &c->server[server].last;
-    struct gw_slots owned;
-    gw_map_slots_of(c->map, server, &owned);
-    uint32_t slots = gw_slots_count(&owned);
-    /* A store without a device does not count what is superseded: its keys count then. */
-    uint64_t live = last->live_bytes ? last->live_bytes : last->keys * GW_PLAN_KEY_BYTES;
-    double bytes = slots ? (double)live / slots : 0;
-    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
-        if (c->map->owner[slot] == server)
-            loads->bytes[slot] = bytes + GW_PLAN_SLOT_BYTES;
-    for (uint32_t i = 0; i < last->loads; i++) {
-        const struct gw_load *range = &last->load[i];
-        uint32_t ours = 0;
-        for (uint32_t slot = range->first; slot <= range->last; slot++)
-            ours += c->map->owner[slot] == server;
-        for (uint32_t slot = range->first; ours && slot <= range->last; slot++)
-            if (c->map->owner[slot] == server)
-                loads->operations[slot] = (double)range->operations / ours;
-    }
 }
 
 static void loads_destroy(struct loads *loads)
@@ -119,20 +97,66 @@ static void weigh(struct loads *loads, enum gw_plan_by by)
             loads->load[loads->owner[slot]] += loads->weight[slot];
 }
 
+/* May slots go to it? */
+static bool takes(const struct gw_coordinator *c, uint32_t server)
+{
+    return !c->server[server].lost && !c->server[server].drained &&
+           gw_coordinator_server_up(c, server);
+}
+
+/* A server that takes part and of which what it holds now is not known, though it soon will be; the
+ * number of servers: none. */
+static uint32_t not_heard_since(const struct gw_coordinator *c)
+{
+    bool busy[GW_SERVERS_MAX] = {false};
+    struct gw_slots owned;
+    for (uint32_t i = 0; i < c->jobs; i++) {
+        const struct gw_job_record *job = &c->job[i]->record;
+        if (gw_job_is_open(job->state) && !job->queued)
+            busy[job->from] = busy[job->to] = true;
+    }
+    for (uint32_t i = 0; i < c->map->servers; i++) {
+        if (!takes(c, i) || busy[i] || c->server[i].fresh)
+            continue;
+        gw_map_slots_of(c->map, i, &owned);
+        if (gw_slots_count(&owned))
+            return i;
+    }
+    return c->map->servers;
+}
+
+/* Numbers of different times compare badly: a slot is then taken as the average one. */
+static void make_even(const struct gw_coordinator *c, struct loads *loads)
+{
+    double bytes = 0;
+    uint32_t slots = 0;
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+        if (c->map->owner[slot] != GW_NO_SERVER) {
+            bytes += loads->bytes[slot];
+            slots++;
+        }
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+        loads->bytes[slot] = slots ? bytes / slots : GW_PLAN_SLOT_BYTES;
+}
+
 static struct loads *loads_create(const struct gw_coordinator *c, enum gw_plan_by by)
 {
     struct loads *loads = calloc(1, sizeof *loads);
     if (!loads)
         return NULL;
     loads->servers = c->map->servers;
-    loads->load = calloc(loads->servers + 1, sizeof *loads->load);
+    loads->load = calloc(2 * (size_t)loads->servers + 2, sizeof *loads->load);
     if (!loads->load) {
         free(loads);
         return NULL;
     }
     memcpy(loads->owner, c->map->owner, sizeof loads->owner);
-    for (uint32_t i = 0; i < loads->servers; i++)
-        weigh_server(c, loads, i);
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++) {
+        loads->bytes[slot] = (double)c->slot[slot].bytes + GW_PLAN_SLOT_BYTES;
+        loads->operations[slot] = (double)c->slot[slot].operations;
+    }
+    if (not_heard_since(c) < c->map->servers)
+        make_even(c, loads);
     for (uint32_t i = 0; i < c->jobs; i++) {
         const struct gw_job_record *job = &c->job[i]->record;
         if (!gw_job_is_open(job->state))
@@ -145,6 +169,10 @@ static struct loads *loads_create(const struct gw_coordinator *c, enum gw_plan_b
             }
     }
     weigh(loads, by);
+    loads->spare = loads->load + loads->servers + 1;
+    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
+        if (loads->owner[slot] < loads->servers && !loads->moving[slot])
+            loads->spare[loads->owner[slot]] += loads->weight[slot];
     return loads;
 }
 
@@ -158,13 +186,6 @@ static void shares(const struct loads *loads, struct gw_plan_share *share)
         of->bytes += loads->bytes[slot] - GW_PLAN_SLOT_BYTES;
         of->operations += loads->operations[slot];
     }
-}
-
-/* May slots go to it? */
-static bool takes(const struct gw_coordinator *c, uint32_t server)
-{
-    return !c->server[server].lost && !c->server[server].drained &&
-           gw_coordinator_server_up(c, server);
 }
 
 /* Moves slots of at most so much weight, from the top; at most what `from` may give. Returns the
@@ -190,24 +211,58 @@ static double take(struct loads *loads, struct gw_plan_draft *draft, uint32_t fr
     return taken;
 }
 
+/* Bytes a second that the last sizeable move has shipped, were it not for its rate. */
+static double shipping_rate(const struct gw_coordinator *c, const struct gw_job_options *options)
+{
+    double rate = (double)GW_PLAN_RATE;
+    for (uint32_t i = c->jobs; i-- > 0;) {
+        const struct gw_job_record *job = &c->job[i]->record;
+        if (job->state != GW_JOB_DONE || job->bytes_moved < GW_PLAN_SIZEABLE_BYTES ||
+            job->options.rate_bytes || job->finished_ms <= job->transferred_ms)
+            continue;
+        rate = (double)job->bytes_moved * 1000 / (double)(job->finished_ms - job->transferred_ms);
+        break;
+    }
+    if (options && options->rate_bytes)
+        rate = smaller(rate, (double)options->rate_bytes);
+    return rate;
+}
+
+/* The part of what a server has that goes over the wire: with a shared tier at both ends, what is
+ * in memory. */
+static double shipped_part(const struct gw_coordinator *c, const struct gw_plan_move *move,
+                           const struct gw_job_options *options)
+{
+    const struct gw_heartbeat *from = &c->server[move->from].last;
+    if (!from->log_id || !c->server[move->to].last.log_id || !from->live_bytes ||
+        (options && options->flags & GW_JOB_NO_INDIRECTION))
+        return 1;
+    return smaller(1, (double)from->memory_used / (double)from->live_bytes);
+}
+
 /* Moves between disjoint pairs run side by side. */
-static void predict(const struct gw_coordinator *c, const struct loads *loads, uint64_t rate,
+static void predict(const struct gw_coordinator *c, const struct gw_job_options *options,
                     struct gw_plan_draft *draft)
 {
-    double busy[GW_SERVERS_MAX] = {0}, end = 0;
-    draft->bytes = 0;
+    double busy[GW_SERVERS_MAX] = {0}, end = 0, rate = shipping_rate(c, options);
+    draft->bytes = draft->shipped = 0;
     for (uint32_t i = 0; i < draft->moves; i++) {
-        const struct gw_plan_move *move = &draft->move[i];
-        double bytes = 0;
+        struct gw_plan_move *move = &draft->move[i];
+        double bytes = 0, keys = 0, part = shipped_part(c, move, options);
         uint16_t first, last;
         for (uint32_t at = 0; gw_slots_next_run(&move->slots, &at, &first, &last);)
-            for (uint32_t slot = first; slot <= last; slot++)
-                bytes += loads->bytes[slot] - GW_PLAN_SLOT_BYTES;
+            for (uint32_t slot = first; slot <= last; slot++) {
+                bytes += (double)c->slot[slot].bytes;
+                keys += (double)c->slot[slot].keys;
+            }
+        move->shipped = bytes * part;
+        move->keys = keys * part;
         double start = larger(busy[move->from], busy[move->to]);
-        double over = start + bytes / (double)(rate ? rate : GW_PLAN_RATE) + 1; /* sampling etc. */
+        double over = start + move->shipped / rate + 1; /* sampling etc. */
         busy[move->from] = busy[move->to] = over;
         end = larger(end, over);
         draft->bytes += bytes;
+        draft->shipped += move->shipped;
     }
     draft->ms = draft->moves ? (uint64_t)(end * 1000) : 0;
     draft->map_version = draft->map_version ? draft->map_version : c->map->version;
@@ -228,11 +283,11 @@ static bool draft_begin(const struct loads *loads, struct gw_plan_draft *draft, 
     return true;
 }
 
-static void draft_end(const struct gw_coordinator *c, struct loads *loads, uint64_t rate,
-                      struct gw_plan_draft *draft)
+static void draft_end(const struct gw_coordinator *c, struct loads *loads,
+                      const struct gw_job_options *options, struct gw_plan_draft *draft)
 {
     shares(loads, draft->after);
-    predict(c, loads, rate, draft);
+    predict(c, options, draft);
     loads_destroy(loads);
 }
 
@@ -258,16 +313,6 @@ static enum gw_status known(const struct gw_coordinator *c, const char *id, uint
     return GW_OK;
 }
 
-/* What it may still give, of weight. */
-static double free_load(const struct loads *loads, uint32_t server)
-{
-    double sum = 0;
-    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
-        if (loads->owner[slot] == server && !loads->moving[slot])
-            sum += loads->weight[slot];
-    return sum;
-}
-
 /* Servers that will stay and hold a part of everything, the target among them. */
 static uint32_t holders(const struct gw_coordinator *c, uint32_t target)
 {
@@ -277,8 +322,35 @@ static uint32_t holders(const struct gw_coordinator *c, uint32_t target)
     return n;
 }
 
-enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to, uint64_t rate,
-                                 struct gw_plan_draft *out, char *text, size_t text_bytes)
+/* What a server with more than `down_to` gives. */
+static double gives(const struct loads *loads, uint32_t server, double down_to)
+{
+    if (loads->load[server] <= down_to)
+        return 0;
+    return smaller(loads->load[server] - down_to, loads->spare[server]);
+}
+
+/* The level down to which those with most give, so that it is `need` in all, or all there is. */
+static double surface(const struct gw_coordinator *c, const struct loads *loads, uint32_t target,
+                      double need)
+{
+    double low = 0, high = 4; /* all weights together are 1 */
+    for (int round = 0; round < 60; round++) {
+        double middle = (low + high) / 2, sum = 0;
+        for (uint32_t i = 0; i < loads->servers; i++)
+            if (i != target && !c->server[i].lost)
+                sum += gives(loads, i, middle);
+        if (sum < need)
+            high = middle;
+        else
+            low = middle;
+    }
+    return low;
+}
+
+enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to,
+                                 const struct gw_job_options *options, struct gw_plan_draft *out,
+                                 char *text, size_t text_bytes)
 {
     uint32_t target = 0;
     enum gw_status st = known(c, to, &target, text, text_bytes);
@@ -293,22 +365,19 @@ enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to,
         loads_destroy(loads);
         return no_memory(text, text_bytes);
     }
-    double total = 0, given = 0, offered = 0, taken = 0;
+    double total = 0, due = 0, taken = 0;
     for (uint32_t i = 0; i < loads->servers; i++)
         if (!c->server[i].lost)
             total += loads->load[i];
     double need = total / holders(c, target) - loads->load[target];
-    for (uint32_t i = 0; i < loads->servers; i++)
-        if (i != target && !c->server[i].lost)
-            offered += free_load(loads, i);
-    need = smaller(need, offered);
+    double down_to = need > 0 ? surface(c, loads, target, need) : 0;
     for (uint32_t i = 0; need > 0 && i < loads->servers; i++) {
         if (i == target || c->server[i].lost)
             continue;
-        given += free_load(loads, i);
-        /* In proportion, and what rounding has left over falls to the next one. */
+        /* What rounding has left over falls to the next one. */
         uint32_t before = draft.moves;
-        taken += take(loads, &draft, i, target, need * (given / offered) - taken);
+        due += gives(loads, i, down_to);
+        taken += take(loads, &draft, i, target, smaller(due, need) - taken);
         if (draft.moves > before && !gw_coordinator_server_up(c, i)) {
             loads_destroy(loads);
             gw_plan_draft_destroy(&draft);
@@ -318,7 +387,7 @@ enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to,
                            c->map->server[i].id);
         }
     }
-    draft_end(c, loads, rate, &draft);
+    draft_end(c, loads, options, &draft);
     *out = draft;
     return GW_OK;
 }
@@ -341,8 +410,9 @@ static double level(const struct gw_coordinator *c, const struct loads *loads, u
     return high;
 }
 
-enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server, uint64_t rate,
-                             struct gw_plan_draft *out, char *text, size_t text_bytes)
+enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server,
+                             const struct gw_job_options *options, struct gw_plan_draft *out,
+                             char *text, size_t text_bytes)
 {
     uint32_t giver = 0, last = UINT32_MAX;
     enum gw_status st = known(c, server, &giver, text, text_bytes);
@@ -359,7 +429,7 @@ enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server,
         loads_destroy(loads);
         return no_memory(text, text_bytes);
     }
-    double amount = free_load(loads, giver);
+    double amount = loads->spare[giver];
     for (uint32_t i = 0; i < loads->servers; i++)
         if (i != giver && takes(c, i))
             last = i;
@@ -381,14 +451,20 @@ enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server,
         due += larger(0, full - loads->load[i]);
         taken += take(loads, &draft, giver, i, i == last ? 2 : due - taken);
     }
-    draft_end(c, loads, rate, &draft);
+    draft_end(c, loads, options, &draft);
     *out = draft;
     return GW_OK;
 }
 
-enum gw_status gw_plan_rebalance(const struct gw_coordinator *c, enum gw_plan_by by, uint64_t rate,
-                                 struct gw_plan_draft *out, char *text, size_t text_bytes)
+enum gw_status gw_plan_rebalance(const struct gw_coordinator *c, enum gw_plan_by by,
+                                 const struct gw_job_options *options, struct gw_plan_draft *out,
+                                 char *text, size_t text_bytes)
 {
+    uint32_t silent = not_heard_since(c);
+    if (silent < c->map->servers)
+        return refusal(GW_E_BUSY, text, text_bytes,
+                       "server %.64s has not said yet what it holds: ask again in a second",
+                       c->map->server[silent].id);
     struct loads *loads = loads_create(c, by);
     struct gw_plan_draft draft = {.kind = GW_PLAN_REBALANCE};
     if (!loads || !draft_begin(loads, &draft, 2 * loads->servers)) {
@@ -423,13 +499,13 @@ enum gw_status gw_plan_rebalance(const struct gw_coordinator *c, enum gw_plan_by
         if (went == 0) /* what is left are slots hotter than what is missing */
             break;
     }
-    draft_end(c, loads, rate, &draft);
+    draft_end(c, loads, options, &draft);
     *out = draft;
     return GW_OK;
 }
 
-enum gw_status gw_plan_of_moves(const struct gw_coordinator *c, uint64_t rate,
-                                struct gw_plan_draft *draft)
+enum gw_status gw_plan_of_moves(const struct gw_coordinator *c,
+                                const struct gw_job_options *options, struct gw_plan_draft *draft)
 {
     struct loads *loads = loads_create(c, GW_PLAN_BY_BYTES);
     struct gw_plan_draft made = *draft;
@@ -446,7 +522,7 @@ enum gw_status gw_plan_of_moves(const struct gw_coordinator *c, uint64_t rate,
             for (uint32_t slot = first; slot <= last; slot++)
                 loads->owner[slot] = (uint16_t)made.move[i].to;
     }
-    draft_end(c, loads, rate, &made);
+    draft_end(c, loads, options, &made);
     *draft = made;
     return GW_OK;
 }

@@ -5,6 +5,7 @@
  *   state_jobs.c  jobs: events from their sources, migrate, cancel
  *   state_plan.c  plans: their moves' turns, pause, cancel, end; removing a server
  *   state_needs.c what servers need of others' logs
+ *   state_loads.c what slots hold
  *
  * Rules (cited by number in these files):
  *  1. An event asks for room for its worst case before it changes anything, so that running out of
@@ -29,6 +30,8 @@ struct coordinator_server {
     uint64_t heard_ns;           /* 0: not since our start */
     bool lost, removed, drained; /* as in gw_server_record */
     struct gw_heartbeat last;
+    bool counted; /* its slots' loads are its own, of a time without a job (state_loads.c) */
+    bool fresh;   /* and no job of its has ended since */
     bool needs_all;
     uint32_t needs;
     uint64_t log_id, needs_saved_ns;
@@ -42,6 +45,11 @@ struct coordinator_job {
     bool unsaved; /* numbers only (rule 2 holds for all else) */
 };
 
+/* Of one slot, on average over its owner's when that was counted. */
+struct gwi_slot_load {
+    float bytes, keys, operations;
+};
+
 struct gw_coordinator {
     struct gw_map *map; /* its server array has room for GW_SERVERS_MAX */
     struct coordinator_server *server;
@@ -50,6 +58,7 @@ struct gw_coordinator {
     uint32_t jobs, jobs_open, plans, plans_open;
     bool started;
     uint64_t round, needs_ns;                  /* round: raised whenever a job ends */
+    struct gwi_slot_load slot[GW_SLOTS];       /* state_loads.c */
     struct gw_plan_record *plan[GW_PLANS_MAX]; /* by rising id */
     struct coordinator_job *job[GWI_JOBS_MAX]; /* by rising id */
 
@@ -87,6 +96,10 @@ void gwi_coordinator_lose(struct gw_coordinator *c, uint32_t server);
 void gwi_coordinator_needs_heard(struct gw_coordinator *c, uint32_t server);
 /* Now and then: what each origin may delete. Room: a fact a server. */
 void gwi_coordinator_needs_turn(struct gw_coordinator *c);
+
+/* state_loads.c */
+/* What a heartbeat says of the server's slots. */
+void gwi_coordinator_loads_heard(struct gw_coordinator *c, uint32_t server);
 
 /* state_plan.c */
 /* Begins moves whose turn has come, ends plans. Room: 2 facts and 2 actions for each open job, 5

@@ -76,6 +76,7 @@ bool gwi_coordinator_job_move(struct gw_coordinator *c, struct coordinator_job *
         c->jobs_open--;
         c->round++; /* who has got indirections by it must say so before anything is deleted */
         c->server[job->record.from].tell.keep_from = 0;
+        c->server[job->record.from].fresh = c->server[job->record.to].fresh = false;
     }
     gwi_coordinator_fact_job(c, job, was);
     gwi_coordinator_send_job(c, job);
@@ -481,6 +482,20 @@ static enum gw_status may_revive(struct gw_coordinator *c, const struct gw_job_r
     return GW_OK;
 }
 
+/* What is not committed, and never can be, for one of its servers is lost. */
+static void cancel_those_with(struct gw_coordinator *c, uint32_t lost)
+{
+    for (uint32_t i = 0; i < c->jobs; i++) {
+        struct coordinator_job *job = c->job[i];
+        if (job->record.state != GW_JOB_CREATED ||
+            (job->record.from != lost && job->record.to != lost))
+            continue;
+        snprintf(job->record.error, sizeof job->record.error, "server %s was given up for lost",
+                 c->map->server[lost].id);
+        (void)gwi_coordinator_job_move(c, job, GW_JOB_CREATED, GW_JOB_CANCELLED);
+    }
+}
+
 enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t id, const char *lost,
                                      bool really, char *text, size_t text_bytes)
 {
@@ -494,11 +509,12 @@ enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t id, cons
     enum gw_status st = may_revive(c, &job->record, lost, text, text_bytes);
     if (st != GW_OK || !really)
         return st;
-    if (!gwi_coordinator_room(c, 5, 3 + c->map->servers))
+    if (!gwi_coordinator_room(c, 5 + c->jobs_open, 3 + c->map->servers + 2 * c->jobs_open))
         return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     gwi_coordinator_lose(c, job->record.to);
     change_hands(c, &job->record, job->record.from, job->record.since);
     bool moved = gwi_coordinator_job_move(c, job, GW_JOB_COMMITTED, GW_JOB_REVIVED);
     GW_ASSERT(moved);
+    cancel_those_with(c, job->record.to);
     return GW_OK;
 }

@@ -155,7 +155,7 @@ enum gw_status gw_coordinator_join(struct gw_coordinator *c, uint64_t link,
             at = (int)add_server(c, join);
         struct gw_map_server *server = &c->map->server[at];
         if (server->incarnation != join->incarnation)
-            c->server[at].last = (struct gw_heartbeat){0};
+            c->server[at].last = (struct gw_heartbeat){0}, c->server[at].fresh = false;
         memcpy(server->address, join->address, sizeof server->address);
         server->incarnation = join->incarnation;
         fact->server.index = (uint32_t)at;
@@ -210,5 +210,6 @@ enum gw_status gw_coordinator_heartbeat(struct gw_coordinator *c, uint64_t link,
     c->server[at].heard_ns = c->now_ns;
     c->server[at].last = *heartbeat;
     gwi_coordinator_needs_heard(c, (uint32_t)at);
+    gwi_coordinator_loads_heard(c, (uint32_t)at);
     return GW_OK;
 }

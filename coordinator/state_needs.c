@@ -18,7 +18,9 @@
  *  3. A server that is lost before it could speak in the present round counts as needing
  *     everything, as long as anybody needs its own log.
  *  4. What is durable is never above what was said; raising it may wait, lowering it may not.
- *  5. The objects of a removed server go to an heir, one after the other, when nobody needs them.
+ *  5. A log that no server has (its data directory was replaced by another) may lead on to any
+ *     other: while somebody needs it nothing is deleted.
+ *  6. The objects of a removed server go to an heir, one after the other, when nobody needs them.
  * Rules of the machine: state_internal.h. */
 #include <stdlib.h>
 
@@ -181,6 +183,20 @@ static uint64_t least_need(const struct needs *needs, uint32_t n, uint64_t log_i
 }
 
 /* Rule 5. */
+static bool names_unknown(const struct gw_coordinator *c, const struct needs *needs)
+{
+    for (uint32_t x = 0; x < c->map->servers; x++)
+        for (uint32_t i = 0; i < needs[x].n; i++) {
+            uint32_t of = 0;
+            while (of < c->map->servers && c->server[of].log_id != needs[x].need[i].log_id)
+                of++;
+            if (of == c->map->servers)
+                return true;
+        }
+    return false;
+}
+
+/* Rule 6. */
 static void name_heir(struct gw_coordinator *c, const struct needs *needs)
 {
     uint32_t n = c->map->servers, heir = UINT32_MAX;
@@ -218,16 +234,19 @@ void gwi_coordinator_needs_turn(struct gw_coordinator *c)
     if (!needs || !counts)
         goto out; /* a later turn has memory */
     close_over(c, needs, counts);
+    bool all = names_unknown(c, needs);
     for (uint32_t i = 0; i < n; i++) {
         struct coordinator_server *server = &c->server[i];
         if (!server->lost)
-            server->tell.keep_from =
-                server->log_id ? least_need(needs, n, server->log_id) : UINT64_MAX;
+            server->tell.keep_from = all              ? 0
+                                     : server->log_id ? least_need(needs, n, server->log_id)
+                                                      : UINT64_MAX;
         if (!counts[i] && !server->lost && !same(&needs[i], server) &&
             c->now_ns - server->needs_saved_ns >= GWI_RAISE_NS)
             set(c, i, &needs[i]); /* rule 4 */
     }
-    name_heir(c, needs);
+    if (!all)
+        name_heir(c, needs);
 out:
     free(needs);
     free(counts);

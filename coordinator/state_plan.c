@@ -85,6 +85,13 @@ static enum gw_status may_begin(struct gw_coordinator *c, const struct gw_plan_d
     for (uint32_t i = 0; i < draft->moves; i++) {
         const struct gw_plan_move *move = &draft->move[i];
         uint32_t to;
+        if ((draft->kind == GW_PLAN_DRAIN && move->from != draft->server) ||
+            (draft->kind == GW_PLAN_SCALE_OUT && move->to != draft->server))
+            return refusal(GW_E_INVALID, text, text_bytes,
+                           "move %" PRIu32 " of the plan (%.60s to %.60s) is none of a %s of "
+                           "server %.60s",
+                           i + 1, c->map->server[move->from].id, c->map->server[move->to].id,
+                           gw_plan_kind_name(draft->kind), c->map->server[draft->server].id);
         enum gw_status st = gwi_coordinator_target(c, c->map->server[move->to].id, draft->moves,
                                                    &to, text, text_bytes);
         if (st == GW_OK && c->server[to].drained &&
@@ -172,6 +179,8 @@ enum gw_status gw_coordinator_plan_begin(struct gw_coordinator *c,
         job[i]->record.queued = true;
         job[i]->record.plan = plan->id;
         job[i]->record.options = *options;
+        job[i]->record.bytes_left = (uint64_t)draft->move[i].shipped;
+        job[i]->record.records_left = (uint64_t)draft->move[i].keys;
         (void)gwi_coordinator_job_open(c, job[i], &draft->move[i].slots, draft->move[i].from,
                                        draft->move[i].to); /* its id follows */
     }
@@ -187,7 +196,7 @@ enum gw_status gw_coordinator_scale_out(struct gw_coordinator *c, const char *to
 {
     struct gw_plan_draft draft;
     static const struct gw_job_options defaults;
-    enum gw_status st = gw_plan_scale_out(c, to, 0, &draft, text, text_bytes);
+    enum gw_status st = gw_plan_scale_out(c, to, &defaults, &draft, text, text_bytes);
     if (st != GW_OK)
         return st;
     uint64_t plan;
@@ -239,6 +248,26 @@ static void begin_moves(struct gw_coordinator *c)
     }
 }
 
+void gw_coordinator_plan_waits(const struct gw_coordinator *c, const struct gw_job_record *move,
+                               char *text, size_t text_bytes)
+{
+    int plan = move->plan ? gwi_coordinator_find_plan(c, move->plan) : -1;
+    const char *from = c->map->server[move->from].id, *to = c->map->server[move->to].id;
+    text[0] = '\0';
+    if (!move->queued || move->state != GW_JOB_CREATED)
+        return;
+    if (move->paused || (plan >= 0 && c->plan[plan]->paused))
+        snprintf(text, text_bytes, "paused");
+    else if (!gw_coordinator_server_up(c, move->from) || !gw_coordinator_server_up(c, move->to))
+        snprintf(text, text_bytes, "waits for server %.64s, which is down",
+                 gw_coordinator_server_up(c, move->from) ? to : from);
+    else if (busy(c, move))
+        snprintf(text, text_bytes, "waits for the end of another job of server %.64s or %.64s",
+                 from, to);
+    else
+        snprintf(text, text_bytes, "waits: %u moves of plans run at a time", GW_PLAN_AT_ONCE);
+}
+
 /* The plan will end so: what waits, and with `all` what is not committed, is cancelled. */
 static void end_soon(struct gw_coordinator *c, struct gw_plan_record *plan,
                      enum gw_job_state ending, bool all)
@@ -272,6 +301,25 @@ static struct tally tally(const struct gw_coordinator *c, const struct gw_plan_r
     return t;
 }
 
+/* A drain's own moves have ended. Slots that were in other jobs when it began may have stayed.
+ * False: those jobs are open yet. */
+static bool is_empty(struct gw_coordinator *c, struct gw_plan_record *plan)
+{
+    struct gw_slots owned;
+    gw_map_slots_of(c->map, plan->server, &owned);
+    if (gw_slots_count(&owned) == 0)
+        return true;
+    for (uint32_t i = 0; i < c->jobs; i++)
+        if (gw_job_is_open(c->job[i]->record.state) && c->job[i]->record.from == plan->server)
+            return false;
+    snprintf(plan->error, sizeof plan->error,
+             "server %.64s still owns %" PRIu32
+             " slots, which were in a job that has ended without moving them: drain it again",
+             c->map->server[plan->server].id, gw_slots_count(&owned));
+    plan->ending = GW_JOB_FAILED;
+    return true;
+}
+
 static void plan_turn(struct gw_coordinator *c, struct gw_plan_record *plan)
 {
     struct tally t = tally(c, plan);
@@ -286,7 +334,7 @@ static void plan_turn(struct gw_coordinator *c, struct gw_plan_record *plan)
         plan->moves_done = t.done;
         fact_plan(c, plan, GW_JOB_CREATED);
     }
-    if (t.open)
+    if (t.open || (plan->kind == GW_PLAN_DRAIN && !plan->ending && !is_empty(c, plan)))
         return;
     plan->state = plan->ending ? plan->ending : GW_JOB_DONE;
     plan->finished_ms = c->wall_ms ? c->wall_ms : 1;

@@ -5,12 +5,14 @@
 #include "client/cli/admin.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "client/cli/plan_flags.h"
 #include "client/cli/progress.h"
 #include "index/base/clock.h"
 #include "index/base/text.h"
@@ -109,6 +111,29 @@ enum gw_exit gw_admin_ask_at(struct gw_cli *cli, const char *address, json_t *re
     return check_answer(cli, document, answer);
 }
 
+enum gw_exit gw_admin_ask_again(struct gw_cli *cli, json_t *request, uint64_t ms, json_t **answer)
+{
+    char *text = json_dumps(request, JSON_COMPACT);
+    json_decref(request);
+    if (!text)
+        return gw_cli_fail_status(cli, GW_E_NOMEM, "request");
+    uint64_t end = gw_clock_now_ns(gw_clock_system()) + ms * NS_PER_MS;
+    json_t *document;
+    enum gw_status st;
+    while ((st = exchange(cli->coordinator, text, &document)) == GW_OK) {
+        const json_t *error = json_object_get(document, "error");
+        if (strcmp(gw_json_text(error, "status"), "e_busy") != 0 ||
+            gw_clock_now_ns(gw_clock_system()) >= end)
+            break;
+        json_decref(document);
+        usleep(5 * POLL_MS * 1000);
+    }
+    free(text);
+    if (st != GW_OK)
+        return gw_cli_fail_status(cli, st, "coordinator %s", cli->coordinator);
+    return check_answer(cli, document, answer);
+}
+
 /* ---- waiting -------------------------------------------------------------------------------- */
 
 static bool job_ended(const json_t *job)
@@ -138,14 +163,41 @@ static void show(struct gw_progress *progress, const json_t *jobs)
             chunks += gw_json_number(job, "moves");
         }
     }
-    char moved[32], words[160];
+    char moved[32], left[96] = "", words[320];
     gw_format_size(bytes, moved, sizeof moved);
     if (json_array_size(jobs) > 1)
         snprintf(words, sizeof words, "%zu of %zu jobs done, %s moved %s", ended,
                  json_array_size(jobs), moved, phase);
-    else
-        snprintf(words, sizeof words, "%s moved %s", moved, phase);
+    else {
+        gwi_left_in_words(json_array_get(jobs, 0), left, sizeof left);
+        snprintf(words, sizeof words, "%s moved%s%s %.160s", moved, left[0] ? ", " : "", left,
+                 phase);
+    }
     gw_progress_show(progress, chunks ? (double)done / (double)chunks : 0, words);
+}
+
+static volatile sig_atomic_t interrupted; /* the signal that came */
+
+static void on_signal(int number)
+{
+    interrupted = number;
+}
+
+/* The first Ctrl-C ends the wait in an orderly way, the second one the program. What is ignored
+ * (nohup) stays so. */
+static void take_signals(struct sigaction old[2])
+{
+    static const int numbers[2] = {SIGINT, SIGTERM};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    for (int i = 0; i < 2; i++)
+        if (sigaction(numbers[i], NULL, &old[i]) == 0 && old[i].sa_handler == SIG_DFL)
+            sigaction(numbers[i], &action, NULL);
+}
+
+static void give_signals_back(const struct sigaction old[2])
+{
+    sigaction(SIGINT, &old[0], NULL);
+    sigaction(SIGTERM, &old[1], NULL);
 }
 
 struct wait {
@@ -198,6 +250,8 @@ enum gw_exit gw_admin_wait(struct gw_cli *cli, const uint64_t *ids, size_t count
     *out = NULL;
 
     enum gw_exit code;
+    struct sigaction old[2];
+    take_signals(old);
     for (;;) {
         bool all = true, well = true;
         for (size_t i = 0; i < count; i++) {
@@ -214,6 +268,15 @@ enum gw_exit gw_admin_wait(struct gw_cli *cli, const uint64_t *ids, size_t count
             code = well ? GW_EXIT_OK : GW_EXIT_JOB_FAILED;
             break;
         }
+        if (interrupted) {
+            gw_progress_clear(&progress);
+            fprintf(stderr,
+                    "godwit: interrupted; the job goes on: `godwit job watch %" PRIu64
+                    "`, or `job pause`, or `job cancel`\n",
+                    ids[0]);
+            give_signals_back(old);
+            raise(interrupted);
+        }
         if (gw_clock_now_ns(clock) >= wait.deadline_ns) {
             code = GW_EXIT_TIMED_OUT;
             break;
@@ -221,10 +284,12 @@ enum gw_exit gw_admin_wait(struct gw_cli *cli, const uint64_t *ids, size_t count
         usleep(POLL_MS * 1000);
     }
     gw_progress_clear(&progress);
+    give_signals_back(old);
     *out = jobs;
     return code;
 
 fail_ask:
+    give_signals_back(old);
     gw_progress_clear(&progress);
     json_decref(jobs);
     return code;

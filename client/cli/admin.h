@@ -10,6 +10,9 @@
  * refused, 1 it failed or answered with something that is no answer. */
 enum gw_exit gw_admin_ask(struct gw_cli *cli, json_t *request, json_t **answer);
 
+/* The same; what is refused as e_busy is asked again for so long. */
+enum gw_exit gw_admin_ask_again(struct gw_cli *cli, json_t *request, uint64_t ms, json_t **answer);
+
 /* The same to another program that answers admin requests, a server. */
 enum gw_exit gw_admin_ask_at(struct gw_cli *cli, const char *address, json_t *request,
                              json_t **answer);

@@ -101,9 +101,14 @@ static void print_plans(const json_t *plans)
     json_t *plan;
     json_array_foreach((json_t *)plans, i, plan)
     {
-        char moved[32], moves[48], state[48], left[96];
+        char moved[32], moves[48], state[48], left[320];
         describe_state(plan, state, sizeof state);
         gwi_left_in_words(plan, left, sizeof left);
+        const char *phase = gw_json_text(plan, "phase");
+        if (phase[0]) {
+            size_t n = strlen(left);
+            snprintf(left + n, sizeof left - n, "%s%.160s", n ? "; " : "", phase);
+        }
         const char *error = gw_json_text(plan, "error"), *from = gw_json_text(plan, "from");
         gw_format_size(gw_json_number(plan, "bytes_moved"), moved, sizeof moved);
         snprintf(moves, sizeof moves, "%" PRIu64 "/%" PRIu64, gw_json_number(plan, "moves_done"),

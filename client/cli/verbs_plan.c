@@ -9,6 +9,8 @@
 #include "client/cli/value.h"
 #include "index/base/text.h"
 
+#define NUMBERS_MS 3000u /* after a move servers soon say what they hold now */
+
 /* ---- options -------------------------------------------------------------------------------- */
 
 /* "2ms", "500us", "1s"; a number alone is milliseconds. */
@@ -147,10 +149,16 @@ static void print_draft(const json_t *draft)
         printf("move %" PRIu64 " slots from %s to %s\n", gw_json_number(move, "slot_count"),
                gw_json_text(move, "from"), gw_json_text(move, "to"));
     }
-    char size[32];
+    json_array_foreach(json_object_get(draft, "left_out"), i, share)
+    {
+        printf("server %s is down and takes no part\n", json_string_value(share));
+    }
+    char size[32], shipped[32];
     gw_format_size(gw_json_number(draft, "bytes"), size, sizeof size);
-    printf("%zu moves, about %s in about %.0f s, for map version %" PRIu64 "\n",
-           json_array_size(json_object_get(draft, "moves")), size,
+    gw_format_size(gw_json_number(draft, "shipped_bytes"), shipped, sizeof shipped);
+    printf("%zu moves of about %s, %s over the wire, in about %.0f s, for map version %" PRIu64
+           "\n",
+           json_array_size(json_object_get(draft, "moves")), size, shipped,
            (double)gw_json_number(draft, "predicted_ms") / 1000,
            gw_json_number(draft, "map_version"));
 }
@@ -167,7 +175,8 @@ static enum gw_exit plan(struct gw_cli *cli, const struct gwi_move_flags *flags,
         return code;
     }
     json_t *answer, *ended;
-    code = gw_admin_ask(cli, request, &answer);
+    bool compares = strcmp(gw_json_text(request, "op"), "rebalance") == 0;
+    code = gw_admin_ask_again(cli, request, compares ? NUMBERS_MS : 0, &answer);
     if (code != GW_EXIT_OK)
         return code;
     uint64_t id = gw_json_number(answer, "plan");
@@ -213,6 +222,22 @@ enum gw_exit gwi_cli_drain(struct gw_cli *cli, int argc, char **argv)
     return plan(cli, &move, json_pack("{s:s, s:s}", "op", "drain", "server", argv[0]));
 }
 
+/* Of a file only what the coordinator reads; the file may be larger than a request. */
+static json_t *read_draft(const char *path, char *why, size_t why_bytes)
+{
+    json_error_t where;
+    json_t *file = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    json_t *draft = json_is_object(file) ? json_object() : NULL;
+    static const char *const fields[] = {"kind", "server", "cluster", "map_version", "moves"};
+    for (size_t i = 0; draft && i < sizeof fields / sizeof fields[0]; i++)
+        if (json_object_get(file, fields[i]))
+            json_object_set(draft, fields[i], json_object_get(file, fields[i]));
+    if (!draft)
+        snprintf(why, why_bytes, "%s", file ? "it is no JSON object" : where.text);
+    json_decref(file);
+    return draft;
+}
+
 /* The draft goes into the file, as it is. */
 static enum gw_exit plan_to_file(struct gw_cli *cli, struct gwi_move_flags *move, json_t *request,
                                  const char *path)
@@ -224,7 +249,7 @@ static enum gw_exit plan_to_file(struct gw_cli *cli, struct gwi_move_flags *move
         json_decref(request);
         return code;
     }
-    code = gw_admin_ask(cli, request, &answer);
+    code = gw_admin_ask_again(cli, request, NUMBERS_MS, &answer);
     if (code != GW_EXIT_OK)
         return code;
     const json_t *draft = json_object_get(answer, "draft");
@@ -245,7 +270,7 @@ static enum gw_exit plan_to_file(struct gw_cli *cli, struct gwi_move_flags *move
 
 enum gw_exit gwi_cli_rebalance(struct gw_cli *cli, int argc, char **argv)
 {
-    const char *by = "both", *file = NULL, *apply = NULL;
+    const char *by = NULL, *file = NULL, *apply = NULL;
     struct gwi_move_flags move = {0};
     const struct gw_flag flags[] = {{"--by", GW_FLAG_TEXT, &by, 0, 0},
                                     {"--plan", GW_FLAG_TEXT, &file, 0, 0},
@@ -257,14 +282,19 @@ enum gw_exit gwi_cli_rebalance(struct gw_cli *cli, int argc, char **argv)
         return code;
     if (file && apply)
         return gw_cli_fail_usage(cli, "--plan and --apply exclude one another");
+    if (apply && by)
+        return gw_cli_fail_usage(cli, "--by: what --apply does stands in the plan");
+    if (file && (move.wait || move.dry_run))
+        return gw_cli_fail_usage(cli, "--plan only writes the plan: it neither waits nor needs "
+                                      "--dry-run");
+    by = by ? by : "both";
     if (strcmp(by, "both") != 0 && strcmp(by, "bytes") != 0 && strcmp(by, "operations") != 0)
         return gw_cli_fail_usage(cli, "--by: both, bytes or operations, not '%s'", by);
     if (apply) {
-        json_error_t where;
-        json_t *draft = json_load_file(apply, 0, &where);
+        char why[JSON_ERROR_TEXT_LENGTH];
+        json_t *draft = read_draft(apply, why, sizeof why);
         if (!draft)
-            return gw_cli_fail(cli, GW_EXIT_FAILED, "e_invalid", "%s is no plan: %s", apply,
-                               where.text);
+            return gw_cli_fail(cli, GW_EXIT_FAILED, "e_invalid", "%s is no plan: %s", apply, why);
         return plan(cli, &move, json_pack("{s:s, s:o}", "op", "plan-apply", "draft", draft));
     }
     json_t *request = json_pack("{s:s, s:s}", "op", "rebalance", "by", by);
@@ -283,16 +313,18 @@ enum gw_exit gwi_cli_split(struct gw_cli *cli, int argc, char **argv)
         return code;
     if (cli->json)
         return gw_cli_print(cli, answer);
-    printf("%-16s %-13s %7s %14s %14s\n", "SERVER", "SLOTS", "NUMBER", "OPERATIONS/S", "A SLOT");
+    printf("%-16s %-13s %7s %14s %14s  %s\n", "SERVER", "SLOTS", "NUMBER", "OPERATIONS/S", "A SLOT",
+           "HINT");
     size_t i;
     json_array_foreach(json_object_get(answer, "ranges"), i, range)
     {
         char slots[48];
         snprintf(slots, sizeof slots, "%" PRIu64 "-%" PRIu64, gw_json_number(range, "first"),
                  gw_json_number(range, "last"));
-        printf("%-16s %-13s %7" PRIu64 " %14" PRIu64 " %14" PRIu64 "\n",
+        printf("%-16s %-13s %7" PRIu64 " %14" PRIu64 " %14" PRIu64 "  %s\n",
                gw_json_text(range, "server"), slots, gw_json_number(range, "slots"),
-               gw_json_number(range, "operations"), gw_json_number(range, "operations_a_slot"));
+               gw_json_number(range, "operations"), gw_json_number(range, "operations_a_slot"),
+               gw_json_text(range, "hint"));
     }
     json_decref(answer);
     return gw_cli_flush(cli);

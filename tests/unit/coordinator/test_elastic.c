@@ -13,6 +13,7 @@ static char text[256];
 static uint64_t link_of[SERVERS + 1];
 static const char *const ids[] = {"s0", "s1", "s2", "s3", "s4"};
 static const struct gw_job_options options = {.rate_bytes = 5, .max_impact_us = 6, .flags = 4};
+static const struct gw_job_options fast = {.rate_bytes = 1000000000};
 
 static uint32_t owned(uint32_t server)
 {
@@ -97,7 +98,7 @@ static uint64_t begin(struct gw_plan_draft *draft)
 static uint64_t drain(const char *server)
 {
     struct gw_plan_draft draft;
-    cr_assert_eq(gw_plan_drain(w.c, server, 0, &draft, text, sizeof text), GW_OK, "%s", text);
+    cr_assert_eq(gw_plan_drain(w.c, server, NULL, &draft, text, sizeof text), GW_OK, "%s", text);
     return begin(&draft);
 }
 
@@ -127,7 +128,7 @@ Test(elastic, a_drain_gives_everything_away_evenly_by_bytes)
     heartbeat(2, 0, 0, 0);
     heartbeat(3, 3000000000, 0, 0);
     struct gw_plan_draft draft;
-    cr_assert_eq(gw_plan_drain(w.c, "s3", 1000000000, &draft, text, sizeof text), GW_OK);
+    cr_assert_eq(gw_plan_drain(w.c, "s3", &fast, &draft, text, sizeof text), GW_OK);
     cr_expect_eq(draft.after[3].slots, 0);
     cr_expect(draft.after[2].bytes > 2900000000, "%f: the empty one is filled first",
               draft.after[2].bytes);
@@ -171,7 +172,7 @@ Test(elastic, a_coordinator_that_starts_again_at_every_step_goes_on)
     link_of[1] = world_join(&w, "s1", 2);
     cr_expect_not_null(strstr(world_last(&w, link_of[1], GW_ACT_REFUSE)->text, "removed"));
     struct gw_plan_draft draft;
-    cr_expect_eq(gw_plan_scale_out(w.c, "s1", 0, &draft, text, sizeof text), GW_E_REFUSED);
+    cr_expect_eq(gw_plan_scale_out(w.c, "s1", NULL, &draft, text, sizeof text), GW_E_REFUSED);
 }
 
 Test(elastic, cancelling_in_the_middle_lets_what_is_committed_end)
@@ -242,7 +243,7 @@ Test(elastic, slots_of_waiting_moves_are_taken_and_servers_do_not_hear_of_them)
     world_event(&w, link_of[1], plan + 3, GW_JOB_ASK_COMMIT); /* cannot be */
     cr_expect_eq(gw_coordinator_job(w.c, plan + 3)->state, GW_JOB_CREATED);
     struct gw_plan_draft draft;
-    cr_expect_eq(gw_plan_drain(w.c, ids[last->to], 0, &draft, text, sizeof text), GW_E_REFUSED,
+    cr_expect_eq(gw_plan_drain(w.c, ids[last->to], NULL, &draft, text, sizeof text), GW_E_REFUSED,
                  "slots are on their way there");
     run(false);
     cr_expect_eq(gw_coordinator_plan(w.c, plan)->state, GW_JOB_DONE);
@@ -255,11 +256,11 @@ Test(elastic, a_rebalance_makes_bytes_even_and_a_stale_one_is_refused)
     heartbeat(2, 1000000, 0, 0);
     heartbeat(3, 1000000, 0, 0);
     struct gw_plan_draft draft, stale;
-    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, 0, &draft, text, sizeof text), GW_OK);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, NULL, &draft, text, sizeof text), GW_OK);
     for (uint32_t i = 0; i < SERVERS; i++)
         cr_expect(draft.after[i].bytes > 2700000 && draft.after[i].bytes < 3300000, "%u: %f", i,
                   draft.after[i].bytes);
-    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, 0, &stale, text, sizeof text), GW_OK);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, NULL, &stale, text, sizeof text), GW_OK);
     begin(&draft);
     uint64_t plan;
     cr_expect_eq(gw_coordinator_plan_begin(w.c, &stale, &options, &plan, text, sizeof text),
@@ -279,7 +280,7 @@ Test(elastic, a_rebalance_moves_others_away_from_a_hot_slot)
     for (uint32_t i = 0; i < SERVERS; i++)
         heartbeat(i, 1000000, hot, i == 2 ? 100000 : 0);
     struct gw_plan_draft draft;
-    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BOTH, 0, &draft, text, sizeof text), GW_OK);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BOTH, NULL, &draft, text, sizeof text), GW_OK);
     cr_expect_gt(draft.moves, 0);
     cr_expect_lt(draft.after[2].slots, owned(2));
     for (uint32_t i = 0; i < draft.moves; i++) {
@@ -289,7 +290,7 @@ Test(elastic, a_rebalance_moves_others_away_from_a_hot_slot)
     gw_plan_draft_destroy(&draft);
     for (uint32_t i = 0; i < SERVERS; i++)
         heartbeat(i, 1000000, 0, 0);
-    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BOTH, 0, &draft, text, sizeof text), GW_OK);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BOTH, NULL, &draft, text, sizeof text), GW_OK);
     cr_expect_eq(draft.moves, 0, "even as it is");
     uint64_t plan;
     cr_expect_eq(gw_coordinator_plan_begin(w.c, &draft, &options, &plan, text, sizeof text),
@@ -300,13 +301,13 @@ Test(elastic, a_rebalance_moves_others_away_from_a_hot_slot)
 Test(elastic, what_cannot_be_is_refused)
 {
     struct gw_plan_draft draft;
-    cr_expect_eq(gw_plan_drain(w.c, "x", 0, &draft, text, sizeof text), GW_NOT_FOUND);
+    cr_expect_eq(gw_plan_drain(w.c, "x", NULL, &draft, text, sizeof text), GW_NOT_FOUND);
     gw_coordinator_link_lost(w.c, link_of[1]);
-    cr_expect_eq(gw_plan_drain(w.c, "s1", 0, &draft, text, sizeof text), GW_E_REFUSED);
+    cr_expect_eq(gw_plan_drain(w.c, "s1", NULL, &draft, text, sizeof text), GW_E_REFUSED);
     cr_expect_not_null(strstr(text, "it is down"), "%s", text);
     for (uint32_t i = 1; i < SERVERS; i++)
         gw_coordinator_link_lost(w.c, link_of[i]);
-    cr_expect_eq(gw_plan_drain(w.c, "s0", 0, &draft, text, sizeof text), GW_E_REFUSED);
+    cr_expect_eq(gw_plan_drain(w.c, "s0", NULL, &draft, text, sizeof text), GW_E_REFUSED);
     cr_expect_not_null(strstr(text, "no other server"), "%s", text);
     cr_expect_eq(gw_coordinator_plan_cancel(w.c, 99, text, sizeof text), GW_NOT_FOUND);
     world_turn(&w);
@@ -328,7 +329,7 @@ Test(elastic, disjoint_pairs_run_side_by_side)
         draft.move[draft.moves] = (struct gw_plan_move){.from = pair[i][0], .to = pair[i][1]};
         gw_slots_add(&draft.move[draft.moves++].slots, first);
     }
-    cr_assert_eq(gw_plan_of_moves(w.c, 0, &draft), GW_OK);
+    cr_assert_eq(gw_plan_of_moves(w.c, NULL, &draft), GW_OK);
     uint64_t plan = begin(&draft);
     cr_expect_not_null(running(1));
     cr_expect_null(running(2), "the third has a server of each");

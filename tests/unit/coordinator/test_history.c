@@ -105,7 +105,7 @@ static void random_plan(void)
     if (below(2))
         st = gw_plan_drain(w.c, id, 0, &draft, text, sizeof text);
     else
-        st = gw_plan_rebalance(w.c, (enum gw_plan_by)below(3), 0, &draft, text, sizeof text);
+        st = gw_plan_rebalance(w.c, (enum gw_plan_by)below(3), NULL, &draft, text, sizeof text);
     if (st != GW_OK)
         return;
     uint32_t before = gw_coordinator_jobs(w.c);
