@@ -438,15 +438,17 @@ enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread 
     for (uint32_t i = 0; i < n; i++) {
         enum gw_status st;
         switch (gw_read8(&body)) {
-        case 0:
+        case GW_PULL_ABSENT:
             st = body.bad ? GW_E_PROTOCOL : GW_NOT_FOUND;
             break;
-        case 1:
+        case GW_PULL_RECORD:
             st = insert_pulled(in, thread, store, &body);
             break;
-        case 2:
+        case GW_PULL_ASK_AGAIN:
             st = GW_RETRY;
             break;
+        case GW_PULL_ELSEWHERE:
+            continue;
         default:
             st = GW_E_PROTOCOL;
             break;

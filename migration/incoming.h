@@ -89,7 +89,8 @@ size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence,
  * complete: start over. GW_NOT_FOUND: the source has none: start over; absent counts now.
  * GW_RETRY: ask again later. GW_E_FULL: no room for it. GW_E_TOO_LARGE. */
 typedef void (*gw_pull_cb)(void *ctx, uint32_t i, enum gw_status outcome);
-/* Inserts what a PULL_ANSWER brings and tells fn of each key; n: how many were asked for.
+/* Inserts what a PULL_ANSWER brings and tells fn of each key that it answers: there may be several
+ * answers to a PULL. n: how many were asked for.
  * GW_E_PROTOCOL: not an answer to that; fn may have been called for the first ones. GW_RETRY: of an
  * earlier life of the source; dropped, fn was not called: ask again. */
 GW_MUST_USE enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread *thread,

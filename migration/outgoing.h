@@ -64,7 +64,7 @@ void gw_outgoing_restart(struct gw_outgoing *out, uint64_t attempt, bool from_sc
 bool gw_outgoing_done(const struct gw_outgoing *out); /* every chunk is acknowledged */
 uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
 
-/* Answers one PULL (header *f, body behind it) by one whole PULL_ANSWER. What does not fit, is
+/* Answers one PULL (header *f, body behind it) by a PULL_ANSWER. What does not fit, is
  * busy, is no key of the range or is being unlinked is answered "ask again" (2). scratch: for
  * values while they are read; both should take the largest record, else a large one is never
  * answered. GW_E_PROTOCOL: the body is not what the header says; GW_E_TOO_LARGE: not even the
@@ -72,8 +72,8 @@ uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
  * A key whose record is on the device is offered to `cold` (NULL: asked for again) with its place
  * in the frame: true means that the caller executes the look-up again when the store has the
  * record, and hands its outcome to gw_outgoing_pull_late. If any was taken the answer is
- * GW_PENDING, and room holds the frame in the making, for gw_outgoing_pull_merge once all of them
- * are there. */
+ * GW_PENDING: room holds the frame with the answers to the others, "elsewhere" in place of those
+ * that were taken, and gw_outgoing_pull_more makes the frames in which these come. */
 typedef bool (*gw_pull_cold_cb)(void *ctx, uint32_t index, const struct gw_op *op);
 GW_MUST_USE enum gw_status gw_outgoing_answer_pull(
     struct gw_outgoing *out, struct gw_thread *thread, const struct gw_store *store,
@@ -86,11 +86,12 @@ size_t gw_outgoing_pull_late(struct gw_outgoing *out, const struct gw_op *op, en
                              uint8_t *room, size_t room_bytes);
 struct gw_pull_late {
     uint8_t *bytes; /* NULL: to be asked for again */
-    size_t count;
+    size_t count;   /* 0: not there yet, or in another frame */
 };
-/* Puts late answers (by index) into the frame in the making; returns the whole frame's bytes. */
-size_t gw_outgoing_pull_merge(const uint8_t *frame, size_t bytes, const struct gw_pull_late *late,
-                              uint8_t *room, size_t room_bytes);
+/* A further PULL_ANSWER to the PULL with that header, with the late answers (by key) that are
+ * there; its bytes. Room: the header, a byte a key, and the late answers. */
+size_t gw_outgoing_pull_more(const struct gw_frame *f, const struct gw_pull_late *late,
+                             uint8_t *room, size_t room_bytes);
 /* The answer of a server that has no such job (any more, or yet): "ask again" for every key. */
 GW_MUST_USE enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *room,
                                                       size_t room_bytes, size_t *used);

@@ -4,8 +4,8 @@
  *  1. Every key gets an answer, in order; one byte is kept free for each that is still to come, so
  *     that a large value can push the later ones into "ask again", never out of the frame.
  *  2. "Absent" is said only while nothing of the range is unlinked.
- *  3. A key whose record is being read keeps its place by a mark of its own, which never leaves
- * this server: the merge puts the late answer there. */
+ *  3. What is in memory waits for nothing that has to be read: the late ones come in further
+ * frames, in each of which every key has its place. */
 #include <string.h>
 
 #include "migration/frame_internal.h"
@@ -13,8 +13,6 @@
 
 #define GROUP                64u
 #define PULL_KEY_BYTES_LEAST 3u
-
-enum pull_found { PULL_ABSENT = 0, PULL_RECORD = 1, PULL_ASK_AGAIN = 2, PULL_LATE = 3 };
 
 struct pull {
     struct gw_outgoing *o;
@@ -25,7 +23,7 @@ struct pull {
     uint8_t *scratch;
     size_t scratch_bytes;
     uint32_t left; /* keys without an answer */
-    uint32_t late; /* of those with one: marks only */
+    uint32_t late; /* of those with one: elsewhere */
     uint32_t keys_all;
     uint64_t records;
     gw_pull_cold_cb cold;
@@ -57,10 +55,10 @@ static void answer_record(struct pull *p, const struct gw_op *op, bool tombstone
 {
     struct gw_peer_record record = record_of_op(op, tombstone);
     if (1 + gw_peer_record_bytes(&record) + p->left > gw_writer_left(&p->w)) {
-        gw_write8(&p->w, PULL_ASK_AGAIN);
+        gw_write8(&p->w, GW_PULL_ASK_AGAIN);
         return;
     }
-    gw_write8(&p->w, PULL_RECORD);
+    gw_write8(&p->w, GW_PULL_RECORD);
     gw_peer_record_encode(&record, &p->w);
     p->records++;
 }
@@ -76,18 +74,18 @@ static void answer(struct pull *p, const struct gw_op *op)
         answer_record(p, op, true);
         break;
     case GW_NOT_FOUND:
-        gw_write8(&p->w, PULL_ABSENT);
+        gw_write8(&p->w, GW_PULL_ABSENT);
         break;
     case GW_PENDING:
         if (p->cold && p->cold(p->ctx, p->keys_all - p->left - 1, op)) {
-            gw_write8(&p->w, PULL_LATE);
+            gw_write8(&p->w, GW_PULL_ELSEWHERE);
             p->late++;
         } else {
-            gw_write8(&p->w, PULL_ASK_AGAIN);
+            gw_write8(&p->w, GW_PULL_ASK_AGAIN);
         }
         break;
     default: /* busy, or larger than the scratch */
-        gw_write8(&p->w, PULL_ASK_AGAIN);
+        gw_write8(&p->w, GW_PULL_ASK_AGAIN);
         break;
     }
 }
@@ -192,43 +190,31 @@ size_t gw_outgoing_pull_late(struct gw_outgoing *o, const struct gw_op *op, enum
     bool closing = !o || atomic_load_explicit(&o->closing, memory_order_acquire);
     if (!closing && (st == GW_OK || st == GW_TOMBSTONE)) {
         struct gw_peer_record record = record_of_op(op, st == GW_TOMBSTONE);
-        gw_write8(&w, PULL_RECORD);
+        gw_write8(&w, GW_PULL_RECORD);
         gw_peer_record_encode(&record, &w);
         atomic_fetch_add_explicit(&o->pull_records, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&o->pull_bytes, gw_writer_used(&w), memory_order_relaxed);
     } else {
-        gw_write8(&w, !closing && st == GW_NOT_FOUND ? PULL_ABSENT : PULL_ASK_AGAIN);
+        gw_write8(&w, !closing && st == GW_NOT_FOUND ? GW_PULL_ABSENT : GW_PULL_ASK_AGAIN);
     }
     GW_ASSERT(!w.bad);
     return gw_writer_used(&w);
 }
 
-size_t gw_outgoing_pull_merge(const uint8_t *frame, size_t bytes, const struct gw_pull_late *late,
-                              uint8_t *room, size_t room_bytes)
+size_t gw_outgoing_pull_more(const struct gw_frame *f, const struct gw_pull_late *late,
+                             uint8_t *room, size_t room_bytes)
 {
-    struct gw_frame f;
-    enum gw_status st = gw_frame_decode(frame, bytes, &f);
-    GW_ASSERT(st == GW_OK); /* it is ours */
-    struct gw_reader r = gw_reader_of(frame + GW_FRAME_HEADER, bytes - GW_FRAME_HEADER);
     struct gw_writer w = gwi_frame_start(room, room_bytes);
-    for (uint32_t i = 0; i < f.count; i++) {
-        const uint8_t *from = r.at;
-        uint8_t found = gw_read8(&r);
-        if (found == PULL_LATE) {
-            if (late[i].bytes)
-                gw_write_bytes(&w, late[i].bytes, late[i].count);
-            else
-                gw_write8(&w, PULL_ASK_AGAIN);
-            continue;
-        }
-        struct gw_peer_record record;
-        if (found == PULL_RECORD) {
-            bool good = gw_peer_record_decode(&r, &record);
-            GW_ASSERT(good);
-        }
-        gw_write_bytes(&w, from, (size_t)(r.at - from));
+    for (uint32_t i = 0; i < f->count; i++) {
+        if (late[i].count == 0)
+            gw_write8(&w, GW_PULL_ELSEWHERE);
+        else if (late[i].bytes)
+            gw_write_bytes(&w, late[i].bytes, late[i].count);
+        else
+            gw_write8(&w, GW_PULL_ASK_AGAIN);
     }
-    return finish(&w, &f);
+    GW_ASSERT(!w.bad);
+    return finish(&w, f);
 }
 
 enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *room,
@@ -238,7 +224,7 @@ enum gw_status gw_outgoing_answer_unknown(const struct gw_frame *f, uint8_t *roo
         return GW_E_PROTOCOL;
     struct gw_writer w = gwi_frame_start(room, room_bytes);
     for (uint32_t i = 0; i < f->count && !w.bad; i++)
-        gw_write8(&w, PULL_ASK_AGAIN);
+        gw_write8(&w, GW_PULL_ASK_AGAIN);
     if (w.bad)
         return GW_E_TOO_LARGE;
     *used = finish(&w, f);

@@ -30,7 +30,7 @@
 struct asked { /* one PULL under way */
     struct asked *next;
     uint64_t sequence;
-    uint32_t count;
+    uint32_t count, left; /* keys, and those without an answer */
     uint64_t hash[];
 };
 
@@ -179,6 +179,7 @@ static const struct gwi_out_events bulk_events = {on_connected, on_bulk_frame, o
 struct answering {
     struct gwi_dispatcher *d;
     const struct asked *asked;
+    uint32_t answered;
     bool again;
 };
 
@@ -186,6 +187,7 @@ static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome)
 {
     struct answering *a = ctx;
     struct gwi_parked_key *key = gwi_park_find(&a->d->park, a->asked->hash[i]);
+    a->answered++;
     if (!key || !key->pull_sent)
         return;
     key->pull_sent = false;
@@ -207,10 +209,9 @@ static enum gw_status take_answer(struct hauler *h, const struct gw_frame *f, co
     struct asked *asked = *at;
     if (!asked)
         return GW_OK;
-    *at = asked->next;
     struct gwi_dispatcher *d = h->d;
     struct gw_incoming *in = atomic_load_explicit(&h->incoming->in, memory_order_acquire);
-    struct answering a = {d, asked, false};
+    struct answering a = {d, asked, 0, false};
     struct gw_reader r = gw_reader_of(body, f->bytes - GW_FRAME_HEADER);
     enum gw_status st =
         gw_incoming_pull_answer(in, d->store, d->server->store, f, r, asked->count, on_pulled, &a);
@@ -219,11 +220,14 @@ static enum gw_status take_answer(struct hauler *h, const struct gw_frame *f, co
             on_pulled(&a, i, GW_RETRY);
     if (a.again)
         d->haul->pull_again_ns = d->now_ns + 1000000;
-    uint32_t count = asked->count;
-    free(asked);
     if (st != GW_OK && st != GW_RETRY)
-        return st;
-    gwi_release_try(d, count);
+        return st; /* the connection ends: what has no answer is asked for again */
+    asked->left -= a.answered < asked->left ? a.answered : asked->left;
+    if (asked->left == 0) {
+        *at = asked->next;
+        free(asked);
+    }
+    gwi_release_try(d, a.answered);
     return GW_OK;
 }
 
@@ -444,7 +448,7 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
         keys[n] = (struct gw_pull_key){k->first->bytes, k->first->key_bytes};
         asked->hash[n++] = k->hash;
     }
-    asked->count = n;
+    asked->count = asked->left = n;
     asked->sequence = ++h->next_pull;
     size_t used = n ? gw_incoming_pull(atomic_load_explicit(&job->in, memory_order_acquire),
                                        asked->sequence, keys, n, d->haul->room, d->haul->room_bytes)

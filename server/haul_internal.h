@@ -12,12 +12,10 @@ struct hauler;
 /* A PULL of which some records are being read from the device. */
 struct gwi_pull {
     struct gwi_pull *next, **at;
-    struct gwi_link *link; /* NULL: closed, nobody waits for the answer */
-    uint64_t job;
-    uint32_t count, waiting; /* keys, and those that are parked */
-    uint8_t *frame;          /* in the making; NULL: not yet */
-    size_t frame_bytes;
-    size_t bytes;               /* of the answer, so far */
+    struct gwi_link *link;      /* NULL: closed, nobody waits for the answer */
+    struct gw_frame f;          /* the PULL's */
+    uint32_t waiting, there;    /* keys that are parked; late answers that are to be sent */
+    size_t bytes;               /* of these */
     struct gw_pull_late late[]; /* by key */
 };
 

@@ -1,9 +1,10 @@
 /* haul_pull.c - PULL frames: look-ups for the new owner of a range that leaves us; and at the new
  * owner, whom a completed chunk wakes.
  *
- * Rules: 1. What is in memory is answered in the turn in which it is asked. When records of a PULL
- * are on the device their look-ups wait in the park, like a client's operations, and the rest of
- * the answer waits with them: an answer is one frame, in the order of the keys. 2. What waits so is
+ * Rules: 1. What is in memory is answered in the turn in which it is asked. Look-ups whose records
+ * are on the device wait in the park, like a client's operations, and are answered in further
+ * frames: whenever as many are there as are awaited yet, so that neither the first of them waits
+ * for the last one nor each needs a frame with a place for every key. 2. What waits so is
  * bounded, in frames and in bytes; beyond that, and when memory is short, a key is answered "ask
  * again". 3. The connection may close and the job end meanwhile: both are looked at when an outcome
  * comes, never held. */
@@ -15,18 +16,24 @@
 
 #define PULLS_WAITING_MAX 64u
 
+static void late_free(struct gwi_haul *haul, struct gwi_pull *pull)
+{
+    for (uint32_t i = 0; i < pull->f.count && pull->there > 0; i++) {
+        pull->there -= pull->late[i].count != 0;
+        free(pull->late[i].bytes);
+        pull->late[i] = (struct gw_pull_late){0};
+    }
+    haul->pulls_bytes -= pull->bytes;
+    pull->bytes = 0;
+}
+
 static void pull_free(struct gwi_haul *haul, struct gwi_pull *pull)
 {
     *pull->at = pull->next;
     if (pull->next)
         pull->next->at = pull->at;
     haul->pulls_count--;
-    haul->pulls_bytes -= pull->frame_bytes;
-    for (uint32_t i = 0; i < pull->count; i++) {
-        haul->pulls_bytes -= pull->late[i].count;
-        free(pull->late[i].bytes);
-    }
-    free(pull->frame);
+    late_free(haul, pull);
     free(pull);
 }
 
@@ -58,11 +65,7 @@ static struct gwi_pull *pull_create(struct pulling *p)
     struct gwi_pull *pull = calloc(1, sizeof *pull + p->f->count * sizeof pull->late[0]);
     if (!pull)
         return NULL;
-    *pull = (struct gwi_pull){.next = haul->pulls,
-                              .at = &haul->pulls,
-                              .link = p->link,
-                              .job = p->f->session,
-                              .count = p->f->count};
+    *pull = (struct gwi_pull){.next = haul->pulls, .at = &haul->pulls, .link = p->link, .f = *p->f};
     if (pull->next)
         pull->next->at = &pull->next;
     haul->pulls = pull;
@@ -97,39 +100,46 @@ static bool pull_is_cold(void *ctx, uint32_t index, const struct gw_op *op)
     return true;
 }
 
-/* All of it is there. */
-static void pull_answer(struct gwi_dispatcher *d, struct gwi_pull *pull)
+/* Sends what is there. */
+static void answer_more(struct gwi_dispatcher *d, struct gwi_pull *pull)
 {
-    if (pull->link) {
+    if (pull->link && pull->there) {
         struct gw_conn *conn = pull->link->conn;
-        uint8_t *room = gw_conn_reserve(conn, pull->bytes);
+        size_t bytes = GW_FRAME_HEADER + pull->f.count + pull->bytes;
+        uint8_t *room = gw_conn_reserve(conn, bytes);
         if (room)
-            gw_conn_commit(conn, gw_outgoing_pull_merge(pull->frame, pull->frame_bytes, pull->late,
-                                                        room, pull->bytes));
+            gw_conn_commit(conn, gw_outgoing_pull_more(&pull->f, pull->late, room, bytes));
         else
             gw_conn_close(conn); /* it has not read for a whole backlog; it asks again (R20) */
     }
-    pull_free(d->haul, pull);
+    late_free(d->haul, pull);
 }
 
 void gwi_haul_pulled(struct gwi_dispatcher *d, struct gwi_pull *pull, uint32_t index,
                      const struct gw_op *op, enum gw_status st)
 {
-    struct gwi_outgoing_job *job = gwi_outgoing_by_id(d->server, pull->job);
+    struct gwi_outgoing_job *job = gwi_outgoing_by_id(d->server, pull->f.session);
     if (!job || !atomic_load_explicit(&job->shipping, memory_order_acquire))
         job = NULL;
     struct gw_pull_late *late = &pull->late[index];
     size_t bytes = op && st >= GW_OK ? gw_outgoing_pull_late_bytes(op) : 1;
-    if (pull->link && pull->bytes + bytes <= d->haul->room_bytes &&
+    size_t frame = GW_FRAME_HEADER + pull->f.count + pull->bytes + bytes;
+    if (frame > d->haul->room_bytes && pull->there)
+        answer_more(d, pull);
+    if (pull->link && GW_FRAME_HEADER + pull->f.count + bytes <= d->haul->room_bytes &&
         d->haul->pulls_bytes + bytes <= 2 * d->haul->room_bytes)
-        late->bytes = malloc(bytes); /* NULL: it is asked for again */
-    if (late->bytes) {
+        late->bytes = malloc(bytes);
+    late->count = 1; /* no bytes: it is asked for again */
+    if (late->bytes)
         late->count = gw_outgoing_pull_late(job ? job->out : NULL, op, st, late->bytes, bytes);
-        pull->bytes += late->count - 1; /* its mark was counted */
-        d->haul->pulls_bytes += late->count;
-    }
-    if (--pull->waiting == 0)
-        pull_answer(d, pull);
+    pull->there++;
+    pull->bytes += late->count;
+    d->haul->pulls_bytes += late->count;
+    pull->waiting--;
+    if (pull->there >= pull->waiting)
+        answer_more(d, pull);
+    if (pull->waiting == 0)
+        pull_free(d->haul, pull);
 }
 
 enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
@@ -149,22 +159,13 @@ enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame 
     else
         st = gw_outgoing_answer_unknown(f, haul->room, haul->room_bytes, &used);
     struct gwi_pull *pull = p.pull;
-    if (pull && st == GW_PENDING) {
-        pull->frame = malloc(used);
-        if (!pull->frame) {
-            pull->link = NULL; /* the connection ends; what is parked comes back for nobody */
-            return GW_E_NOMEM;
-        }
-        memcpy(pull->frame, haul->room, used);
-        pull->frame_bytes = pull->bytes = used;
-        haul->pulls_bytes += used;
-        return GW_OK;
-    }
-    if (pull && pull->waiting)
+    if (pull && st == GW_PENDING && pull->waiting == f->count)
+        return GW_OK; /* nothing to say yet */
+    if (pull && pull->waiting && st != GW_PENDING)
         pull->link = NULL; /* malformed behind keys that are parked */
-    else if (pull)
+    else if (pull && pull->waiting == 0)
         pull_free(haul, pull);
-    if (st != GW_OK)
+    if (st != GW_OK && st != GW_PENDING)
         return gwi_link_error(link->conn, st, "malformed PULL");
     return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
 }

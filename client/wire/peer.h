@@ -108,11 +108,14 @@ struct gw_peer_indirection {
 #define GW_PEER_ADDRESS_BITS 48u
 
 /* PULL: frame.count keys, each u16 bytes, key. PULL_ANSWER: frame.sequence echoes the pull's; per
- * key in order: u8 found, then for GW_PULL_RECORD a record as in CHUNK. */
+ * key in order: u8 found, then for GW_PULL_RECORD a record as in CHUNK. A PULL has one answer or
+ * several: each key is answered in exactly one of them, and GW_PULL_ELSEWHERE in the others, so
+ * that what is in memory waits for nothing that has to be read. */
 enum gw_pull_found {
     GW_PULL_ABSENT = 0,
     GW_PULL_RECORD = 1,
-    GW_PULL_ASK_AGAIN = 2 /* not the owner of the range any more, or not known: ask again later */
+    GW_PULL_ASK_AGAIN = 2, /* not the owner of the range any more, or not known: ask again later */
+    GW_PULL_ELSEWHERE = 3  /* in another answer to this PULL */
 };
 #define GW_PULL_KEY_BYTES_LEAST    3u
 #define GW_PULL_ANSWER_BYTES_LEAST 1u

@@ -486,9 +486,10 @@ Test(outgoing, of_an_expired_key_its_version_goes)
 
 /* ---- pulls that waited for the device ------------------------------------------------------- */
 
-/* Goal: late answers stand where their keys stood, and one without an answer is asked for again.
- * How: a frame in the making by hand, as an answer with two late keys leaves it. */
-Test(outgoing, late_answers_come_to_their_places)
+/* Goal: what is in memory waits for nobody; late answers come in frames of their own, at their
+ * keys' places, and one without an answer is asked for again.
+ * How: the first frame by hand, as an answer with three late keys leaves it. */
+Test(outgoing, late_answers_come_behind_the_others_at_their_places)
 {
     struct pair p;
     pair_open(&p, &(struct pair_options){0});
@@ -528,22 +529,44 @@ Test(outgoing, late_answers_come_to_their_places)
         if (found == 1)
             cr_assert(gw_peer_record_decode(&r, &record));
         if (i == 0 || i == 3)
-            gw_write8(&w, 3);
+            gw_write8(&w, GW_PULL_ELSEWHERE);
         else
             gw_write_bytes(&w, at, (size_t)(r.at - at));
     }
     head.bytes = (uint32_t)(GW_FRAME_HEADER + gw_writer_used(&w));
     gw_frame_encode(&head, partial);
-    struct frame answer = {malloc(512), 0};
-    answer.size = gw_outgoing_pull_merge(partial, head.bytes, late, answer.bytes, 512);
-    cr_assert_gt(answer.size, 0);
+    const enum gw_status unsaid = GW_E_INVALID;
+    struct frame answer = {malloc(512), head.bytes};
+    memcpy(answer.bytes, partial, head.bytes);
+    for (int i = 0; i < 4; i++)
+        p.pulled[i] = unsaid;
+    cr_expect_eq(pair_deliver_answer(&p, answer, 4), GW_OK);
+    cr_expect_eq(p.pulled[0], unsaid);
+    cr_expect_eq(p.pulled[1], GW_OK, "it has waited for a and d");
+    cr_expect_eq(p.pulled[2], GW_NOT_FOUND);
+    cr_expect_eq(p.pulled[3], unsaid);
+    cr_expect_eq(pair_get(&p, "a"), GW_ABSENT);
+    cr_expect_eq(pair_get(&p, "b"), GW_OK);
+
+    for (int i = 0; i < 4; i++)
+        p.pulled[i] = unsaid;
+    answer = (struct frame){malloc(512), 0};
+    answer.size = gw_outgoing_pull_more(&f, late, answer.bytes, GW_FRAME_HEADER + 4 + bytes);
     cr_expect_eq(pair_deliver_answer(&p, answer, 4), GW_OK);
     cr_expect_eq(p.pulled[0], GW_OK);
-    cr_expect_eq(p.pulled[1], GW_OK);
-    cr_expect_eq(p.pulled[2], GW_NOT_FOUND);
-    cr_expect_eq(p.pulled[3], GW_RETRY);
+    cr_expect_eq(p.pulled[1], unsaid);
+    cr_expect_eq(p.pulled[2], unsaid);
+    cr_expect_eq(p.pulled[3], unsaid, "it is read yet");
     cr_expect_eq(pair_get(&p, "a"), GW_OK);
-    cr_expect_eq(pair_get(&p, "b"), GW_OK);
+
+    late[0] = (struct gw_pull_late){0};
+    late[3].count = 1;
+    answer = (struct frame){malloc(512), 0};
+    answer.size = gw_outgoing_pull_more(&f, late, answer.bytes, GW_FRAME_HEADER + 5);
+    p.pulled[0] = unsaid;
+    cr_expect_eq(pair_deliver_answer(&p, answer, 4), GW_OK);
+    cr_expect_eq(p.pulled[0], unsaid);
+    cr_expect_eq(p.pulled[3], GW_RETRY);
 
     /* A job that is over says nothing of a key. */
     uint8_t one[8];

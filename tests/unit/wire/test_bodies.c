@@ -49,7 +49,7 @@ Test(bodies, whole_ones_are_taken_and_cut_or_prolonged_ones_refused)
             cr_expect(st == GW_E_PROTOCOL || (codec->list && good == cut), "%s cut at %zu",
                       s->codec, cut);
         }
-        s->body[s->bytes] = 3; /* no status, kind or length of one byte */
+        s->body[s->bytes] = 0xfb; /* no status, kind or length of one byte */
         cr_expect_eq(wire_recode(codec, s->body, s->bytes + 1, NULL), GW_E_PROTOCOL, "%s",
                      s->codec);
     }
@@ -117,7 +117,7 @@ Test(bodies, what_does_not_exist_is_refused)
         {"chunk", 13 + 8, 7},    {"chunk", 13 + 8, 9},
         {"chunk", 13 + 7, 1},    {"chunk", 41 + 8, 1},
         {"pull", 0, 0},          {"pull", 1, 1},
-        {"pull_answer", 0, 3},   {"pull_answer", 0, 1},
+        {"pull_answer", 0, 4},   {"pull_answer", 0, 1},
         {"scan", 12, 1},         {"scan", 15, 0x80},
         {"scan_reply", 0, 16},   {"scan_reply", 1, 1},
         {"scan_reply", 3, 1},    {"scan_reply", 12, 0},

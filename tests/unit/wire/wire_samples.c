@@ -268,6 +268,7 @@ size_t wire_samples(struct wire_sample *out, size_t max)
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[1], &w),
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[3], &w),
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[4], &w),
+           gw_pull_answer_encode(GW_PULL_ELSEWHERE, NULL, &w),
            gw_pull_answer_encode(GW_PULL_ASK_AGAIN, NULL, &w));
     SAMPLE("scan", gw_scan_encode(&scan, &w));
     SAMPLE("scan_reply", gw_scan_reply_encode(&sample_scan_reply, &w);
