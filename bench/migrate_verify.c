@@ -7,8 +7,10 @@
 #include "index/base/clock.h"
 
 #define VALUE_HEAD 12u /* key number, generation */
-#define WINDOW     1024u
+#define WINDOW     256u
+#define TRIES_MAX  20u /* of a key whose cold record takes longer than a server waits for it */
 #define DRAIN_MS   60000
+#define LONGEST_NS 3600000000000u
 
 void gwi_migrate_key(const struct gw_migrate_settings *s, uint64_t number, uint8_t *key)
 {
@@ -39,7 +41,8 @@ struct verifier {
         struct verifier *verifier;
         struct wanted *next_free;
         uint64_t key;
-    } * free_wanted;
+        uint32_t tries;
+    } * free_wanted, *again;
 };
 
 static void compare(void *ctx, const struct gw_result *result)
@@ -48,6 +51,11 @@ static void compare(void *ctx, const struct gw_result *result)
     struct verifier *v = wanted->verifier;
     uint32_t generation = v->generations[wanted->key];
     uint64_t bytes = v->settings->value_bytes;
+    if (result->status == GW_E_UNREACHABLE && ++wanted->tries < TRIES_MAX) {
+        wanted->next_free = v->again;
+        v->again = wanted;
+        return;
+    }
     if (result->status == GW_NOT_FOUND) {
         v->out->missing++;
     } else if (result->status != GW_OK) {
@@ -62,6 +70,28 @@ static void compare(void *ctx, const struct gw_result *result)
     v->out->keys++;
     wanted->next_free = v->free_wanted;
     v->free_wanted = wanted;
+}
+
+static void ask(struct verifier *v, struct gw_session *session, struct wanted *w)
+{
+    const struct gw_migrate_settings *s = v->settings;
+    uint8_t key[256];
+    enum gw_status st;
+    gwi_migrate_key(s, w->key, key);
+    while ((st = gw_get(session, key, s->key_bytes, compare, w)) == GW_WOULD_BLOCK)
+        (void)gw_poll(session, 10);
+    if (st != GW_OK)
+        v->out->failed++;
+}
+
+static void ask_again(struct verifier *v, struct gw_session *session)
+{
+    struct wanted *all = v->again;
+    v->again = NULL; /* asking may poll, and polling may add */
+    for (struct wanted *next; all; all = next) {
+        next = all->next_free;
+        ask(v, session, all);
+    }
 }
 
 void gw_migrate_verify(const struct gw_migrate_settings *s, const uint32_t *generations,
@@ -90,16 +120,20 @@ void gw_migrate_verify(const struct gw_migrate_settings *s, const uint32_t *gene
         gwi_migrate_key(s, number, key);
         if (!gw_slots_has(slots, gw_key_slot(key, s->key_bytes)))
             continue;
-        while (!v.free_wanted)
+        while (!v.free_wanted) {
             (void)gw_poll(session, 10);
+            ask_again(&v, session);
+        }
         struct wanted *w = v.free_wanted;
         v.free_wanted = w->next_free;
         w->key = number;
-        enum gw_status st;
-        while ((st = gw_get(session, key, s->key_bytes, compare, w)) == GW_WOULD_BLOCK)
-            (void)gw_poll(session, 10);
-        if (st != GW_OK)
-            out->failed++;
+        w->tries = 0;
+        ask(&v, session, w);
+    }
+    while ((gw_in_flight(session) != 0 || v.again) &&
+           gw_clock_now_ns(gw_clock_system()) - start < LONGEST_NS) {
+        (void)gw_poll(session, 10);
+        ask_again(&v, session);
     }
     if (gw_drain(session, DRAIN_MS) != GW_OK)
         out->failed += gw_in_flight(session);
