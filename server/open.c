@@ -153,6 +153,8 @@ enum gw_status gwi_server_open_store(struct gwi_server *s, uint64_t hash_seed,
                                  .device = s->device,
                                  .evict = s->options.evict,
                                  .cold_reads_max = m->cold_reads_max};
+    if (s->tier && !recovery) /* what an earlier process told others of stays what it was */
+        o.log_start = gwi_server_resume(s, gw_addr_of(0)).v;
     enum gw_status st = recovery ? gw_store_recover(&o, recovery, &s->store, why, why_bytes)
                                  : gw_store_open(&o, &s->store);
     if (st != GW_OK) {

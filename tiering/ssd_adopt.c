@@ -127,6 +127,7 @@ enum gw_status gw_ssd_adopt(struct gw_device *device, gw_addr begin, gw_addr end
         more += ssd->earlier[i].bytes;
     pthread_mutex_lock(&ssd->lock);
     atomic_fetch_add_explicit(&ssd->used_bytes, more, memory_order_relaxed);
+    ssd->earlier_counted = true;
     pthread_mutex_unlock(&ssd->lock);
     enum gw_status removed = ssd->read_only ? GW_OK : gw_ssd_forget_earlier(device, NULL);
     (void)removed;

@@ -268,6 +268,7 @@ static enum gw_status scan_dir(struct ssd *ssd, const char *dir, bool keep,
         bytes += ssd->earlier[i].bytes;
     report->earlier_files = ssd->earlier_count;
     report->earlier_bytes = bytes;
+    ssd->earlier_counted = !keep;
     if (!keep)
         atomic_store_explicit(&ssd->used_bytes, bytes, memory_order_relaxed); /* nobody else yet */
     return status;
@@ -352,7 +353,8 @@ enum gw_status gw_ssd_forget_earlier(struct gw_device *device, uint32_t *removed
     ssd->earlier_count = kept;
     pthread_mutex_lock(&ssd->lock);
     uint64_t used = atomic_load_explicit(&ssd->used_bytes, memory_order_relaxed);
-    atomic_store_explicit(&ssd->used_bytes, used - freed, memory_order_relaxed);
+    atomic_store_explicit(&ssd->used_bytes, used - (ssd->earlier_counted ? freed : 0),
+                          memory_order_relaxed);
     pthread_mutex_unlock(&ssd->lock);
     if (removed)
         *removed = count - kept;

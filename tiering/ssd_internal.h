@@ -141,6 +141,7 @@ struct ssd {
 
     struct gw_ssd_file *earlier;
     uint32_t earlier_count;
+    bool earlier_counted; /* used_bytes has them */
     uint64_t earlier_end; /* first address above every file that was found */
     uint64_t *adopted;    /* owned; numbers of segments, rising; fixed by the first operation */
     uint32_t adopted_count;

@@ -214,3 +214,38 @@ Test(tier_review, what_nobody_wrote_down_hides_nothing)
     world_end(&t);
     world_end(&w);
 }
+
+/* A server is brought back from a copy of its directory (a backup has no tier.json). What it had
+ * put since then, others were told of: its log must not go on at the same addresses. */
+Test(tier_review, a_copy_of_the_directory_uses_no_address_again)
+{
+    struct world w = world_make(STORE, NULL), t = world_make(STORE + 1, w.url);
+    char error[512] = "";
+    snprintf(t.options.server_id, sizeof t.options.server_id, "s2");
+    world_open(&w);
+    write_pages(&w, PAGE, 2 * SEGMENT);
+    await_shared(&w, 2 * SEGMENT);
+    run("cp -r %s %s.copy && rm %s.copy/tier.json", w.dir, w.dir, w.dir);
+    write_pages(&w, 2 * SEGMENT, 4 * SEGMENT);
+    await_shared(&w, 4 * SEGMENT);
+    world_close(&w);
+    run("rm -rf %s && mv %s.copy %s", w.dir, w.dir, w.dir);
+    w.options.ssd.incarnation = 2;
+    world_open(&w);
+    gw_addr resume = gw_tier_resume(w.tier, gw_addr_of(2 * SEGMENT));
+    cr_expect_geq(resume.v, 4 * SEGMENT, "it goes on at %#lx", resume.v);
+    cr_assert_eq(gw_tier_adopt(w.tier, gw_addr_of(PAGE), gw_addr_of(2 * SEGMENT), NULL, 0, error,
+                               sizeof error),
+                 GW_OK, "%s", error);
+    for (uint64_t at = resume.v; at < resume.v + 2 * SEGMENT; at += PAGE) {
+        tier_fill(w.page, PAGE, at + 8 * GW_DEVICE_BLOCK); /* other bytes than those of before */
+        cr_assert_eq(tier_write(w.device, 0, at, w.page, PAGE), GW_OK);
+    }
+    await_shared(&w, resume.v + 2 * SEGMENT);
+    world_open(&t);
+    uint64_t base = t.device->origin(t.device, STORE);
+    for (uint64_t at = PAGE; at < 4 * SEGMENT; at += PAGE)
+        expect_page(&t, base | at);
+    world_end(&t);
+    world_end(&w);
+}
