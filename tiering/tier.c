@@ -140,6 +140,9 @@ static enum gw_status submit_far(struct gw_tier *tier, uint32_t queue, uint64_t 
     if (!op)
         return GW_WOULD_BLOCK;
     q->free_ops = op->next;
+    uint64_t wait_ns = tier->read_deadline_ns;
+    if (atomic_load_explicit(&tier->ailing, memory_order_relaxed) && wait_ns > GWI_TIER_AILING_NS)
+        wait_ns = GWI_TIER_AILING_NS; /* relaxed: a hint */
     *op = (struct tier_op){.queue = q,
                            .at = at,
                            .origin = origin,
@@ -148,7 +151,7 @@ static enum gw_status submit_far(struct gw_tier *tier, uint32_t queue, uint64_t 
                            .bytes = bytes,
                            .cb = cb,
                            .arg = arg,
-                           .deadline_ns = gwi_tier_now() + tier->read_deadline_ns};
+                           .deadline_ns = gwi_tier_now() + wait_ns};
     gwi_tier_add(&tier->cold_reads, 1);
     gwi_tier_reader_take(tier, op);
     return GW_PENDING;

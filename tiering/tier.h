@@ -18,7 +18,9 @@
  *
  * When the object store fails: reads of what is on disk go on, and writes, up to the disk's bound
  * (GW_E_FULL then, as without a shared tier); reads of what is there only wait up to the read
- * deadline and are then answered GW_E_UNREACHABLE. Uploading catches up by itself.
+ * deadline and are then answered GW_E_UNREACHABLE. Once it has failed for as long as that they wait
+ * for a second only: whoever asks for many cold keys is not to wait for one after the other.
+ * Uploading catches up by itself.
  *
  * Trimming: what lies below the log's begin is deleted there as well, but never above
  * `keep_from` (gw_tier_keep): the lowest address that anybody else still needs (MIGRATION R17).
@@ -38,7 +40,7 @@
 #define GW_TIER_EXTENT_BYTES  (32u << 20)
 #define GW_TIER_FRAME_BYTES   (64u << 10)
 #define GW_TIER_CACHE_BYTES   (64u << 20)
-#define GW_TIER_READ_DEADLINE UINT64_C(10000000000)
+#define GW_TIER_READ_DEADLINE UINT64_C(5000000000) /* clients wait 10 s by default */
 
 struct gw_tier;
 
@@ -52,7 +54,7 @@ struct gw_tier_options {
     uint32_t frame_bytes;      /* [64 KiB] */
     uint64_t extent_bytes; /* at most, a power of two; some five of them are in memory while they
                               are uploaded [32 MiB] */
-    uint64_t read_deadline_ns; /* [10 s] */
+    uint64_t read_deadline_ns; /* [5 s] */
     int level;                 /* of zstd [1] */
     /* What was dropped from the disk by an earlier process: DIR/tier.json, written before the
      * first file of a segment goes, says up to where. */

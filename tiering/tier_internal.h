@@ -35,6 +35,7 @@
 #define GWI_TIER_PROGRESS_NS  UINT64_C(5000000000)
 #define GWI_TIER_OWNER_AGE_NS UINT64_C(15000000000)
 #define GWI_TIER_AGAIN_NS     UINT64_C(500000000)
+#define GWI_TIER_AILING_NS    UINT64_C(1000000000) /* a read's deadline then */
 #define GWI_TIER_PROBE_NS     UINT64_C(1000000000)
 #define GWI_TIER_LIST_MAX     1000u /* of a call (blob.h) */
 
@@ -121,6 +122,7 @@ struct tier_uploader {
     struct tier_ask ask;                              /* * of owner.json */
     struct tier_ask probe;                            /* * the same, while it is in trouble */
     uint64_t probe_ns;                                /* not before */
+    uint64_t unwell_ns;                               /* since when; 0: it is well */
     char owner_text[512];
     _Atomic int owner; /* enum tier_owner */
     bool owner_putting;
@@ -161,6 +163,7 @@ struct gw_tier {
     _Atomic uint64_t written_end; /* highest end of a page that was given to the SSD */
     _Atomic uint64_t progress_ns; /* when something was last uploaded */
     _Atomic uint64_t remote_bytes;
+    _Atomic bool ailing;        /* uploader: the object store has failed for a read's deadline */
     _Atomic bool adopted, full; /* full: a write found no room since the last drop */
 
     _Atomic uint64_t objects_bytes, uploaded_raw_bytes, uploaded_bytes, uploads_failed,

@@ -438,12 +438,21 @@ static bool owner_is_us(struct gw_tier *tier)
     return up->owner == TIER_OWNER_US && !a->under_way;
 }
 
-/* Rule 5. What it says is not looked at: that it answers is all. */
+/* Rule 5, and how long it has been so. What it says is not looked at: that it answers is all. */
 static void probe(struct gw_tier *tier)
 {
     struct tier_uploader *up = &tier->up;
     struct tier_ask *a = &up->probe;
     struct gw_blob_stats blob;
+    uint64_t now = gwi_tier_now();
+    gw_blob_stats(tier->blob, &blob);
+    if (blob.healthy)
+        up->unwell_ns = 0;
+    else if (!up->unwell_ns)
+        up->unwell_ns = now;
+    atomic_store_explicit(&tier->ailing,
+                          up->unwell_ns && now - up->unwell_ns >= tier->read_deadline_ns,
+                          memory_order_relaxed);
     if (a->under_way) {
         pthread_mutex_lock(&up->lock);
         bool done = a->done;
@@ -454,8 +463,6 @@ static void probe(struct gw_tier *tier)
         a->data = NULL;
         a->under_way = false;
     }
-    gw_blob_stats(tier->blob, &blob);
-    uint64_t now = gwi_tier_now();
     if (blob.healthy || blob.queued + blob.under_way > 0 || now < up->probe_ns)
         return;
     char name[GWI_TIER_NAME_BYTES];

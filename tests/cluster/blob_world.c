@@ -36,6 +36,13 @@ void world_open(struct world *w, const char *durability, uint32_t keys, const ch
     cr_assert_eq(gw_session_open(w->cluster, NULL, &w->session), GW_OK);
 }
 
+void world_more(struct world *w, uint32_t keys)
+{
+    w->generation = realloc(w->generation, w->keys + keys);
+    memset(w->generation + w->keys, 0, keys);
+    w->keys += keys;
+}
+
 void world_close(struct world *w)
 {
     gw_session_close(w->session);
@@ -74,13 +81,15 @@ static void answered(void *ctx, const struct gw_result *r)
     struct asked *a = ctx;
     struct world *w = a->world;
     a->busy = false;
-    if (r->status == GW_E_UNREACHABLE)
+    if (r->status == GW_E_UNREACHABLE) {
         w->unreachable++;
-    else if (r->status < 0 || r->status == GW_IN_DOUBT) {
+        if (a->write) /* it has not taken place */
+            w->generation[a->key] = (uint8_t)(a->generation - 1);
+    } else if (r->status < 0 || r->status == GW_IN_DOUBT) {
         w->failed++;
         w->failure = r->status;
         if (a->write && r->status == GW_E_FULL)
-            w->generation[a->key] = (uint8_t)(a->generation - 1); /* it has not taken place */
+            w->generation[a->key] = (uint8_t)(a->generation - 1); /* nor has this */
     } else if (a->write || (a->generation == 0 && r->status == GW_NOT_FOUND))
         w->good++;
     else if (r->status == GW_NOT_FOUND)

@@ -23,6 +23,7 @@ struct world {
 
 /* Server A with 128 MiB of disk. url NULL: a directory beside its own. */
 void world_open(struct world *w, const char *durability, uint32_t keys, const char *url);
+void world_more(struct world *w, uint32_t keys); /* keys that were never written */
 void world_close(struct world *w);
 const struct gw_spawn_server *world_server(const struct world *w);
 void world_start_again(struct world *w); /* after its end; until it is healthy */
