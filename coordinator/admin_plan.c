@@ -7,6 +7,7 @@
 #include "coordinator/admin_internal.h"
 
 #define HOT_LISTED 32u
+#define HINT_PART  0.75 /* of a gap: more would only turn it round */
 
 /* --- what is -----------------------------------------------------------------------------------
  */
@@ -357,7 +358,7 @@ static void hint_of(const struct gw_coordinator *c, const struct hot *h, const d
     }
     if (n < 2 || least == h->server || load[h->server] <= sum / n * (1 + GW_PLAN_EVEN_WITHIN))
         return;
-    if (h->load.operations >= load[h->server] - load[least]) {
+    if (h->load.operations > HINT_PART * (load[h->server] - load[least])) {
         if (h->slots == 1)
             snprintf(text, text_bytes,
                      "one slot cannot be divided: rebalance --by operations moves the others away");

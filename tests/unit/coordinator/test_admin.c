@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "coordinator/admin.h"
 #include "tests/unit/coordinator/world.h"
@@ -253,4 +254,112 @@ Test(admin, reviving_says_beforehand_what_it_loses)
     const json_t *b = json_array_get(json_object_get(ask("{\"op\":\"status\"}"), "servers"), 1);
     cr_expect_str_eq(text(b, "state"), "lost");
     cr_expect_str_eq(text(b, "durability"), "none");
+}
+
+/* A rebalance's draft as it was answered, in plan-apply, with one field changed. */
+static const char *apply_with(const char *draft, const char *field, const char *json)
+{
+    static char request[GW_ADMIN_REQUEST_BYTES_MAX];
+    json_t *changed = json_loads(draft, 0, NULL);
+    json_t *value = json ? json_loads(json, JSON_DECODE_ANY, NULL) : NULL;
+    cr_assert(changed);
+    if (value)
+        json_object_set_new(changed, field, value);
+    else
+        json_object_del(changed, field);
+    char *text_of = json_dumps(changed, JSON_COMPACT);
+    snprintf(request, sizeof request, "{\"op\":\"plan-apply\",\"draft\":%s}", text_of);
+    free(text_of);
+    json_decref(changed);
+    return request;
+}
+
+Test(admin, a_plan_is_shown_kept_and_applied_and_one_that_is_not_whole_is_refused)
+{
+    uint64_t a = world_join(&w, "a", 1), b = world_join(&w, "b", 1);
+    world_join(&w, "c", 1);
+    gw_coordinator_link_lost(w.c, 3);
+    refused("{\"op\":\"rebalance\"}", "e_busy", "server a has not said yet");
+    world_heartbeat(&w, a, 1);
+    world_heartbeat(&w, b, 1);
+    json_t *shown = json_object_get(ask("{\"op\":\"rebalance\",\"dry_run\":true}"), "draft");
+    cr_expect_eq(number(shown, "map_version"), (json_int_t)gw_coordinator_map(w.c)->version);
+    cr_expect_str_eq(text(shown, "cluster"), "c1c2c3c4c5c6c7c8");
+    cr_expect_str_eq(json_string_value(json_array_get(json_object_get(shown, "left_out"), 0)), "c");
+    cr_expect_eq(json_array_size(json_object_get(shown, "before")), 3);
+    cr_expect_eq(number(json_array_get(json_object_get(shown, "after"), 1), "slots"), 8192);
+    cr_expect_geq(number(shown, "predicted_ms"), 1000);
+    char *draft = json_dumps(shown, 0);
+    cr_expect_eq(gw_coordinator_plans(w.c), 0);
+    refused(apply_with(draft, "kind", "\"dance\""), "e_invalid", "kind");
+    refused(apply_with(draft, "kind", NULL), "e_invalid", "kind");
+    refused(apply_with(draft, "cluster", "\"c1c2c3c4c5c6c7c9\""), "mismatch", "of cluster");
+    refused(apply_with(draft, "cluster", NULL), "e_invalid", "of cluster (none)");
+    refused(apply_with(draft, "map_version", "99"), "mismatch", "map version 99");
+    refused(apply_with(draft, "map_version", "-1"), "mismatch", "map version");
+    refused(apply_with(draft, "map_version", "\"3\""), "e_invalid", "map_version");
+    refused(apply_with(draft, "moves", NULL), "e_invalid", "moves");
+    refused(apply_with(draft, "moves", "[]"), "e_refused", "nothing to move");
+    refused(apply_with(draft, "moves", "[7]"), "e_invalid", "\"from\"");
+    refused(apply_with(draft, "moves", "[{\"from\":\"a\",\"to\":\"x\",\"slots\":\"1\"}]"),
+            "not_found", "server x");
+    refused(apply_with(draft, "moves", "[{\"from\":\"a\",\"to\":\"c\",\"slots\":\"1\"}]"),
+            "e_refused", "server c is down");
+    refused(apply_with(draft, "moves", "[{\"from\":\"a\",\"to\":\"a\",\"slots\":\"1\"}]"),
+            "e_invalid", "the same server");
+    refused(apply_with(draft, "moves", "[{\"from\":\"b\",\"to\":\"a\",\"slots\":\"1\"}]"),
+            "e_refused", "does not own");
+    refused(apply_with(draft, "moves", "[{\"from\":\"a\",\"to\":\"b\",\"slots\":\"x\"}]"),
+            "e_invalid", "slots of move 1");
+    refused(apply_with(draft, "moves",
+                       "[{\"from\":\"a\",\"to\":\"b\",\"slots\":\"1-9\"},"
+                       "{\"from\":\"a\",\"to\":\"b\",\"slots\":\"9\"}]"),
+            "e_invalid", "share slots");
+    cr_expect_eq(gw_coordinator_plans(w.c), 0);
+    cr_expect_eq(gw_coordinator_jobs(w.c), 0);
+    cr_assert_eq(number(ask(apply_with(draft, "before", NULL)), "plan"), 1);
+    free(draft);
+
+    /* One of the two in words and numbers, before and while it runs. */
+    json_t *plan = json_object_get(ask("{\"op\":\"job-show\",\"id\":1}"), "job");
+    cr_expect_str_eq(text(plan, "state"), "running");
+    cr_expect_eq(number(plan, "moves_running"), 1);
+    cr_expect_str_eq(text(plan, "phase"), "move 2: created");
+    cr_expect_gt(number(plan, "bytes_left"), 0, "by the draft");
+    world_event(&w, a, 2, GW_JOB_PROGRESS);
+    plan = json_object_get(ask("{\"op\":\"job-show\",\"id\":1}"), "job");
+    cr_expect_str_eq(text(plan, "phase"), "move 2: word 1");
+    cr_expect_eq(number(plan, "bytes_left"), 20);
+    cr_expect_eq(number(plan, "records_left"), 21);
+    cr_expect_eq(number(plan, "rate"), 22);
+    cr_expect_eq(number(plan, "eta_ms"), 909);
+    cr_expect_eq(number(plan, "indirections"), 23);
+    cr_expect_eq(number(plan, "hot_records"), 24);
+    cr_expect_eq(number(plan, "retries"), 25);
+    cr_expect_eq(number(plan, "pulls"), 0);
+}
+
+Test(admin, hot_ranges_come_with_a_hint)
+{
+    uint64_t link[2], job;
+    link[0] = world_join(&w, "a", 1);
+    link[1] = world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "8192-16383", "a", "b", &job), GW_OK);
+    for (enum gw_job_event_kind e = GW_JOB_ASK_COMMIT; e <= GW_JOB_CLOSED; e++)
+        world_event(&w, link[0], job, e);
+    struct gw_heartbeat h = {.incarnation = 1, .loads = 2};
+    h.map_version = gw_coordinator_map(w.c)->version;
+    h.load[0] = (struct gw_load){10, 19, 3000};
+    h.load[1] = (struct gw_load){77, 77, 90000};
+    cr_assert_eq(gw_coordinator_heartbeat(w.c, link[0], &h), GW_OK);
+    h.loads = 1;
+    h.load[0] = (struct gw_load){9000, 9099, 1000};
+    cr_assert_eq(gw_coordinator_heartbeat(w.c, link[1], &h), GW_OK);
+    json_t *ranges = json_object_get(ask("{\"op\":\"hot\"}"), "ranges");
+    cr_assert_eq(json_array_size(ranges), 3);
+    cr_expect_eq(number(json_array_get(ranges, 0), "first"), 77);
+    cr_expect_not_null(strstr(text(json_array_get(ranges, 0), "hint"), "cannot be divided"));
+    cr_expect_str_eq(text(json_array_get(ranges, 1), "hint"),
+                     "migrate --slots 10-19 --from a --to b");
+    cr_expect_str_eq(text(json_array_get(ranges, 2), "hint"), "", "b has not too much");
 }

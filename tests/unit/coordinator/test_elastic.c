@@ -336,3 +336,144 @@ Test(elastic, disjoint_pairs_run_side_by_side)
     run(false);
     cr_expect_eq(gw_coordinator_plan(w.c, plan)->state, GW_JOB_DONE);
 }
+
+/* Goal: a plan right behind another one reckons with what slots hold, not with sums of another
+ * moment; a rebalance, which looks at differences, waits for new ones. */
+Test(elastic, numbers_of_before_a_move_do_not_count_behind_it)
+{
+    struct gw_plan_draft draft;
+    for (uint32_t i = 0; i < SERVERS; i++)
+        heartbeat(i, 4096000, 0, 0);
+    drain("s1");
+    run(false);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, NULL, &draft, text, sizeof text),
+                 GW_E_BUSY);
+    cr_expect_not_null(strstr(text, "has not said yet"), "%s", text);
+    cr_assert_eq(gw_plan_drain(w.c, "s2", NULL, &draft, text, sizeof text), GW_OK, "by slots");
+    cr_expect_eq(draft.moves, 2);
+    gw_plan_draft_destroy(&draft);
+    for (uint32_t i = 0; i < SERVERS; i++)
+        heartbeat(i, i == 1 ? 0 : 5461333, 0, 0);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, NULL, &draft, text, sizeof text), GW_OK);
+    cr_expect_eq(draft.moves, 0, "and s1 is drained");
+    gw_plan_draft_destroy(&draft);
+}
+
+Test(elastic, while_a_server_has_a_job_its_sums_do_not_count)
+{
+    uint64_t job;
+    struct gw_plan_draft draft;
+    for (uint32_t i = 0; i < SERVERS; i++)
+        heartbeat(i, 4096000, 0, 0);
+    cr_assert_eq(world_migrate(&w, "0-9", "s0", "s1", &job), GW_OK);
+    world_turn(&w);
+    heartbeat(0, 1, 0, 0);
+    heartbeat(1, 1000000000, 0, 0);
+    cr_assert_eq(gw_plan_rebalance(w.c, GW_PLAN_BY_BYTES, NULL, &draft, text, sizeof text), GW_OK);
+    cr_expect_eq(draft.moves, 0, "%f in all", draft.bytes);
+    gw_plan_draft_destroy(&draft);
+}
+
+/* Goal: with a shared tier at both ends only what is in memory is shipped, and the last real rate
+ * counts. */
+Test(elastic, a_prediction_knows_the_shared_tier)
+{
+    struct gw_plan_draft draft;
+    struct gw_heartbeat h = {.incarnation = 1,
+                             .map_version = gw_coordinator_map(w.c)->version,
+                             .live_bytes = 10000000000,
+                             .memory_used = 1000000000};
+    for (uint32_t shared = 0; shared < 2; shared++) {
+        for (uint32_t i = 0; i < SERVERS; i++) {
+            h.log_id = shared ? 100 + i : 0;
+            cr_assert_eq(gw_coordinator_heartbeat(w.c, link_of[i], &h), GW_OK);
+        }
+        cr_assert_eq(gw_plan_drain(w.c, "s1", NULL, &draft, text, sizeof text), GW_OK);
+        cr_expect_float_eq(draft.bytes, 1e10, 1e7);
+        cr_expect_float_eq(draft.shipped, shared ? 1e9 : 1e10, 1e7);
+        cr_expect_float_eq((double)draft.ms, (shared ? 5000 : 50000) + 3000, 200);
+        gw_plan_draft_destroy(&draft);
+    }
+    static const struct gw_job_options all = {.flags = GW_JOB_NO_INDIRECTION,
+                                              .rate_bytes = 100000000};
+    cr_assert_eq(gw_plan_drain(w.c, "s1", &all, &draft, text, sizeof text), GW_OK);
+    cr_expect_float_eq((double)draft.ms, 103000, 300);
+    begin(&draft);
+    cr_expect_gt(running(0)->bytes_left, 3000000000);
+}
+
+/* Goal: slots that were in another job when the drain began are not forgotten. */
+Test(elastic, a_drain_waits_for_what_is_in_another_job_and_fails_if_that_stays)
+{
+    for (uint32_t cancelled = 0; cancelled < 2; cancelled++) {
+        uint64_t job;
+        char slots[32];
+        uint16_t slot = 0;
+        while (strcmp(world_owner(&w, slot), cancelled ? "s2" : "s1") != 0)
+            slot++;
+        snprintf(slots, sizeof slots, "%u", slot);
+        uint32_t from = cancelled ? 2 : 1;
+        cr_assert_eq(world_migrate(&w, slots, ids[from], "s0", &job), GW_OK);
+        uint64_t plan = drain(ids[from]);
+        world_turn(&w);
+        cr_expect_null(running(1), "its server is busy");
+        for (uint32_t i = 0; i < 4; i++) { /* the plan's moves wait for the job */
+            const struct gw_job_record *move = gw_coordinator_job(w.c, plan + 1);
+            gw_coordinator_plan_waits(w.c, move, text, sizeof text);
+            cr_expect_not_null(strstr(text, "waits"), "%s", text);
+        }
+        if (cancelled)
+            cr_assert_eq(gw_coordinator_cancel(w.c, job, text, sizeof text), GW_OK);
+        run(false);
+        const struct gw_plan_record *is = gw_coordinator_plan(w.c, plan);
+        cr_expect_eq(is->state, cancelled ? GW_JOB_FAILED : GW_JOB_DONE, "%s", is->error);
+        cr_expect_eq(owned(from), cancelled);
+        if (cancelled)
+            cr_expect_not_null(strstr(is->error, "still owns 1 slots"), "%s", is->error);
+    }
+}
+
+/* Goal: a plan with a server that was given up ends by itself. */
+Test(elastic, giving_a_server_up_cancels_what_waits_for_it)
+{
+    uint64_t job, plan = drain("s1");
+    const struct gw_job_record *first = running(0);
+    uint32_t lost = first->to, other = lost == 3 ? 2 : 3;
+    uint64_t id = first->id;
+    world_event(&w, link_of[1], id, GW_JOB_ASK_COMMIT);
+    struct gw_slots slots;
+    uint16_t a, b;
+    uint32_t at = 0;
+    char range[32];
+    gw_map_slots_of(gw_coordinator_map(w.c), other, &slots);
+    cr_assert(gw_slots_next_run(&slots, &at, &a, &b));
+    snprintf(range, sizeof range, "%u", a);
+    cr_assert_eq(world_migrate(&w, range, ids[other], ids[lost], &job), GW_OK);
+    gw_coordinator_link_lost(w.c, link_of[lost]);
+    for (uint32_t i = 0; i < 8; i++) {
+        world_pass(&w, 2500);
+        for (uint32_t s = 0; s < SERVERS; s++)
+            if (s != lost)
+                heartbeat(s, 1000, 0, 0);
+    }
+    world_turn(&w);
+    cr_assert_eq(gw_coordinator_revive(w.c, id, ids[lost], true, text, sizeof text), GW_OK, "%s",
+                 text);
+    world_turn(&w);
+    cr_expect_eq(gw_coordinator_job(w.c, job)->state, GW_JOB_CANCELLED);
+    cr_expect_not_null(strstr(gw_coordinator_job(w.c, job)->error, "given up for lost"));
+    world_turn(&w);
+    cr_expect_eq(gw_coordinator_plan(w.c, plan)->state, GW_JOB_FAILED);
+}
+
+Test(elastic, moves_that_are_none_of_the_plans_kind_are_refused)
+{
+    struct gw_plan_draft draft;
+    uint64_t plan;
+    cr_assert_eq(gw_plan_drain(w.c, "s1", NULL, &draft, text, sizeof text), GW_OK);
+    draft.server = 2;
+    cr_expect_eq(gw_coordinator_plan_begin(w.c, &draft, &options, &plan, text, sizeof text),
+                 GW_E_INVALID);
+    cr_expect_not_null(strstr(text, "none of a drain of server s2"), "%s", text);
+    gw_plan_draft_destroy(&draft);
+}

@@ -199,3 +199,108 @@ Test(needs, more_logs_than_fit_keep_everything)
     }
     cr_expect_eq(keep_of[0], 0);
 }
+
+/* Some seconds in which all but s1 speak; s2 needs the log of s1 from `two`. */
+static void live_without_s1(uint64_t two)
+{
+    for (uint32_t turn = 0; turn < 15; turn++) {
+        world_pass(&w, 1100);
+        say(0, 0, NONE);
+        say(2, 1, two);
+        say(3, 0, NONE);
+    }
+}
+
+/* Goal: what was said on an earlier connection does not count on a new one: the process may have
+ * found needs in a checkpoint meanwhile. */
+Test(needs, who_joins_again_counts_when_it_has_spoken_again)
+{
+    live(500, NONE, 4);
+    cr_assert_eq(keep_of[0], 500);
+    for (uint64_t incarnation = 1; incarnation <= 2; incarnation++) {
+        link_of[1] = world_join(&w, "s1", incarnation);
+        round_of[1] = 0;
+        live_without_s1(NONE);
+        cr_expect_eq(keep_of[0], 500, "process %lu", (unsigned long)incarnation);
+    }
+}
+
+/* Goal: the target of a move is lost before it could say what indirections it got. While s2 needs
+ * its log, in which there may be some, nothing at all is deleted. */
+Test(needs, who_is_lost_before_it_spoke_needs_everything_while_it_is_needed)
+{
+    uint64_t job;
+    live(NONE, 300, 4);
+    cr_assert_eq(keep_of[0], NONE);
+    cr_assert_eq(world_migrate(&w, "0-99", "s0", "s1", &job), GW_OK);
+    world_event(&w, link_of[0], job, GW_JOB_ASK_COMMIT);
+    live(NONE, 300, 4);
+    cr_assert_eq(world_migrate(&w, "200-299", "s0", "s2", &job), GW_OK); /* a new round */
+    for (enum gw_job_event_kind e = GW_JOB_ASK_COMMIT; e <= GW_JOB_CLOSED; e++)
+        world_event(&w, link_of[0], job, e);
+    live_without_s1(300); /* longer than one must be silent */
+    cr_assert_eq(gw_coordinator_revive(w.c, 1, "s1", true, text, sizeof text), GW_OK, "%s", text);
+    world_turn(&w);
+    live_without_s1(300);
+    cr_expect_eq(keep_of[0], 0);
+    cr_expect_eq(keep_of[3], 0);
+    world_stop(&w);
+    world_start(&w);
+    static const char *const ids[] = {"s0", "", "s2", "s3"};
+    for (uint32_t i = 0; i < 4; i += i == 0 ? 2 : 1) {
+        link_of[i] = world_join(&w, ids[i], 1);
+        round_of[i] = 0;
+    }
+    live_without_s1(300);
+    cr_expect_eq(keep_of[0], 0, "also after a restart");
+    live_without_s1(NONE);
+    cr_expect_eq(keep_of[0], NONE, "nobody comes to it through that log any more");
+    cr_expect_eq(orphan_of[0], 0, "what it left is for people to decide on");
+}
+
+/* Goal: s1 comes back with another data directory. What its old log led on to nobody knows. */
+Test(needs, a_log_that_no_server_has_keeps_everything)
+{
+    live(500, 300, 4);
+    cr_assert_eq(keep_of[0], 500);
+    for (uint32_t turn = 0; turn < 30; turn++) {
+        world_pass(&w, 1100);
+        struct gw_heartbeat h = {.incarnation = 1,
+                                 .map_version = gw_coordinator_map(w.c)->version,
+                                 .log_id = 0x7777,
+                                 .round = round_of[0]};
+        cr_assert_eq(gw_coordinator_heartbeat(w.c, link_of[1], &h), GW_OK);
+        say(0, 0, NONE);
+        say(2, 1, turn < 15 ? 300 : NONE);
+        say(3, 0, NONE);
+        if (turn == 14)
+            cr_expect_eq(keep_of[0], 0, "s2 needs the old log of s1");
+    }
+    cr_expect_eq(keep_of[0], NONE);
+}
+
+/* Goal: a coordinator that has just begun knows nothing: nothing rises before all have spoken. */
+Test(needs, a_new_coordinator_waits_for_everybody)
+{
+    live(500, NONE, 4);
+    cr_assert_eq(keep_of[0], 500);
+    world_stop(&w);
+    world_start(&w);
+    static const char *const ids[] = {"s0", "s1", "s2", "s3"};
+    for (uint32_t i = 0; i < 3; i++) {
+        link_of[i] = world_join(&w, ids[i], 1);
+        round_of[i] = 0;
+    }
+    keep_of[0] = NONE; /* what it holds; the first NEEDS replaces it */
+    for (uint32_t turn = 0; turn < 15; turn++) {
+        world_pass(&w, 1100);
+        say(0, 0, NONE);
+        say(1, 0, NONE);
+        say(2, 1, NONE);
+    }
+    cr_expect_eq(keep_of[0], 0, "s3 is away, and it may need anything");
+    link_of[3] = world_join(&w, "s3", 1);
+    round_of[3] = 0;
+    live(NONE, NONE, 4);
+    cr_expect_eq(keep_of[0], NONE);
+}
