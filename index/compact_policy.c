@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "index/compact_internal.h"
+#include "index/foreign.h"
 
 #define FRAMES_MIN        8u /* a log of fewer has none to spare */
 #define RESERVE_MAX       8u
@@ -261,7 +262,10 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
     uint64_t kept = usage.used_bytes > waiting ? usage.used_bytes - waiting : 0;
     int64_t garbage = room->garbage + hollow_bytes(room, c->store->retains, kept, segment);
     bool much = room->used > room->live / 10 * 17 || kept + segment + segment / 2 > 2 * room->live;
+    /* Thrift can wait until nobody waits for a range: what a range that left has made garbage of
+     * lies on the device, or beyond it. */
     bool loose = much && room->used > log->ring_bytes + 2 * segment &&
+                 atomic_load_explicit(&c->store->foreign->resolve_percent, memory_order_relaxed) &&
                  worth_it(c, garbage, (int64_t)segment);
     /* With few segments the reserve alone is a quarter of the bound: users are refused long before
      * 85 percent are taken, and whatever is garbage then is worth it. */

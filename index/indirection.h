@@ -71,7 +71,8 @@ void gw_store_sample(struct gw_store *store, const struct gw_slots *slots);
 void gw_store_walk_sampled(struct gw_thread *thread, uint64_t *at, const struct gw_slots *slots,
                            uint64_t bytes, gw_walk_cb fn, void *ctx);
 
-/* Part of a thread's time that resolving may take, in percent; 0: none. 5 at the start. */
+/* Part of a thread's time that resolving may take, in percent; 0: none, and compaction does not
+ * begin for thrift alone either, as long as the device has room. 5 at the start. */
 void gw_store_resolve_rate(struct gw_store *store, uint32_t percent);
 /* When gw_store_poll of this thread has returned false: after how many ns resolving wants it to be
  * called again; UINT64_MAX: there is nothing to resolve. */
