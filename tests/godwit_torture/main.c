@@ -167,8 +167,8 @@ static int run_all(struct torture_run *run, struct torture_cluster *cluster)
         join_threads(&t);
         torture_coverage_ask(&t.coverage);
         if (healed && run->options.blob)
-            torture_coverage_rest(&t.coverage, run->options.seconds * 1000 < REST_MS
-                                                   ? run->options.seconds * 1000
+            torture_coverage_rest(&t.coverage, run->options.seconds * 500 < REST_MS
+                                                   ? run->options.seconds * 500
                                                    : REST_MS);
         report(run, atomic_load(&run->operations));
         torture_coverage_print(&t.coverage, stdout);
