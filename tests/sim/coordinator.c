@@ -212,13 +212,16 @@ static void make_job(void)
 {
     char from[8], to[8], why[256];
     uint64_t id;
-    int source = coordinator_map()->owner;
+    const struct map *map = coordinator_map();
+    int source = map->owner, target = w->plan.round ? (source + 1) % SERVERS : 1 - source;
+    if (map->view[target] == 0)
+        return; /* it has not joined */
     id_of(source, from);
-    id_of(1 - source, to);
+    id_of(target, to);
     if (gw_coordinator_migrate(w->state, &w->slots, from, to, &id, why, sizeof why) != GW_OK)
         return; /* somebody is down: later */
     w->source = source;
-    w->target = 1 - source;
+    w->target = target;
     w->jobs_made++;
 }
 
@@ -234,7 +237,7 @@ void coordinator_tick(int a, int b)
     const struct gw_job_record *job = newest_job();
     bool open = job && gw_job_is_open(job->state);
     char why[256];
-    if (!open && gone && w->jobs_made < w->plan.jobs && coordinator_map()->view[1])
+    if (!open && gone && w->jobs_made < w->plan.jobs && coordinator_map()->owner >= 0)
         make_job();
     else if (open && job->state == GW_JOB_CREATED && chance(w->plan.cancels))
         GW_ASSERT(gw_coordinator_cancel(w->state, job->id, why, sizeof why) == GW_OK);

@@ -729,7 +729,7 @@ void jobs_frame(struct conn *c, int direction, const uint8_t *bytes, size_t size
         return;
     }
     int from = c->role == ROLE_PULL ? w->target : w->source;
-    if (!party_step(direction == 0 ? 1 - from : from))
+    if (!party_step(direction == 0 ? w->source + w->target - from : from))
         return;
     struct gw_frame f;
     if (gw_frame_decode(bytes, (uint32_t)size, &f) != GW_OK) {

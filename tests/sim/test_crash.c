@@ -16,6 +16,8 @@
 
 #define CRASH_OPS  60u /* of a client */
 #define CRASH_JOBS 2u  /* there and back: the second tenure meets what is left of the first */
+#define ROUND_JOBS 3u  /* through all three: what lies with the first comes back by way of another \
+                        */
 
 static uint64_t from_environment(const char *name, uint64_t otherwise)
 {
@@ -23,14 +25,16 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
     return text && *text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-/* Every other one with a shared tier. */
+/* Every other one with a shared tier, and of these every other one round the three servers. */
 static struct plan plan_of(uint64_t seed)
 {
+    bool round = seed % 4 == 2;
     return (struct plan){.seed = seed,
                          .durable = true,
                          .shared = seed % 2 == 0,
+                         .round = round,
                          .ops = CRASH_OPS,
-                         .jobs = CRASH_JOBS};
+                         .jobs = round ? ROUND_JOBS : CRASH_JOBS};
 }
 
 /* Two deaths, broken connections and an operator who cancels, by chance. Seeds from 1000. */

@@ -25,7 +25,12 @@ Test(migration, ranges_move_exactly_in_every_schedule)
     for (uint64_t i = 0; i < schedules; i++) {
         uint64_t this = seed ? seed : i + 1;
         char failure[256];
-        const struct plan plan = {.seed = this, .ops = OPS, .jobs = 4, .breaks = 16, .cancels = 2};
+        const struct plan plan = {.seed = this,
+                                  .round = this % 2 == 0,
+                                  .ops = OPS,
+                                  .jobs = 4,
+                                  .breaks = 16,
+                                  .cancels = 2};
         if (!world_run(&plan, &sum, failure, sizeof failure))
             cr_assert_fail("GODWIT_SIM_SEED=%" PRIu64 ": %s", this, failure);
     }

@@ -1,4 +1,4 @@
-/* world.h - a seeded world of two servers, a coordinator and some clients, in one thread and on a
+/* world.h - a seeded world of three servers, a coordinator and some clients, in one thread and on a
  * virtual clock. Real are: the stores with their images and recovery, the coordinator's state
  * machine with its facts, both machines, both data planes and the windows of applied serials. What
  * the world plays is what lies between and around them: connections that delay and break,
@@ -31,7 +31,7 @@
 #include "tests/support/image.h"
 #include "tests/support/ram_device.h"
 
-#define SERVERS     2
+#define SERVERS     3
 #define DISPATCHERS 2
 #define CLIENTS     4
 #define KEYS        40
@@ -43,7 +43,7 @@
 
 /* ---- connections and events: world.c ------------------------------------------------------- */
 
-enum party { PARTY_A, PARTY_B, PARTY_COORDINATOR, PARTIES };
+enum party { PARTY_A, PARTY_B, PARTY_C, PARTY_COORDINATOR, PARTIES };
 
 enum role { ROLE_CLIENT, ROLE_CONTROL, ROLE_BULK, ROLE_PULL, ROLE_COORDINATOR };
 
@@ -231,7 +231,8 @@ struct death {
 struct plan {
     uint64_t seed;
     bool durable;
-    bool shared; /* durable, and each server reads what the other one has stored */
+    bool shared; /* durable, and each server reads what the others have stored */
+    bool round;  /* the range goes from A to B to C to A, else there and back */
     uint32_t ops, jobs;
     uint32_t cancels; /* percent: a job that is not committed, each time the operator looks */
     uint32_t breaks;  /* connections that break, at most */
