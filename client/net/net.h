@@ -67,6 +67,9 @@ struct gw_net_options {
 
 struct gw_net_stats {
     uint64_t frames_in, bytes_in, bytes_out, sends, waits, connections;
+    /* Time in gw_net_poll in which there was nothing to do and, as far as can be told, nobody else
+     * used the processor instead; uring only. */
+    uint64_t idle_ns;
     /* Memory of bytes on their way: in, of that in frames that the caller has paused, out, and
      * spare rooms. */
     uint64_t transit_in, transit_paused, transit_out, transit_spare;

@@ -37,6 +37,7 @@
 
 #define SPIN_PAUSES      32u         /* between two looks at the clock */
 #define BUSY_NS          200000ull   /* of work without a wait: then others have their turn */
+#define YIELD_ALONE_NS   4000ull     /* in one that took longer somebody else ran */
 #define YIELD_NS_MAX     1000000ull  /* one that took longer went to somebody who does not wait */
 #define YIELD_REST_MIN   10000000ull /* behind such a one; twice as long behind the next */
 #define YIELD_REST_MAX   80000000ull
@@ -346,6 +347,8 @@ static uint64_t yield_at(struct uring_net *net, uint64_t now)
     if (yields)
         (void)sched_yield(); /* cannot fail */
     uint64_t end = gwi_uring_now_ns();
+    if (end - now > YIELD_ALONE_NS)
+        net->given_ns += end - now;
     if (yields && end - now > YIELD_NS_MAX)
         yield_rest(net, now, end);
     net->waited_ns = end;
@@ -371,10 +374,16 @@ static bool spin(struct uring_net *net, uint64_t start, uint64_t budget_ns)
                 return true;
             cpu_relax();
         }
-        if (now - start >= budget_ns)
+        if (now - start - net->given_ns >= budget_ns) /* what others took was no waiting */
             return false;
         now = yield_at(net, now);
     }
+}
+
+/* A wait of so long has ended. */
+static void idle_for(struct uring_net *net, uint64_t ns)
+{
+    net->base.stats.idle_ns += ns > net->given_ns ? ns - net->given_ns : 0;
 }
 
 /* Waits for work, for at most budget_ns from `start` on. Returns false after a signal. */
@@ -384,8 +393,15 @@ static bool uring_wait(struct uring_net *net, uint64_t start, uint64_t budget_ns
     if (io_uring_sq_ready(&net->ring) > 0)
         ring_submit(net);
     uint64_t spin_ns = net->spin_ns < budget_ns ? net->spin_ns : budget_ns;
+    net->given_ns = 0;
     if (spin_ns > 0 && spin(net, start, spin_ns)) {
+        idle_for(net, gwi_uring_now_ns() - start);
         spin_learn(net, 0);
+        return true;
+    }
+    uint64_t spun_ns = spin_ns > 0 ? gwi_uring_now_ns() - start : 0;
+    if (spun_ns >= budget_ns) { /* to sleep as well would be too late, and perhaps elsewhere */
+        idle_for(net, spun_ns);
         return true;
     }
     int rc = 0;
@@ -394,8 +410,9 @@ static bool uring_wait(struct uring_net *net, uint64_t start, uint64_t budget_ns
     atomic_store_explicit(&net->asleep, 1, memory_order_seq_cst); /* Dekker, file head */
     if (!atomic_load_explicit(&net->wake_pending, memory_order_seq_cst)) {
         struct io_uring_cqe *cqe;
-        struct __kernel_timespec left = {.tv_sec = (long long)(budget_ns / 1000000000),
-                                         .tv_nsec = (long long)(budget_ns % 1000000000)};
+        uint64_t left_ns = budget_ns == UINT64_MAX ? 0 : budget_ns - spun_ns;
+        struct __kernel_timespec left = {.tv_sec = (long long)(left_ns / 1000000000),
+                                         .tv_nsec = (long long)(left_ns % 1000000000)};
         net->base.stats.waits++;
         rc = io_uring_submit_and_wait_timeout(&net->ring, &cqe, 1,
                                               budget_ns == UINT64_MAX ? NULL : &left, NULL);
@@ -406,6 +423,7 @@ static bool uring_wait(struct uring_net *net, uint64_t start, uint64_t budget_ns
     if (net->base.after_sleep)
         net->base.after_sleep(net->base.ctx);
     net->waited_ns = gwi_uring_now_ns();
+    idle_for(net, net->waited_ns - start);
     spin_learn(net, net->waited_ns - start);
     return rc != -EINTR;
 }

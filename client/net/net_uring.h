@@ -191,6 +191,7 @@ struct uring_net {
     struct __kernel_timespec tick_time;
     uint64_t spin_ns;       /* present budget, 0 to options.spin_ns_max */
     uint64_t waited_ns;     /* when a wait or a yield has ended, last */
+    uint64_t given_ns;      /* of the present wait, to others */
     uint64_t yield_from_ns; /* we do not yield before */
     uint64_t yield_rest_ns; /* how long it was put off, last */
 
