@@ -291,6 +291,11 @@ static void answers_leave(struct gwi_dispatcher *d)
     if (!gwi_pace_is_due(&d->pace, d->now_ns))
         return;
     gwi_lateness_forget(&d->lateness, d->now_ns);
+    struct gw_net_stats stats;
+    gw_net_stats(d->net, &stats);
+    gwi_pace_time(&d->pace, d->now_ns - d->paced_ns, stats.idle_ns - d->idle_ns);
+    d->paced_ns = d->now_ns;
+    d->idle_ns = stats.idle_ns;
     uint64_t p99 = gwi_lateness_p99(&d->lateness);
     atomic_store_explicit(&d->late_p99_ns, p99, memory_order_relaxed); /* stands for itself */
     gwi_pace_look(&d->pace, d->now_ns, p99, gwi_haul_impact(d));
@@ -395,7 +400,7 @@ enum gw_status gwi_dispatcher_create(struct gwi_server *server, uint32_t index,
     d->sessions.count_max = 2 * server->memory.connections_max;
     d->sessions.granted_max = server->memory.windows_bytes_max / GW_APPLIED_SERIAL_BYTES;
     gwi_pace_init(&d->pace);
-    d->looked_ns = d->came_ns = gw_clock_now_ns(gw_clock_system());
+    d->looked_ns = d->came_ns = d->paced_ns = gw_clock_now_ns(gw_clock_system());
     d->haul = gwi_haul_create(d);
     d->control = index == 0 ? gwi_control_create(d) : NULL;
     struct gw_net_options options;

@@ -139,6 +139,7 @@ struct gwi_dispatcher {
     struct gwi_lateness lateness;
     struct gwi_pace pace;
     uint64_t looked_ns, woken_ns, came_ns;
+    uint64_t paced_ns, idle_ns;   /* the last gwi_pace_time: when, and what the net had waited */
     uint64_t operations_answered; /* counted in `lateness` */
 
     _Atomic uint64_t operations;  /* written here, read by control */

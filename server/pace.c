@@ -4,10 +4,14 @@
  * settles near the highest share that keeps the bound (Chiu and Jain 1989), and gives way at once
  * when the load changes. 2. The usual p99 is learned only while no migration works. While one does
  * it may only fall: a bound that follows what it bounds is none. 3. What was done while nobody was
- * served is not made up for: the rest owed is that of one portion. */
+ * served is not made up for: the rest owed is that of one portion. 4. What is free is a mean of
+ * some steps; what migrations took themselves was free. While one works it rises by a thousandth a
+ * step only: who is slowed down by it leaves time that is not free. */
 #include "server/pace.h"
 
 #define WHOLE_US         10000u /* impact / (impact + this): pace.h */
+#define FREE_US          2000u  /* likewise, of what is free */
+#define BUSY_LEAST       384u   /* of GWI_PACE_WHOLE: so much of that where nothing is free */
 #define IMPACT_NS_MAX    UINT64_C(60000000000)
 #define PORTIONS         10u /* in the time that the operator allows */
 #define PORTION_NS_LEAST UINT64_C(50000)
@@ -55,17 +59,34 @@ static uint64_t within(uint64_t value, uint64_t least, uint64_t most)
     return value < least ? least : value > most ? most : value;
 }
 
-static uint32_t share_most(uint64_t impact_ns)
+static uint32_t share_most(const struct gwi_pace *pace, uint64_t impact_ns)
 {
     uint64_t impact_us = impact_ns / 1000;
-    return (uint32_t)within(GWI_PACE_WHOLE * impact_us / (impact_us + WHOLE_US), GWI_PACE_LEAST,
-                            GWI_PACE_WHOLE);
+    uint64_t most = GWI_PACE_WHOLE * impact_us / (impact_us + WHOLE_US);
+    uint64_t least = most * BUSY_LEAST / GWI_PACE_WHOLE;
+    uint64_t free = pace->free * impact_us / (impact_us + FREE_US);
+    return (uint32_t)within(most < free ? most : free,
+                            least > GWI_PACE_LEAST ? least : GWI_PACE_LEAST, GWI_PACE_WHOLE);
 }
 
 void gwi_pace_init(struct gwi_pace *pace)
 {
-    *pace = (struct gwi_pace){.share = share_most(GWI_PACE_IMPACT_NS),
-                              .portion_ns = GWI_PACE_IMPACT_NS / PORTIONS};
+    *pace = (struct gwi_pace){.free = GWI_PACE_WHOLE, .portion_ns = GWI_PACE_IMPACT_NS / PORTIONS};
+    pace->share = share_most(pace, GWI_PACE_IMPACT_NS);
+}
+
+void gwi_pace_time(struct gwi_pace *pace, uint64_t span_ns, uint64_t idle_ns)
+{
+    uint64_t free_ns = idle_ns + pace->work_ns;
+    bool works = pace->work_ns > 0;
+    pace->work_ns = 0;
+    if (span_ns == 0)
+        return;
+    uint64_t of_late = free_ns < span_ns ? free_ns * GWI_PACE_WHOLE / span_ns : GWI_PACE_WHOLE;
+    if (works && of_late > pace->free)
+        pace->free += pace->free < GWI_PACE_WHOLE ? 1 : 0;
+    else
+        pace->free = (uint32_t)((3 * pace->free + of_late) / 4);
 }
 
 void gwi_pace_look(struct gwi_pace *pace, uint64_t now_ns, uint64_t p99_ns, uint64_t impact_ns)
@@ -74,14 +95,14 @@ void gwi_pace_look(struct gwi_pace *pace, uint64_t now_ns, uint64_t p99_ns, uint
     if (impact_ns == UINT64_MAX) {
         if (p99_ns)
             pace->usual_ns = pace->usual_ns ? (7 * pace->usual_ns + p99_ns) / 8 : p99_ns;
-        pace->share = share_most(GWI_PACE_IMPACT_NS);
+        pace->share = share_most(pace, GWI_PACE_IMPACT_NS);
         return;
     }
     impact_ns = impact_ns ? within(impact_ns, 0, IMPACT_NS_MAX) : GWI_PACE_IMPACT_NS;
     pace->portion_ns = within(impact_ns / PORTIONS, PORTION_NS_LEAST, PORTION_NS_MAX);
     if (p99_ns && (p99_ns < pace->usual_ns || pace->usual_ns == 0))
         pace->usual_ns = p99_ns; /* rule 2; a target may have had no requests before */
-    uint32_t most = share_most(impact_ns);
+    uint32_t most = share_most(pace, impact_ns);
     if (p99_ns > pace->usual_ns + impact_ns)
         gwi_pace_yield(pace);
     else
@@ -99,6 +120,7 @@ void gwi_pace_yield(struct gwi_pace *pace)
 
 void gwi_pace_worked(struct gwi_pace *pace, uint64_t start_ns, uint64_t end_ns)
 {
+    pace->work_ns += end_ns - start_ns;
     uint64_t from = pace->due_ns > start_ns ? pace->due_ns : start_ns;
     uint64_t span = gwi_pace_span(pace, end_ns - start_ns),
              most = gwi_pace_span(pace, pace->portion_ns);

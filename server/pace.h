@@ -4,12 +4,13 @@
  *   lateness  how late requests were of late: a histogram that forgets
  *   pace      the share of a dispatcher's time that goes to migrations while requests come
  *   rate      bytes a second of one job, over all dispatchers
- * What the operator allows (gw_job_options.max_impact_us) bounds three things: a portion lasts a
- * tenth of it, for so long every request behind it waits; the share is at most impact / (impact +
- * 10 ms), a sixth for 2 ms, since a client that waits for its answers loses as much of its
- * throughput; and while the p99 of requests is further above its usual value than that, the share
- * falls, never below GWI_PACE_LEAST: a migration always ends. Without requests all of the time is
- * free; the caller sees to that.
+ * What the operator allows (gw_job_options.max_impact_us) bounds this: a portion lasts a tenth of
+ * it, for so long every request behind it waits; the share is at most impact / (impact + 10 ms), a
+ * sixth for 2 ms, since a client that waits for its answers loses as much of its throughput, and
+ * more where all processors are busy: so of what requests leave it takes at most impact / (impact +
+ * 2 ms), a half, though three eighths of the share in any case; and while the p99 of requests is
+ * further above its usual value than that, the share falls, never below GWI_PACE_LEAST: a migration
+ * always ends. Without requests all of the time is free; the caller sees to that.
  *
  * Thread rule: lateness and pace belong to one dispatcher; a rate is anybody's. Layer: server. */
 #ifndef GW_SERVER_PACE_H
@@ -60,7 +61,9 @@ uint64_t gwi_lateness_p99(const struct gwi_lateness *late);
 
 struct gwi_pace {
     uint32_t share;      /* of GWI_PACE_WHOLE */
+    uint32_t free;       /* likewise: of late not used by requests, nor by others than us */
     uint64_t step_ns;    /* when the next step is due */
+    uint64_t work_ns;    /* on migrations since the last gwi_pace_time */
     uint64_t usual_ns;   /* p99 without migrations; 0: not known */
     uint64_t portion_ns; /* of work in one turn: what everybody else waits for */
     uint64_t due_ns;     /* before it nothing is to be done while requests come */
@@ -72,6 +75,9 @@ static inline bool gwi_pace_is_due(const struct gwi_pace *pace, uint64_t now_ns)
 {
     return now_ns >= pace->step_ns;
 }
+/* Of the last span_ns, idle_ns were spent with waiting: what was not, but for work on migrations,
+ * went to requests. Before each look. */
+void gwi_pace_time(struct gwi_pace *pace, uint64_t span_ns, uint64_t idle_ns);
 /* A step: p99_ns of late (0: no requests). `impact_ns`: how far it may be above the usual one, 0:
  * the default; UINT64_MAX: no migration is at work, so this is the usual one. */
 void gwi_pace_look(struct gwi_pace *pace, uint64_t now_ns, uint64_t p99_ns, uint64_t impact_ns);

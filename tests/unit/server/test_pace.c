@@ -125,6 +125,63 @@ Test(pace, what_is_allowed_bounds_the_share_and_the_portion)
     }
 }
 
+/* Steps with requests that use `busy` of GWI_PACE_WHOLE, and a migration that takes its share. */
+static void steps(struct gwi_pace *pace, uint64_t *now, uint32_t busy, uint64_t impact_ns, int n)
+{
+    for (int i = 0; i < n; i++, *now += GWI_PACE_STEP_NS) {
+        bool works = impact_ns != UINT64_MAX;
+        uint64_t work = works ? GWI_PACE_STEP_NS * pace->share / GWI_PACE_WHOLE : 0;
+        uint64_t used = GWI_PACE_STEP_NS * busy / GWI_PACE_WHOLE + work;
+        if (works)
+            gwi_pace_worked(pace, *now, *now + work);
+        gwi_pace_time(pace, GWI_PACE_STEP_NS,
+                      used < GWI_PACE_STEP_NS ? GWI_PACE_STEP_NS - used : 0);
+        gwi_pace_look(pace, *now, 100 * US, impact_ns);
+    }
+}
+
+Test(pace, where_requests_take_all_of_the_time_the_share_is_small)
+{
+    struct gwi_pace pace;
+    uint64_t now = MS;
+    const uint32_t most = GWI_PACE_WHOLE / 6;
+    gwi_pace_init(&pace);
+    steps(&pace, &now, 100, UINT64_MAX, 50);
+    steps(&pace, &now, 100, 2 * MS, 50);
+    cr_expect(pace.share >= most - 1 && pace.share <= most, "with much free: %u", pace.share);
+    steps(&pace, &now, GWI_PACE_WHOLE, 2 * MS, 50);
+    cr_expect_eq(pace.share, GWI_PACE_LEAST, "with nothing free: %u", pace.share);
+    /* a fifth is free: half of it */
+    gwi_pace_init(&pace);
+    steps(&pace, &now, GWI_PACE_WHOLE * 4 / 5, UINT64_MAX, 50);
+    steps(&pace, &now, GWI_PACE_WHOLE * 4 / 5, 2 * MS, 50);
+    cr_expect(pace.share > GWI_PACE_WHOLE / 11 && pace.share <= GWI_PACE_WHOLE / 9, "%u",
+              pace.share);
+}
+
+Test(pace, an_operator_in_a_hurry_gets_more_of_busy_servers)
+{
+    struct gwi_pace pace;
+    uint64_t now = MS;
+    gwi_pace_init(&pace);
+    steps(&pace, &now, GWI_PACE_WHOLE, UINT64_MAX, 50);
+    steps(&pace, &now, GWI_PACE_WHOLE, 10 * MS, 200);
+    cr_expect(pace.share > 180 && pace.share < 200, "three eighths of a half: %u", pace.share);
+}
+
+/* Clients that wait for answers ask for less when a migration holds them up: that is not free. */
+Test(pace, time_that_a_migration_makes_free_is_not_taken_at_once)
+{
+    struct gwi_pace pace;
+    uint64_t now = MS;
+    gwi_pace_init(&pace);
+    steps(&pace, &now, GWI_PACE_WHOLE, UINT64_MAX, 50);
+    steps(&pace, &now, GWI_PACE_WHOLE / 2, 2 * MS, 50); /* half a second */
+    cr_expect_leq(pace.share, GWI_PACE_LEAST);
+    steps(&pace, &now, GWI_PACE_WHOLE / 2, 2 * MS, 1000); /* but the load may really have gone */
+    cr_expect_gt(pace.share, GWI_PACE_WHOLE / 8);
+}
+
 Test(pace, shipping_never_ends_however_late_requests_are)
 {
     struct gwi_pace pace;
