@@ -150,6 +150,7 @@ struct gw_migrate_wire_sample {
     uint64_t at_ns, bulk, pulled;
 };
 
+struct gwi_asker;
 struct gw_migrate_watch {
     const char *coordinator, *source, *target; /* addresses */
     uint64_t start_ns;
@@ -165,6 +166,7 @@ struct gw_migrate_watch {
     struct gw_migrate_wire_sample *wires;
     uint32_t jobs_count, servers_count, wires_count, jobs_max, servers_max, wires_max;
     struct gw_migrate_wire *wire;
+    struct gwi_asker *asker[3]; /* of coordinator, source, target; NULL: a connection a question */
 };
 
 bool gw_migrate_watch_open(struct gw_migrate_watch *w, uint64_t seconds);
