@@ -4,8 +4,9 @@
 #
 #   bench/migrate.sh beyond     4 GiB of data, 512 MiB a server, shared tier; half of the slots,
 #                               zipfian; with and without indirections; every key compared (about 30 min)
-#   bench/migrate.sh memory     1 M and 5 M keys of 100 bytes in memory, 10 % of the slots, closed
-#                               and open loop (about 4 min)
+#   bench/migrate.sh memory     1 M and 5 M keys of 100 bytes in memory, 10 % of the slots: closed
+#                               loop, closed loop with a target that serves from the start, open
+#                               loop (about 6 min)
 #   bench/migrate.sh bulk       records of 130 bytes with an idle cluster, beside loopback (about 1 min)
 #   bench/migrate.sh ablations  sampling, indirections, pulls: each off in turns, in memory (about 3 min)
 #
@@ -52,9 +53,13 @@ beyond() {
 memory() {
     local keys loop
     for keys in 1000000 5000000; do
-        for loop in closed open; do
-            local words=(--keys "$(of $keys)" --value-size 100 --part 10% --workload b --verify)
-            [ $loop = closed ] || words+=(--rate "$rate")
+        for loop in closed both open; do
+            local words=(--keys "$(of $keys)" --value-size 100 --workload b --verify)
+            case $loop in
+            closed) words+=(--part 10%) ;;
+            both) words+=(--part 20% --target-serves) ;; # of a half: 10 % of all
+            open) words+=(--part 10% --rate "$rate") ;;
+            esac
             one "memory-$((keys / 1000000))m-$loop" "${words[@]}"
         done
     done
