@@ -549,3 +549,59 @@ Test(net_uring_life, a_net_may_be_made_by_another_thread_than_its_owner)
     gw_net_destroy(server.net); /* the owner has ended */
     gw_net_destroy(client.net);
 }
+
+/* ---- time ---- */
+
+static struct gw_net_stats stats_of(const struct gw_net *net)
+{
+    struct gw_net_stats stats;
+    gw_net_stats(net, &stats);
+    return stats;
+}
+
+/* Goal: who has a date in less than the busy wait lasts does not sleep as well, which would be
+ * late and may end on another processor. How: sleeps are counted; the first waits, whose ends are
+ * near, teach the net that busy waits pay. */
+Test(net_uring_life, a_wait_that_is_shorter_than_the_busy_wait_does_not_sleep)
+{
+    enum { SHORT_NS = 20000, LONGER_NS = 60000, LESSONS = 5000, WAITS = 200 };
+    struct probe p = {0};
+    probe_open_net(&p, NULL);
+    bool learned = false;
+    for (int i = 0; i < LESSONS && !learned; i++) {
+        gw_net_poll(p.net, LONGER_NS);
+        uint64_t before = stats_of(p.net).waits;
+        gw_net_poll(p.net, SHORT_NS);
+        learned = stats_of(p.net).waits == before;
+    }
+    cr_assert(learned, "it always sleeps");
+    uint64_t before = stats_of(p.net).waits;
+    for (int i = 0; i < WAITS; i++)
+        gw_net_poll(p.net, SHORT_NS);
+    cr_expect_eq(stats_of(p.net).waits, before);
+    gw_net_destroy(p.net);
+}
+
+Test(net_uring_life, time_without_work_is_idle_and_no_other)
+{
+    struct probe server = {.ordered = true}, client = {0};
+    probe_connect_pair(&server, NULL, &client, NULL);
+    uint64_t idle = stats_of(server.net).idle_ns, start = probe_now_ms(), sent = 0;
+    while (probe_now_ms() - start < 30) {
+        if (probe_send(client.conn, 20000, sent))
+            sent++;
+        gw_net_poll(client.net, 0);
+        gw_net_poll(server.net, 0);
+    }
+    cr_expect_gt(server.frames, 0);
+    cr_expect_eq(stats_of(server.net).idle_ns, idle, "a poll that may not wait has waited");
+    probe_pump(&server, &client, server.frames, sent);
+    idle = stats_of(server.net).idle_ns;
+    start = probe_now_ms();
+    gw_net_poll(server.net, 100000000);
+    uint64_t waited = (probe_now_ms() - start) * 1000000;
+    idle = stats_of(server.net).idle_ns - idle;
+    cr_expect(idle > 90000000 && idle < waited + 2000000, "%llu ns idle of %llu",
+              (unsigned long long)idle, (unsigned long long)waited);
+    probe_close_pair(&server, &client);
+}
