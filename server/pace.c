@@ -6,7 +6,8 @@
  * it may only fall: a bound that follows what it bounds is none. 3. What was done while nobody was
  * served is not made up for: the rest owed is that of one portion. 4. What is free is a mean of
  * some steps; what migrations took themselves was free. While one works it rises by a thousandth a
- * step only: who is slowed down by it leaves time that is not free. */
+ * step only, for who is slowed down by it leaves time that is not free, and falls more slowly than
+ * else, so that a single bad step is not remembered for seconds. */
 #include "server/pace.h"
 
 #define WHOLE_US         10000u /* impact / (impact + this): pace.h */
@@ -84,9 +85,10 @@ void gwi_pace_time(struct gwi_pace *pace, uint64_t span_ns, uint64_t idle_ns)
         return;
     uint64_t of_late = free_ns < span_ns ? free_ns * GWI_PACE_WHOLE / span_ns : GWI_PACE_WHOLE;
     if (works && of_late > pace->free)
-        pace->free += pace->free < GWI_PACE_WHOLE ? 1 : 0;
+        pace->free++;
     else
-        pace->free = (uint32_t)((3 * pace->free + of_late) / 4);
+        pace->free =
+            (uint32_t)(works ? (15 * pace->free + of_late) / 16 : (3 * pace->free + of_late) / 4);
 }
 
 void gwi_pace_look(struct gwi_pace *pace, uint64_t now_ns, uint64_t p99_ns, uint64_t impact_ns)

@@ -149,7 +149,7 @@ Test(pace, where_requests_take_all_of_the_time_the_share_is_small)
     steps(&pace, &now, 100, UINT64_MAX, 50);
     steps(&pace, &now, 100, 2 * MS, 50);
     cr_expect(pace.share >= most - 1 && pace.share <= most, "with much free: %u", pace.share);
-    steps(&pace, &now, GWI_PACE_WHOLE, 2 * MS, 50);
+    steps(&pace, &now, GWI_PACE_WHOLE, 2 * MS, 100); /* a second */
     cr_expect_eq(pace.share, GWI_PACE_LEAST, "with nothing free: %u", pace.share);
     /* a fifth is free: half of it */
     gwi_pace_init(&pace);
@@ -157,6 +157,21 @@ Test(pace, where_requests_take_all_of_the_time_the_share_is_small)
     steps(&pace, &now, GWI_PACE_WHOLE * 4 / 5, 2 * MS, 50);
     cr_expect(pace.share > GWI_PACE_WHOLE / 11 && pace.share <= GWI_PACE_WHOLE / 9, "%u",
               pace.share);
+}
+
+Test(pace, one_bad_step_costs_little)
+{
+    struct gwi_pace pace;
+    uint64_t now = MS;
+    gwi_pace_init(&pace);
+    steps(&pace, &now, 300, UINT64_MAX, 50);
+    steps(&pace, &now, 300, 2 * MS, 50);
+    uint32_t share = pace.share;
+    for (int i = 0; i < 10; i++) { /* somebody else had the processor for 10 ms */
+        steps(&pace, &now, GWI_PACE_WHOLE, 2 * MS, 1);
+        steps(&pace, &now, 300, 2 * MS, 19);
+    }
+    cr_expect_eq(pace.share, share, "%u instead of %u", pace.share, share);
 }
 
 Test(pace, an_operator_in_a_hurry_gets_more_of_busy_servers)
