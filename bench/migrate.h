@@ -40,6 +40,8 @@ struct gw_migrate_settings {
     const char *blob; /* NULL: none; "dir": a directory beside the servers' own; else a URL */
     const char *server_flags[GW_MIGRATE_FLAGS_MAX + 1];
     uint32_t server_flags_count;
+    bool apart; /* clients on the first processor, everything else on the others */
+    int client_cpu;
     bool target_serves; /* the target has an even share of the slots before anything moves */
     double part;        /* of the source's slots, 0..1 */
     /* the load */
@@ -156,6 +158,8 @@ struct gw_migrate_watch {
     uint64_t start_ns;
     int64_t wall_offset_ns; /* wall time - start's clock */
     uint64_t job;
+    bool idle; /* no load: looked at more often */
+    uint64_t looked_ns;
     char state[24], error[256];
     uint64_t pause_us;
     json_t *last; /* the job as it was seen last; owned */

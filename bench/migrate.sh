@@ -54,7 +54,7 @@ memory() {
     local keys loop
     for keys in 1000000 5000000; do
         for loop in closed both open; do
-            local words=(--keys "$(of $keys)" --value-size 100 --workload b --verify)
+            local words=(--keys "$(of $keys)" --value-size 100 --workload b --apart --verify)
             case $loop in
             closed) words+=(--part 10%) ;;
             both) words+=(--part 20% --target-serves) ;; # of a half: 10 % of all

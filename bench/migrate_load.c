@@ -11,6 +11,7 @@
  * may read it. */
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,6 +332,12 @@ static void *work(void *ctx)
 {
     struct worker *w = ctx;
     struct gw_migrate_load *load = w->load;
+    if (load->settings->apart) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(load->settings->client_cpu, &one);
+        (void)pthread_setaffinity_np(pthread_self(), sizeof one, &one); /* then the luck decides */
+    }
     load_keys(w);
     gwi_cluster_read(load->cluster, owners_of, w);
     if (w->failure != GW_OK)

@@ -47,6 +47,7 @@ json_t *gw_migrate_settings_json(const struct gw_migrate_settings *s)
         gw_workload_distribution_name(s->workload.distribution), "theta",
         s->workload.theta > 0 ? s->workload.theta : GW_WORKLOAD_THETA, "seed",
         (json_int_t)s->workload.seed, "idle", s->idle, "target_serves", s->target_serves);
+    json_object_set_new(j, "apart", json_boolean(s->apart));
     json_object_set_new(j, "warm_up_s", count(s->warm_up_s));
     json_object_set_new(j, "before_s", count(s->before_s));
     json_object_set_new(j, "after_s", count(s->after_s));

@@ -190,6 +190,7 @@ static bool run_on(struct gw_migrate_run *run, struct gw_spawn *spawn, struct gw
     if (!load)
         return false;
     run->load_s = (double)(now_ns() - began) / 1e9;
+    run->watch.idle = s->idle;
     run->watch.coordinator = spawn->coordinator_address;
     run->watch.source = server_of(spawn, SOURCE)->address;
     run->watch.target = server_of(spawn, TARGET)->address;
