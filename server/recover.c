@@ -516,6 +516,14 @@ static void say_what_was_done(struct recovery *r, const struct gwi_state *state)
                 report->applied, report->entries, report->dropped, report->torn);
 }
 
+static void keep_all_tombstones(struct gw_store *store)
+{
+    struct gw_slots all;
+    gw_slots_clear(&all);
+    gw_slots_add_range(&all, 0, GW_SLOTS - 1);
+    gw_store_keep_tombstones(store, &all);
+}
+
 /* Everything from one state (NULL: an empty store, with commit logs perhaps). */
 static enum gw_status recover_from(struct recovery *r, const struct gwi_state *state,
                                    const struct gwi_state *older)
@@ -539,6 +547,11 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
     if (st == GW_OK)
         st = logs_open(r, number, state);
     if (st == GW_OK) {
+        /* Until control knows what may still arrive. Before the logs are replayed: from then on the
+         * store compacts, and a tombstone that it leaves behind would not hide what its slot's
+         * source sends again. */
+        if (state || r->logs_wanted)
+            keep_all_tombstones(s->store);
         gw_store_retain_all(s->store);
         if (state) {
             gw_store_retain(s->store, older ? older->image.begin : state->image.begin,
@@ -559,11 +572,6 @@ static enum gw_status recover_from(struct recovery *r, const struct gwi_state *s
     r->sessions = NULL;
     if (!state && !r->logs_wanted)
         return GW_OK;
-    struct gw_slots all;
-    gw_slots_clear(&all);
-    for (uint32_t slot = 0; slot < GW_SLOTS; slot++)
-        gw_slots_add(&all, (uint16_t)slot);
-    gw_store_keep_tombstones(s->store, &all); /* until control knows what may still arrive */
     s->recovered = true;
     say_what_was_done(r, state);
     return GW_OK;
