@@ -54,10 +54,10 @@ memory() {
     local keys loop
     for keys in 1000000 5000000; do
         for loop in closed both open; do
-            local words=(--keys "$(of $keys)" --value-size 100 --workload b --apart --verify)
+            local words=(--keys "$(of $keys)" --value-size 100 --workload b --verify)
             case $loop in
-            closed) words+=(--part 10%) ;;
-            both) words+=(--part 20% --target-serves) ;; # of a half: 10 % of all
+            closed) words+=(--part 10% --apart) ;;
+            both) words+=(--part 20% --target-serves --apart) ;; # of a half: 10 % of all
             open) words+=(--part 10% --rate "$rate") ;;
             esac
             one "memory-$((keys / 1000000))m-$loop" "${words[@]}"
