@@ -51,8 +51,10 @@ static void ask_server(struct torture_coverage *c, uint32_t i)
         c->sum[n] += value >= *last ? value - *last : value;
         *last = value;
     }
-    if (answer)
+    if (answer) {
         c->live[i] = number_of(json_object_get(answer, "indirections"), "live");
+        c->keys[i] = number_of(answer, "keys");
+    }
     json_decref(answer);
 }
 
@@ -98,16 +100,21 @@ void torture_coverage_ask(struct torture_coverage *c)
 
 void torture_coverage_rest(struct torture_coverage *c, uint64_t ms)
 {
-    uint64_t end = torture_now_ns(c->run) + ms * 1000000, live;
+    uint64_t end = torture_now_ns(c->run) + ms * 1000000, live, keys;
     do {
         torture_sleep_ms(200);
         torture_coverage_ask(c);
-        live = 0;
-        for (uint32_t i = 0; i < c->run->options.servers; i++)
+        live = keys = 0;
+        for (uint32_t i = 0; i < c->run->options.servers; i++) {
             live += c->live[i];
+            keys += c->keys[i];
+        }
     } while ((live > 0 || c->sum[TORTURE_DELETED] == 0) && torture_now_ns(c->run) < end);
-    torture_event(c->run, "%" PRIu64 " indirections are left, %" PRIu64 " objects were deleted",
-                  live, c->sum[TORTURE_DELETED]);
+    torture_event(c->run,
+                  "%" PRIu64 " indirections are left, %" PRIu64
+                  " objects were deleted; the servers "
+                  "count %" PRIu64 " keys",
+                  live, c->sum[TORTURE_DELETED], keys);
 }
 
 void *torture_coverage_run(void *ctx)

@@ -34,6 +34,7 @@ struct torture_coverage {
     _Atomic uint64_t moves;
     uint64_t sent, hot, pulls, failed, plans;
     uint64_t live[TORTURE_SERVERS_MAX]; /* indirections */
+    uint64_t keys[TORTURE_SERVERS_MAX]; /* as the server counts them */
 };
 
 /* What its thread does until run->stop. */

@@ -10,10 +10,11 @@
 #include "tests/godwit_torture/cluster.h"
 #include "tests/godwit_torture/elastic.h"
 
-#define JOBS_MAX   4u
-#define REST_NS    UINT64_C(12000000000)
-#define IDLE_NS    UINT64_C(2000000000)
-#define RANGES_MAX 200u
+#define JOBS_MAX    4u
+#define REST_NS     UINT64_C(12000000000)
+#define CALM_ONE_IN 20u
+#define IDLE_NS     UINT64_C(2000000000)
+#define RANGES_MAX  200u
 
 struct range {
     uint32_t first, last;
@@ -85,6 +86,20 @@ static void third_server(struct torture_run *run, struct gw_rand *rand, const st
     } while (strcmp(room, last->from) == 0 || strcmp(room, last->to) == 0);
 }
 
+static void resume_all(struct torture_run *run, const json_t *jobs)
+{
+    size_t i;
+    json_t *job;
+    json_array_foreach((json_t *)jobs, i, job)
+    {
+        char request[96];
+        snprintf(request, sizeof request, "{\"op\":\"job-resume\",\"id\":%lld}",
+                 (long long)json_integer_value(json_object_get(job, "id")));
+        if (json_is_true(json_object_get(job, "paused")))
+            (void)torture_say(run, request, NULL);
+    }
+}
+
 /* Nothing more is begun, what is open goes on, and then for a while there is no move at all: only
  * then it is known what nobody needs any more, and may be deleted. */
 static void rest(struct torture_run *run)
@@ -93,17 +108,10 @@ static void rest(struct torture_run *run)
     torture_event(run, "the operator rests");
     while (!atomic_load(&run->stop) && torture_now_ns(run) - begin < REST_NS) {
         char *answer = torture_ask(run, "{\"op\":\"status\"}");
-        json_t *status = answer ? json_loads(answer, 0, NULL) : NULL, *job;
-        size_t i;
-        json_array_foreach(json_object_get(status, "jobs"), i, job)
-        {
-            char request[96];
-            snprintf(request, sizeof request, "{\"op\":\"job-resume\",\"id\":%lld}",
-                     (long long)json_integer_value(json_object_get(job, "id")));
-            if (json_is_true(json_object_get(job, "paused")))
-                (void)torture_say(run, request, NULL);
-        }
-        bool idle = status && i == 0;
+        json_t *status = answer ? json_loads(answer, 0, NULL) : NULL;
+        const json_t *jobs = json_object_get(status, "jobs");
+        resume_all(run, jobs);
+        bool idle = status && json_array_size(jobs) == 0;
         json_decref(status);
         free(answer);
         idle_since = !idle ? 0 : idle_since ? idle_since : torture_now_ns(run);
@@ -170,14 +178,22 @@ void *torture_operator_run(void *ctx)
     struct torture_run *run = ctx;
     struct gw_rand rand;
     struct move last = {0};
+    bool calm = false;
     gw_rand_init(&rand, torture_seed(run, "operator", 0));
     while (!atomic_load(&run->stop)) {
         char *answer = torture_ask(run, "{\"op\":\"status\"}");
         json_t *status = answer ? json_loads(answer, 0, NULL) : NULL;
         const json_t *jobs = json_object_get(status, "jobs");
         size_t open = json_array_size(jobs);
-        bool more = run->options.blob && !run->options.no_drain && status &&
-                    torture_elastic_turn(run, &rand, status);
+        bool whole = run->options.blob && !run->options.no_drain && status;
+        calm |= whole && gw_rand_below(&rand, CALM_ONE_IN) == 0;
+        bool more = whole && torture_elastic_turn(run, &rand, status);
+        if (more)
+            calm = false;
+        else if (calm) { /* whole servers are spoken of when nothing moves */
+            resume_all(run, jobs);
+            more = true;
+        }
         if (status && !more && open < JOBS_MAX && gw_rand_below(&rand, 3))
             migrate(run, &rand, json_object_get(status, "servers"), &last);
         else if (open > 0 && !more)

@@ -21,13 +21,20 @@ bool torture_read_all(struct torture_client *reader)
     uint32_t keys = reader->run->keys.first[TORTURE_FAMILIES];
     if (!torture_client_open(reader, durable ? GW_ACKNOWLEDGE_DURABLE : GW_ACKNOWLEDGE_SERVER))
         return false;
+    size_t first = reader->log.count;
     bool good = true;
     for (uint32_t key = 0; key < keys && good; key++) {
         torture_client_get(reader, key);
         if (gw_in_flight(reader->session) >= READ_WINDOW)
             good = torture_client_wait(reader, READ_WINDOW / 2);
     }
-    return torture_client_close(reader) && good;
+    uint64_t found = 0;
+    good = torture_client_close(reader) && good;
+    for (size_t i = first; i < reader->log.count; i++)
+        found += torture_log_at(&reader->log, i)->outcome == TORTURE_OK &&
+                 torture_log_at(&reader->log, i)->verb == TORTURE_GET;
+    torture_event(reader->run, "%" PRIu64 " keys are there", found);
+    return good;
 }
 
 /* The last answers of the reader's log, by key. */
