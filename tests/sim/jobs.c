@@ -499,8 +499,9 @@ void jobs_tick(int s, int unused)
 
 /* ---- turns --------------------------------------------------------------------------------- */
 
-static void ship_turn(struct server *server, int d)
+static void ship_turn(int s, int d)
 {
+    struct server *server = &w->server[s];
     uint8_t room[GW_FRAME_HEADER + 80]; /* two records */
     size_t used;
     struct gw_thread *thread = server->dispatcher[d].thread;
@@ -509,9 +510,10 @@ static void ship_turn(struct server *server, int d)
         gw_outgoing_fill(server->out, (uint32_t)d, thread, gw_outgoing_attempt(server->out), room,
                          sizeof room, 1 + (uint32_t)below(20), &used);
     gw_store_exit(thread);
-    if ((st == GW_OK || st == GW_PENDING) && used)
+    if ((st == GW_OK || st == GW_PENDING) && used) {
+        tier_sent(s, room, used);
         conn_send(&w->bulk[d], 0, room, used);
-    else if (st != GW_OK && st != GW_PENDING && st != GW_END)
+    } else if (st != GW_OK && st != GW_PENDING && st != GW_END)
         fail("fill says %s", gw_status_name(st));
 }
 
@@ -521,7 +523,7 @@ void jobs_turn(int s, int d)
     struct gw_thread *thread = server->dispatcher[d].thread;
     bool paused = server->source && gw_source_job(server->source)->paused;
     if (server->shipping && !server->unlinking && !paused && w->bulk[d].up && chance(50))
-        ship_turn(server, d);
+        ship_turn(s, d);
     if (server->unlinking && !server->unlinked_told) {
         gw_store_enter(thread);
         enum gw_status st = gw_outgoing_unlink(server->out, (uint32_t)d, thread, 64);

@@ -52,10 +52,29 @@ void tier_share(int s)
     if (!tier_is_shared(s) || chance(20))
         return;
     uint64_t page = (uint64_t)1 << GW_STORE_PAGE_BITS_MIN;
-    uint64_t end = server->image->store.numbers.end.v, pages = chance(50) ? 0 : below(3);
+    uint64_t end = server->image->store.numbers.end.v, pages = chance(30) ? 0 : below(6);
     if (end / page > pages)
         gw_ram_device_share(server->device, gw_addr_of((end / page - pages) * page));
     gw_store_foreign_retained(server->store, server->image->store.numbers.end.v);
+}
+
+/* An indirection is sent only once what it leads to is durable in the shared tier. */
+void tier_sent(int s, const uint8_t *bytes, size_t size)
+{
+    struct gw_frame f;
+    struct gw_peer_record record;
+    struct gw_peer_indirection m;
+    GW_ASSERT(gw_frame_decode(bytes, (uint32_t)size, &f) == GW_OK);
+    struct gw_reader body = gw_frame_body(bytes, &f);
+    while (gw_peer_record_decode(&body, &record)) {
+        if (!gw_peer_indirection_of(&record, &m))
+            continue;
+        GW_ASSERT(m.log_id >= 1 && m.log_id <= SERVERS);
+        const struct gw_device *device = gw_ram_device_face(w->server[m.log_id - 1].device);
+        if (m.address >= device->shared(device))
+            fail("server %d sends others to %llu of log %llu, which is not shared", s,
+                 (unsigned long long)m.address, (unsigned long long)m.log_id);
+    }
 }
 
 /* The lowest address of this log that the others need; of the log's begin if they need none. */

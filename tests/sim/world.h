@@ -332,6 +332,7 @@ bool tier_is_shared(int s);
 void tier_sample(int s, bool on);
 void tier_outgoing(int s, bool indirection); /* the data plane of its outgoing job is there */
 void tier_share(int s);
+void tier_sent(int s, const uint8_t *bytes, size_t size); /* a CHUNK frame */
 void tier_forget_turn(int unused, int unused2);
 void tier_count(int s); /* its outgoing job ends */
 /* crash.c */
