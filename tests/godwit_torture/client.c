@@ -16,7 +16,7 @@
 #define BURST_MAX   24u
 #define PATIENCE_MS (TORTURE_DEADLINE_MS + 10000u)
 #define POLL_MS     20
-#define FILL_WINDOW 512u
+#define FILL_WINDOW 256u
 
 struct torture_flight {
     struct torture_client *client;
@@ -472,7 +472,12 @@ bool torture_client_fill(struct torture_client *c)
             continue; /* and some are asked for that nobody wrote */
         size_t bytes = TORTURE_PIECE_HEAD + (size_t)gw_rand_below(&c->rand, 6000);
         write_bytes(c, key, TORTURE_SET, bytes);
-        if (gw_in_flight(c->session) >= FILL_WINDOW)
+        /* Not taken, for too many bytes are on their way: once more. */
+        while (good && torture_log_at(&c->log, c->log.count - 1)->outcome == TORTURE_NOT_DONE) {
+            good = torture_client_wait(c, gw_in_flight(c->session) / 2);
+            write_bytes(c, key, TORTURE_SET, bytes);
+        }
+        if (good && gw_in_flight(c->session) >= FILL_WINDOW)
             good = torture_client_wait(c, FILL_WINDOW / 2);
     }
     return torture_client_close(c) && good;
