@@ -13,7 +13,9 @@
  *     the machine leaves us. Reads go through the SSD tier and its checksums.
  *  3. `shared` rises only over objects that tier.json names, so a restarted process knows all that
  *     was ever promised, without a question. What was put and not written down is put again, under
- *     the same name: with the same bytes, or with zeros for pages that nobody was told of.
+ *     a name of this process: one that a dead process sent may still arrive, and must not take the
+ *     place of what is promised meanwhile. It has the same bytes, or zeros for pages that nobody
+ *     was told of; who reads prefers the newer incarnation (tier_origin.c).
  *  4. Before the first put, and again from time to time, owner.json must say that we are who we
  *     are. If it does not, nothing is put or deleted.
  *  5. While the object store is in trouble and nobody has anything to ask of it, it is asked for
@@ -144,7 +146,7 @@ static enum extent_state extent_at(struct gw_tier *tier, uint64_t next, struct e
             e->end = start + segment;
         return e->old ? EXTENT_SKIP : EXTENT_WAIT;
     }
-    e->incarnation = s->incarnation;
+    e->incarnation = tier->incarnation; /* rule 3 */
     uint64_t pages = (e->end - next) >> tier->page_bits,
              written = pages_written(tier, s, next, e->end);
     enum extent_state state = EXTENT_WAIT;
@@ -413,7 +415,7 @@ static bool owner_is_us(struct gw_tier *tier)
         a->data = NULL;
         a->under_way = false;
         if (a->status == GW_OK && up->owner_putting)
-            owner_set(tier, TIER_OWNER_US);
+            owner_ask(tier, false); /* a copy of us may have put its own at the same time */
         else if (a->status == GW_OK)
             owner_found(tier, data, a->bytes);
         else if (a->status == GW_NOT_FOUND && !up->owner_putting)
@@ -450,6 +452,9 @@ static void probe(struct gw_tier *tier)
         up->unwell_ns = 0;
     else if (!up->unwell_ns)
         up->unwell_ns = now;
+    /* Relaxed, both: hints. */
+    atomic_store_explicit(&tier->unwell, up->unwell_ns || up->owner == TIER_OWNER_OTHER,
+                          memory_order_relaxed);
     atomic_store_explicit(&tier->ailing,
                           up->unwell_ns && now - up->unwell_ns >= tier->read_deadline_ns,
                           memory_order_relaxed);

@@ -215,6 +215,37 @@ Test(tier_review, what_nobody_wrote_down_hides_nothing)
     world_end(&w);
 }
 
+/* A process is killed before its first checkpoint, and the next one as soon as it has removed what
+ * that one wrote: the third knows of no file, and of no object. */
+Test(tier_review, a_log_that_begins_anew_uses_no_address_again)
+{
+    struct world w = world_make(STORE, NULL);
+    struct gw_device_usage usage;
+    uint32_t removed;
+    world_open(&w);
+    write_pages(&w, PAGE, 3 * SEGMENT);
+    await_shared(&w, 3 * SEGMENT);
+    world_close(&w);
+    run("rm %s/tier.json", w.dir);
+    w.options.ssd.incarnation = 2;
+    run("mv %s %s.away && mkdir %s", w.store, w.store, w.store); /* nor does the store tell */
+    world_open(&w);
+    cr_expect_eq(gw_tier_resume(w.tier, gw_addr_of(0)).v, 3 * SEGMENT);
+    cr_assert_eq(gw_ssd_forget_earlier(gw_tier_ssd(w.tier), &removed), GW_OK);
+    cr_expect_eq(removed, 3);
+    w.device->usage(w.device, &usage);
+    cr_expect_eq(usage.used_bytes, 0, "%lu bytes", usage.used_bytes);
+    world_close(&w);
+    run("rmdir %s && mv %s.away %s", w.store, w.store, w.store);
+    w.options.ssd.incarnation = 3;
+    world_open(&w);
+    gw_addr resume = gw_tier_resume(w.tier, gw_addr_of(0));
+    cr_expect_eq(resume.v, 3 * SEGMENT);
+    write_pages(&w, resume.v, resume.v + 2 * SEGMENT);
+    await_shared(&w, resume.v + 2 * SEGMENT);
+    world_end(&w);
+}
+
 /* A server is brought back from a copy of its directory (a backup has no tier.json). What it had
  * put since then, others were told of: its log must not go on at the same addresses. */
 Test(tier_review, a_copy_of_the_directory_uses_no_address_again)
