@@ -7,8 +7,10 @@
  *  3. What the reader has done comes back through the queue's inbox, and signals the descriptor
  *     that the SSD gave out for this queue. The descriptor is drained before either is reaped, so
  *     an event that comes later stays.
- *  4. A full disk is GW_E_FULL only when nothing has been uploaded for some seconds: as long as
- *     room is being made a page waits, like one whose segment is not made yet. */
+ *  4. A full disk is GW_E_FULL only when nothing has been uploaded for some seconds, fewer of them
+ *     when the object store fails than when it is only slow: as long as room is being made a page
+ *     waits, like one whose segment is not made yet. A process has that time from its start on:
+ *     it may find the disk full of what an earlier one could not upload any more. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -243,7 +245,10 @@ static enum gw_status tier_write(struct gw_device *device, uint32_t queue, gw_ad
         atomic_store_explicit(&tier->full, true, memory_order_relaxed);
         gwi_tier_uploader_wake(tier);
         uint64_t last = atomic_load_explicit(&tier->progress_ns, memory_order_relaxed);
-        if (last && gwi_tier_now() - last < GWI_TIER_PROGRESS_NS)
+        uint64_t patience = atomic_load_explicit(&tier->unwell, memory_order_relaxed)
+                                ? GWI_TIER_PROGRESS_NS
+                                : GWI_TIER_SLOW_NS;
+        if (gwi_tier_now() - last < patience)
             return GW_WOULD_BLOCK; /* rule 4 */
     }
     if (status != GW_PENDING)
@@ -490,6 +495,7 @@ static struct gw_tier *tier_make(const struct gw_tier_options *o)
     tier->process = process_token();
     snprintf(tier->server_id, sizeof tier->server_id, "%s", o->server_id);
     atomic_init(&tier->first_write, UINT64_MAX);
+    atomic_init(&tier->progress_ns, gwi_tier_now());
     if (tier->origins) {
         atomic_init(&tier->origins[GWI_TIER_OWN], tier->store_id);
         atomic_init(&tier->origins_count, 1);

@@ -33,6 +33,7 @@
 #define GWI_TIER_OWN          0u /* the number of our own log among the origins */
 #define GWI_TIER_HEAD_FIRST   (16u << 10)
 #define GWI_TIER_PROGRESS_NS  UINT64_C(5000000000)
+#define GWI_TIER_SLOW_NS      UINT64_C(15000000000)
 #define GWI_TIER_OWNER_AGE_NS UINT64_C(15000000000)
 #define GWI_TIER_AGAIN_NS     UINT64_C(500000000)
 #define GWI_TIER_AILING_NS    UINT64_C(1000000000) /* a read's deadline then */
@@ -161,8 +162,9 @@ struct gw_tier {
     _Atomic uint64_t shared;      /* uploader */
     _Atomic uint64_t first_write; /* of this process, UINT64_MAX before; the log's flusher */
     _Atomic uint64_t written_end; /* highest end of a page that was given to the SSD */
-    _Atomic uint64_t progress_ns; /* when something was last uploaded */
+    _Atomic uint64_t progress_ns; /* when something was last uploaded; at first: the start */
     _Atomic uint64_t remote_bytes;
+    _Atomic bool unwell;        /* uploader: the object store fails, or is not ours */
     _Atomic bool ailing;        /* uploader: the object store has failed for a read's deadline */
     _Atomic bool adopted, full; /* full: a write found no room since the last drop */
 
