@@ -74,9 +74,9 @@ Test(torture, moves_with_a_shared_tier_lose_nothing)
     size_t bytes = strlen(result.out);
     cr_expect_eq(result.code, 0, "exit code %d\n%.3000s\n...\n%s%s", result.code, result.out,
                  bytes > 6000 ? result.out + bytes - 3000 : "", result.err);
-    static const char *const numbers[] = {"moves",    "sent",       "linked",
-                                          "followed", "resolved",   "retired",
-                                          "uploaded", "cold_reads", "foreign_reads"};
+    /* Not `followed`: on a slow machine all may be resolved before anybody asks. */
+    static const char *const numbers[] = {"moves",   "sent",     "linked",     "resolved",
+                                          "retired", "uploaded", "cold_reads", "foreign_reads"};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         cr_expect_gt(covered(result.out, numbers[i]), 0, "%s is 0\n%s", numbers[i], result.out);
     harness_run_free(&result);
