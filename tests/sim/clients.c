@@ -215,6 +215,8 @@ void client_down(int c, int s)
 void truth_check(int s, const struct request *r, enum gw_status status, int64_t number)
 {
     struct key_truth *t = &w->truth.key[r->key];
+    if (w->holder < 0)
+        w->holder = s; /* who joins first: not always the first server, the coordinator may die */
     enum gw_status expected = GW_OK;
     int64_t result = 0;
     switch (r->kind) {

@@ -213,7 +213,7 @@ static void make_job(void)
     char from[8], to[8], why[256];
     uint64_t id;
     const struct map *map = coordinator_map();
-    int source = map->owner, target = w->plan.round ? (source + 1) % SERVERS : 1 - source;
+    int source = map->owner, target = w->plan.round ? (source + 1) % SERVERS : source == 0;
     if (map->view[target] == 0)
         return; /* it has not joined */
     id_of(source, from);

@@ -16,8 +16,7 @@
 
 #define CRASH_OPS  60u /* of a client */
 #define CRASH_JOBS 2u  /* there and back: the second tenure meets what is left of the first */
-#define ROUND_JOBS 3u  /* through all three: what lies with the first comes back by way of another \
-                        */
+#define ROUND_JOBS 3u  /* through all three: the first one meets what it left with others */
 
 static uint64_t from_environment(const char *name, uint64_t otherwise)
 {

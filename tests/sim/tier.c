@@ -70,7 +70,7 @@ void tier_sent(int s, const uint8_t *bytes, size_t size)
         if (!gw_peer_indirection_of(&record, &m))
             continue;
         GW_ASSERT(m.log_id >= 1 && m.log_id <= SERVERS);
-        const struct gw_device *device = gw_ram_device_face(w->server[m.log_id - 1].device);
+        struct gw_device *device = gw_ram_device_face(w->server[m.log_id - 1].device);
         if (m.address >= device->shared(device))
             fail("server %d sends others to %llu of log %llu, which is not shared", s,
                  (unsigned long long)m.address, (unsigned long long)m.log_id);

@@ -347,6 +347,7 @@ static void world_open(const struct plan *plan)
         gw_slots_add(&w->slots, w->slot[k]);
     }
     w->target = 1;
+    w->holder = -1;
     coordinator_open();
     w->control = (struct conn){.role = ROLE_CONTROL};
     for (int d = 0; d < DISPATCHERS; d++) {

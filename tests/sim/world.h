@@ -270,7 +270,7 @@ struct world {
     bool was_read[CLIENTS][OPS + 2]; /* the serial was a read, which leaves no trace */
     struct truth given;              /* at the beginning of the tenure */
     uint64_t tenure;                 /* 0, or the job that gave the range to the holder */
-    int holder;                      /* who executes on it */
+    int holder;                      /* who executes on it; -1: nobody has yet */
     /* For the summary: did the schedules reach what they are there for? */
     uint64_t pulls, moved, replays, restarts, breaks, deaths, checkpoints, undone, resumed;
     uint64_t hot, indirections, linked;
