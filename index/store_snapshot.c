@@ -221,7 +221,7 @@ uint64_t gw_store_mixed_chains(const struct gw_store *store, uint64_t *words, ui
         return all;
     words[0] = foreign ? WORDS_MAGIC_2 : WORDS_MAGIC;
     words[1] = gwi_snapshot_shape(shape.directory_bits, shape.bucket_bits) |
-               (all_until >= from ? ALL_MIXED_BIT : 0);
+               (all_until != 0 && all_until >= from ? ALL_MIXED_BIT : 0);
     words[2] = floors;
     words[3] = names;
     if (foreign)
