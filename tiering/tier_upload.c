@@ -415,7 +415,7 @@ static bool owner_is_us(struct gw_tier *tier)
         a->data = NULL;
         a->under_way = false;
         if (a->status == GW_OK && up->owner_putting)
-            owner_ask(tier, false); /* a copy of us may have put its own at the same time */
+            owner_set(tier, TIER_OWNER_US);
         else if (a->status == GW_OK)
             owner_found(tier, data, a->bytes);
         else if (a->status == GW_NOT_FOUND && !up->owner_putting)
