@@ -245,10 +245,8 @@ static enum gw_status tier_write(struct gw_device *device, uint32_t queue, gw_ad
         atomic_store_explicit(&tier->full, true, memory_order_relaxed);
         gwi_tier_uploader_wake(tier);
         uint64_t last = atomic_load_explicit(&tier->progress_ns, memory_order_relaxed);
-        uint64_t patience = atomic_load_explicit(&tier->unwell, memory_order_relaxed)
-                                ? GWI_TIER_PROGRESS_NS
-                                : GWI_TIER_SLOW_NS;
-        if (gwi_tier_now() - last < patience)
+        bool unwell = atomic_load_explicit(&tier->unwell, memory_order_relaxed);
+        if (gwi_tier_now() - last < tier->full_wait_ns / (unwell ? 3 : 1))
             return GW_WOULD_BLOCK; /* rule 4 */
     }
     if (status != GW_PENDING)
@@ -393,7 +391,7 @@ void gw_tier_stats(struct gw_tier *tier, struct gw_tier_stats *out)
     pthread_mutex_lock(&tier->trouble_lock);
     const char *text = tier->trouble_up;
     if (!text[0] && tier->trouble_read[0] &&
-        gwi_tier_now() - tier->trouble_read_ns < 10 * GWI_TIER_PROGRESS_NS)
+        gwi_tier_now() - tier->trouble_read_ns < GWI_TIER_SAID_NS)
         text = tier->trouble_read; /* reading has no end at which it could be taken back */
     if (out->blob.healthy || !out->blob.trouble[0])
         snprintf(out->trouble, sizeof out->trouble, "%s", text);
@@ -491,6 +489,7 @@ static struct gw_tier *tier_make(const struct gw_tier_options *o)
     tier->cache_bytes = o->cache_bytes ? o->cache_bytes : GW_TIER_CACHE_BYTES;
     tier->frame_bytes = o->frame_bytes ? o->frame_bytes : GW_TIER_FRAME_BYTES;
     tier->read_deadline_ns = o->read_deadline_ns ? o->read_deadline_ns : GW_TIER_READ_DEADLINE;
+    tier->full_wait_ns = o->full_wait_ns ? o->full_wait_ns : GWI_TIER_FULL_WAIT_NS;
     tier->level = o->level ? o->level : 1;
     tier->process = process_token();
     snprintf(tier->server_id, sizeof tier->server_id, "%s", o->server_id);

@@ -55,7 +55,10 @@ struct gw_tier_options {
     uint64_t extent_bytes; /* at most, a power of two; some five of them are in memory while they
                               are uploaded [32 MiB] */
     uint64_t read_deadline_ns; /* [5 s] */
-    int level;                 /* of zstd [1] */
+    /* With no room on disk, writes wait for uploads until so long none has ended; a third of it
+     * when the object store fails. Then they are refused. [15 s] */
+    uint64_t full_wait_ns;
+    int level; /* of zstd [1] */
     /* What was dropped from the disk by an earlier process: DIR/tier.json, written before the
      * first file of a segment goes, says up to where. */
 };

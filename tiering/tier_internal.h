@@ -32,8 +32,8 @@
 #define GWI_TIER_ORIGINS_MAX  4096u
 #define GWI_TIER_OWN          0u /* the number of our own log among the origins */
 #define GWI_TIER_HEAD_FIRST   (16u << 10)
-#define GWI_TIER_PROGRESS_NS  UINT64_C(5000000000)
-#define GWI_TIER_SLOW_NS      UINT64_C(15000000000)
+#define GWI_TIER_FULL_WAIT_NS UINT64_C(15000000000)
+#define GWI_TIER_SAID_NS      UINT64_C(50000000000) /* a read's trouble is in status */
 #define GWI_TIER_OWNER_AGE_NS UINT64_C(15000000000)
 #define GWI_TIER_AGAIN_NS     UINT64_C(500000000)
 #define GWI_TIER_AILING_NS    UINT64_C(1000000000) /* a read's deadline then */
@@ -142,7 +142,8 @@ struct gw_tier {
     struct gw_device *ssd_face;
     struct ssd *ssd;
     struct gw_blob *blob;
-    uint64_t cluster, store_id, blob_limit_bytes, cache_bytes, read_deadline_ns, process;
+    uint64_t cluster, store_id, blob_limit_bytes, cache_bytes, read_deadline_ns, full_wait_ns,
+        process;
     uint32_t frame_bytes, incarnation, hash_seed_check, page_bits, queues_count, depth;
     uint64_t page_bytes, extent_bytes, segment_bytes;
     int level;

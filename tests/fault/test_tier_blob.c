@@ -234,7 +234,8 @@ static struct gw_tier *open_one(const char *dir, uint32_t incarnation, struct gw
         .server_id = "s",
         .frame_bytes = 16 << 10,
         .cache_bytes = 1, /* nothing is kept: each read asks */
-        .read_deadline_ns = 20000000};
+        .read_deadline_ns = 20000000,
+        .full_wait_ns = 90000000};
     enum gw_status status = gw_tier_open(&options, device, &tier, &report);
     cr_assert_eq(status, GW_OK, "%s", report.error);
     return tier;
