@@ -68,7 +68,7 @@ start_server() {
 
 # field JOB NAME: one field of a job.
 field() {
-    "$bin/godwit" job show "$1" | awk -v name="$2" '$1 == name { print $2; exit }'
+    "$bin/godwit" job show "$1" | awk -v name="$2" '$1 == name && !seen++ { print $2 }'
 }
 
 # lag: bytes of D's log that are closed and not uploaded.
