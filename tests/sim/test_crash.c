@@ -92,21 +92,22 @@ Test(crash, one_party_dies_at_every_point_of_a_migration)
     uint64_t points = 0, worlds = from_environment("GODWIT_SIM_WORLDS", 3);
     for (uint64_t this = 1; this <= worlds; this ++) {
         struct plan plan = plan_of(this);
-        struct summary quiet = {0};
-        run(&plan, &quiet);
         for (int party = 0; party < PARTIES; party++)
-            for (uint64_t step = 1; step <= quiet.step[party]; step++, points++) {
+            /* As long as a run comes to the step, whatever an undisturbed one had: resolving and
+             * compaction go by the machine's clock, so the last steps may be one more or less. */
+            for (uint64_t step = 1;; step++, points++) {
+                uint64_t deaths = sum.deaths;
                 plan.death[0].party = (enum party)party;
                 plan.death[0].step = step;
                 run(&plan, &sum);
+                if (sum.deaths == deaths)
+                    break;
             }
     }
     say("points", points, &sum);
     /* A world in which nothing happens proves nothing. */
-    cr_expect_geq(points, 1000);
-    /* Resolving and compaction go by the machine's clock: a run may have a step less than the one
-     * that counted them. */
-    cr_expect_geq(sum.deaths, points - points / 100);
+    cr_expect_geq(points, 1500);
+    cr_expect_geq(sum.deaths, points);
     cr_expect_gt(sum.jobs, points);
     cr_expect_gt(sum.undone, 0);
     cr_expect_gt(sum.resumed, points / 20);
