@@ -5,8 +5,8 @@
  * its target's and is not taken. Slots are taken from the top of a giver's ranges, so that its rest
  * stays in one piece. */
 #include "coordinator/plan.h"
+#include "coordinator/refusal.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -47,21 +47,9 @@ struct loads {
     double *spare; /* of that, what is in no open job; behind load */
 };
 
-static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
-                              const char *format, ...) __attribute__((format(printf, 4, 5)));
-static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
-                              const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, text_bytes, format, args);
-    va_end(args);
-    return status;
-}
-
 static enum gw_status no_memory(char *text, size_t text_bytes)
 {
-    return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+    return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
 }
 
 static void loads_destroy(struct loads *loads)
@@ -304,11 +292,11 @@ static enum gw_status known(const struct gw_coordinator *c, const char *id, uint
 {
     int at = gw_map_find(c->map, id);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", id);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", id);
     if (c->server[at].lost)
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %.64s was %s and can never take or give slots", id,
-                       c->server[at].removed ? "removed" : "given up for lost");
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %.64s was %s and can never take or give slots", id,
+                           c->server[at].removed ? "removed" : "given up for lost");
     *server = (uint32_t)at;
     return GW_OK;
 }
@@ -357,8 +345,8 @@ enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to,
     if (st != GW_OK)
         return st;
     if (!gw_coordinator_server_up(c, target))
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %s is down: it cannot take slots until it has joined again", to);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %s is down: it cannot take slots until it has joined again", to);
     struct loads *loads = loads_create(c, GW_PLAN_BY_BYTES);
     struct gw_plan_draft draft = {.kind = GW_PLAN_SCALE_OUT, .server = target};
     if (!loads || !draft_begin(loads, &draft, loads->servers)) {
@@ -381,10 +369,10 @@ enum gw_status gw_plan_scale_out(const struct gw_coordinator *c, const char *to,
         if (draft.moves > before && !gw_coordinator_server_up(c, i)) {
             loads_destroy(loads);
             gw_plan_draft_destroy(&draft);
-            return refusal(GW_E_REFUSED, text, text_bytes,
-                           "server %s is down and would have to give slots; start it, or move "
-                           "slots from the others with migrate",
-                           c->map->server[i].id);
+            return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                               "server %s is down and would have to give slots; start it, or move "
+                               "slots from the others with migrate",
+                               c->map->server[i].id);
         }
     }
     draft_end(c, loads, options, &draft);
@@ -420,9 +408,10 @@ enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server,
         return st;
     for (uint32_t i = 0; i < c->jobs; i++)
         if (gw_job_is_open(c->job[i]->record.state) && c->job[i]->record.to == giver)
-            return refusal(GW_E_REFUSED, text, text_bytes,
-                           "job %llu brings slots to server %.64s: cancel it, or wait for its end",
-                           (unsigned long long)c->job[i]->record.id, server);
+            return gwi_refusal(
+                GW_E_REFUSED, text, text_bytes,
+                "job %llu brings slots to server %.64s: cancel it, or wait for its end",
+                (unsigned long long)c->job[i]->record.id, server);
     struct loads *loads = loads_create(c, GW_PLAN_BY_BYTES);
     struct gw_plan_draft draft = {.kind = GW_PLAN_DRAIN, .server = giver};
     if (!loads || !draft_begin(loads, &draft, loads->servers)) {
@@ -441,8 +430,8 @@ enum gw_status gw_plan_drain(const struct gw_coordinator *c, const char *server,
     if (why) {
         loads_destroy(loads);
         gw_plan_draft_destroy(&draft);
-        return refusal(GW_E_REFUSED, text, text_bytes, "server %.64s cannot be drained: %s", server,
-                       why);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes, "server %.64s cannot be drained: %s",
+                           server, why);
     }
     double full = amount > 0 ? level(c, loads, giver, amount) : 0, due = 0, taken = 0;
     for (uint32_t i = 0; amount > 0 && i < loads->servers; i++) {
@@ -462,9 +451,9 @@ enum gw_status gw_plan_rebalance(const struct gw_coordinator *c, enum gw_plan_by
 {
     uint32_t silent = not_heard_since(c);
     if (silent < c->map->servers)
-        return refusal(GW_E_BUSY, text, text_bytes,
-                       "server %.64s has not said yet what it holds: ask again in a second",
-                       c->map->server[silent].id);
+        return gwi_refusal(GW_E_BUSY, text, text_bytes,
+                           "server %.64s has not said yet what it holds: ask again in a second",
+                           c->map->server[silent].id);
     struct loads *loads = loads_create(c, by);
     struct gw_plan_draft draft = {.kind = GW_PLAN_REBALANCE};
     if (!loads || !draft_begin(loads, &draft, 2 * loads->servers)) {

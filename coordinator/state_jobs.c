@@ -12,10 +12,10 @@
  * nothing: it is a repeated or a late one, and its answer, the job as it is, tells the sender what
  * won. Rules: state_internal.h. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "coordinator/refusal.h"
 #include "coordinator/state_internal.h"
 #include "index/base/log_line.h"
 
@@ -232,18 +232,6 @@ enum gw_status gw_coordinator_job_event(struct gw_coordinator *c, uint64_t link,
 /* --- the operator ------------------------------------------------------------------------------
  */
 
-static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
-                              const char *format, ...) __attribute__((format(printf, 4, 5)));
-static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
-                              const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, text_bytes, format, args);
-    va_end(args);
-    return status;
-}
-
 static bool is_history(const struct gw_coordinator *c, const struct gw_job_record *job)
 {
     int plan = job->plan ? gwi_coordinator_find_plan(c, job->plan) : -1;
@@ -255,26 +243,28 @@ enum gw_status gwi_coordinator_target(struct gw_coordinator *c, const char *to, 
 {
     int at = gw_map_find(c->map, to);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", to);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", to);
     if (c->server[at].lost)
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %.64s was %s and can never take slots", to,
-                       c->server[at].removed ? "removed" : "given up for lost");
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %.64s was %s and can never take slots", to,
+                           c->server[at].removed ? "removed" : "given up for lost");
     if (!gw_coordinator_server_up(c, (uint32_t)at))
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %s is down: it cannot take slots until it has joined again", to);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %s is down: it cannot take slots until it has joined again", to);
     if (c->jobs_open + jobs > GW_JOBS_OPEN_MAX)
-        return refusal(GW_E_LIMIT, text, text_bytes,
-                       "%" PRIu32 " jobs are open, %" PRIu32 " more would be over the limit of %u",
-                       c->jobs_open, jobs, GW_JOBS_OPEN_MAX);
+        return gwi_refusal(GW_E_LIMIT, text, text_bytes,
+                           "%" PRIu32 " jobs are open, %" PRIu32
+                           " more would be over the limit of %u",
+                           c->jobs_open, jobs, GW_JOBS_OPEN_MAX);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < c->jobs; i++)
         kept += !is_history(c, &c->job[i]->record);
     if (kept + jobs > GWI_JOBS_MAX)
-        return refusal(GW_E_LIMIT, text, text_bytes,
-                       "open jobs and plans have %" PRIu32 " moves in all, finished ones included: "
-                       "wait for the end of a plan",
-                       kept);
+        return gwi_refusal(GW_E_LIMIT, text, text_bytes,
+                           "open jobs and plans have %" PRIu32
+                           " moves in all, finished ones included: "
+                           "wait for the end of a plan",
+                           kept);
     *server = (uint32_t)at;
     return GW_OK;
 }
@@ -322,8 +312,8 @@ enum gw_status gwi_coordinator_slots_are_free(const struct gw_coordinator *c,
                                               char *text, size_t text_bytes)
 {
     if (gw_slots_count(slots) == 0)
-        return refusal(GW_E_INVALID, text, text_bytes, "slots: name at least one of 0 to %u",
-                       GW_SLOTS - 1);
+        return gwi_refusal(GW_E_INVALID, text, text_bytes, "slots: name at least one of 0 to %u",
+                           GW_SLOTS - 1);
     for (uint32_t i = 0; i < c->jobs; i++) {
         const struct gw_job_record *job = &c->job[i]->record;
         if (gw_job_is_open(job->state) && gw_slots_overlap(&job->slots, slots)) {
@@ -332,11 +322,12 @@ enum gw_status gwi_coordinator_slots_are_free(const struct gw_coordinator *c,
                 both.word[w] = job->slots.word[w] & slots->word[w];
             char which[64];
             gw_slots_format(&both, which, sizeof which);
-            return refusal(GW_E_BUSY, text, text_bytes,
-                           "slots %s are in job %" PRIu64
-                           " (%s, %.60s to %.60s); a slot is in at most one open job",
-                           which, job->id, job->queued ? "waiting" : gw_job_state_name(job->state),
-                           c->map->server[job->from].id, c->map->server[job->to].id);
+            return gwi_refusal(GW_E_BUSY, text, text_bytes,
+                               "slots %s are in job %" PRIu64
+                               " (%s, %.60s to %.60s); a slot is in at most one open job",
+                               which, job->id,
+                               job->queued ? "waiting" : gw_job_state_name(job->state),
+                               c->map->server[job->from].id, c->map->server[job->to].id);
         }
     }
     struct gw_slots owned, missing;
@@ -346,8 +337,8 @@ enum gw_status gwi_coordinator_slots_are_free(const struct gw_coordinator *c,
     if (gw_slots_count(&missing)) {
         char which[128];
         gw_slots_format(&missing, which, sizeof which);
-        return refusal(GW_E_REFUSED, text, text_bytes, "server %s does not own slots %s",
-                       c->map->server[from].id, which);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes, "server %s does not own slots %s",
+                           c->map->server[from].id, which);
     }
     return GW_OK;
 }
@@ -368,25 +359,27 @@ enum gw_status gw_coordinator_migrate_as(struct gw_coordinator *c, const struct 
     GW_ASSERT(c->started);
     int source = gw_map_find(c->map, from);
     if (source < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", from);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", from);
     uint32_t target;
     enum gw_status st = gwi_coordinator_target(c, to, 1, &target, text, text_bytes);
     if (st != GW_OK)
         return st;
     if ((uint32_t)source == target)
-        return refusal(GW_E_INVALID, text, text_bytes, "from and to are the same server, %s", to);
+        return gwi_refusal(GW_E_INVALID, text, text_bytes, "from and to are the same server, %s",
+                           to);
     st = gwi_coordinator_slots_are_free(c, slots, (uint32_t)source, text, text_bytes);
     if (st == GW_OK && c->server[target].drained)
-        st = refusal(GW_E_REFUSED, text, text_bytes,
-                     "server %.60s is drained, or about to be: only a scale-out, or cancelling the "
-                     "drain, lets it take slots again",
-                     to);
+        st = gwi_refusal(
+            GW_E_REFUSED, text, text_bytes,
+            "server %.60s is drained, or about to be: only a scale-out, or cancelling the "
+            "drain, lets it take slots again",
+            to);
     if (st != GW_OK || !really)
         return st;
     struct coordinator_job *opened = gwi_coordinator_job_new();
     if (!opened || !gwi_coordinator_room(c, 3, 2)) {
         free(opened);
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     }
     opened->record.options = *options;
     *job = gwi_coordinator_job_open(c, opened, slots, (uint32_t)source, target);
@@ -399,9 +392,9 @@ enum gw_status gw_coordinator_cancel(struct gw_coordinator *c, uint64_t id, char
     GW_ASSERT(c->started);
     int at = gwi_coordinator_find_job(c, id);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
     if (!gwi_coordinator_room(c, 1, 2))
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     struct coordinator_job *job = c->job[at];
     const char *from = c->map->server[job->record.from].id, *to = c->map->server[job->record.to].id;
     if (gwi_coordinator_job_move(c, job, GW_JOB_CREATED, GW_JOB_CANCELLED))
@@ -411,13 +404,14 @@ enum gw_status gw_coordinator_cancel(struct gw_coordinator *c, uint64_t id, char
         return GW_OK;
     case GW_JOB_COMMITTED:
     case GW_JOB_CLOSING:
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "job %" PRIu64 " is committed and will finish: the slots belong to %.60s "
-                       "now; they can be moved back to %.60s by another migrate",
-                       id, to, from);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "job %" PRIu64
+                           " is committed and will finish: the slots belong to %.60s "
+                           "now; they can be moved back to %.60s by another migrate",
+                           id, to, from);
     default:
-        return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s", id,
-                       gw_job_state_name(job->record.state));
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s",
+                           id, gw_job_state_name(job->record.state));
     }
 }
 
@@ -427,15 +421,15 @@ enum gw_status gw_coordinator_pause(struct gw_coordinator *c, uint64_t id, bool 
     GW_ASSERT(c->started);
     int at = gwi_coordinator_find_job(c, id);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
     struct coordinator_job *job = c->job[at];
     if (!gw_job_is_open(job->record.state))
-        return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s", id,
-                       gw_job_state_name(job->record.state));
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s",
+                           id, gw_job_state_name(job->record.state));
     if (job->record.paused == paused)
         return GW_OK;
     if (!gwi_coordinator_room(c, 1, 2))
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     job->record.paused = paused;
     job->record.updated_ms = c->wall_ms;
     gwi_coordinator_fact_job(c, job, job->record.state);
@@ -451,34 +445,38 @@ static enum gw_status may_revive(struct gw_coordinator *c, const struct gw_job_r
     case GW_JOB_COMMITTED:
         break;
     case GW_JOB_CREATED:
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "job %" PRIu64
-                       " is not committed, server %.60s still owns the slots: cancel "
-                       "it",
-                       job->id, from);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "job %" PRIu64
+                           " is not committed, server %.60s still owns the slots: cancel "
+                           "it",
+                           job->id, from);
     case GW_JOB_CLOSING:
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "job %" PRIu64 " is closing: server %.60s has everything durably, and "
-                       "server %.60s gives its copy away; start %.60s again from its data",
-                       job->id, to, from, to);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "job %" PRIu64 " is closing: server %.60s has everything durably, and "
+                           "server %.60s gives its copy away; start %.60s again from its data",
+                           job->id, to, from, to);
     default:
-        return refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s",
-                       job->id, gw_job_state_name(job->state));
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes, "job %" PRIu64 " has ended already: %s",
+                           job->id, gw_job_state_name(job->state));
     }
     if (strcmp(lost, to) != 0)
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "the target of job %" PRIu64 " is server %.60s, not %.60s", job->id, to,
-                       lost);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "the target of job %" PRIu64 " is server %.60s, not %.60s", job->id, to,
+                           lost);
     const struct coordinator_server *target = &c->server[job->to];
     uint64_t heard_ns = target->heard_ns > c->started_ns ? target->heard_ns : c->started_ns;
     if (!target->lost && c->now_ns - heard_ns <= GW_SERVER_SILENT_NS)
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %.60s was heard of %" PRIu64 " s ago, or this coordinator has not "
-                       "run for long enough to know: it must have been silent for %" PRIu64 " s",
-                       to, (c->now_ns - heard_ns) / 1000000000, GW_SERVER_SILENT_NS / 1000000000);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %.60s was heard of %" PRIu64
+                           " s ago, or this coordinator has not "
+                           "run for long enough to know: it must have been silent for %" PRIu64
+                           " s",
+                           to, (c->now_ns - heard_ns) / 1000000000,
+                           GW_SERVER_SILENT_NS / 1000000000);
     if (!gw_coordinator_server_up(c, job->from))
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %.60s, which has the frozen copy, is down: start it first", from);
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %.60s, which has the frozen copy, is down: start it first",
+                           from);
     return GW_OK;
 }
 
@@ -502,7 +500,7 @@ enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t id, cons
     GW_ASSERT(c->started);
     int at = gwi_coordinator_find_job(c, id);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no job %" PRIu64, id);
     struct coordinator_job *job = c->job[at];
     if (job->record.state == GW_JOB_REVIVED && strcmp(lost, c->map->server[job->record.to].id) == 0)
         return GW_OK;
@@ -510,7 +508,7 @@ enum gw_status gw_coordinator_revive(struct gw_coordinator *c, uint64_t id, cons
     if (st != GW_OK || !really)
         return st;
     if (!gwi_coordinator_room(c, 5 + c->jobs_open, 3 + c->map->servers + 2 * c->jobs_open))
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     gwi_coordinator_lose(c, job->record.to);
     change_hands(c, &job->record, job->record.from, job->record.since);
     bool moved = gwi_coordinator_job_move(c, job, GW_JOB_COMMITTED, GW_JOB_REVIVED);

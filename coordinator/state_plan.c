@@ -7,24 +7,12 @@
  * What a plan does next follows from its record and its moves' alone, so a restarted coordinator
  * goes on at its first tick. Rules: state_internal.h. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "coordinator/refusal.h"
 #include "coordinator/state_internal.h"
 #include "index/base/log_line.h"
-
-static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
-                              const char *format, ...) __attribute__((format(printf, 4, 5)));
-static enum gw_status refusal(enum gw_status status, char *text, size_t text_bytes,
-                              const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, text_bytes, format, args);
-    va_end(args);
-    return status;
-}
 
 uint32_t gw_coordinator_plans(const struct gw_coordinator *c)
 {
@@ -66,20 +54,21 @@ static enum gw_status may_begin(struct gw_coordinator *c, const struct gw_plan_d
                                 char *text, size_t text_bytes)
 {
     if (draft->map_version != c->map->version)
-        return refusal(GW_MISMATCH, text, text_bytes,
-                       "the plan was made for map version %" PRIu64 ", the map is at %" PRIu64
-                       " now: make it again",
-                       draft->map_version, c->map->version);
+        return gwi_refusal(GW_MISMATCH, text, text_bytes,
+                           "the plan was made for map version %" PRIu64 ", the map is at %" PRIu64
+                           " now: make it again",
+                           draft->map_version, c->map->version);
     if (c->plans_open == GW_PLANS_OPEN_MAX)
-        return refusal(GW_E_LIMIT, text, text_bytes, "%u plans are running already",
-                       GW_PLANS_OPEN_MAX);
+        return gwi_refusal(GW_E_LIMIT, text, text_bytes, "%u plans are running already",
+                           GW_PLANS_OPEN_MAX);
     if (draft->moves == 0 && draft->kind != GW_PLAN_DRAIN)
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       draft->kind == GW_PLAN_SCALE_OUT
-                           ? "server %.64s has, or is getting, its even share, or all others are "
-                             "moving already"
-                           : "there is nothing to move: the servers are even as they are",
-                       c->map->server[draft->server].id);
+        return gwi_refusal(
+            GW_E_REFUSED, text, text_bytes,
+            draft->kind == GW_PLAN_SCALE_OUT
+                ? "server %.64s has, or is getting, its even share, or all others are "
+                  "moving already"
+                : "there is nothing to move: the servers are even as they are",
+            c->map->server[draft->server].id);
     struct gw_slots seen;
     gw_slots_clear(&seen);
     for (uint32_t i = 0; i < draft->moves; i++) {
@@ -87,28 +76,28 @@ static enum gw_status may_begin(struct gw_coordinator *c, const struct gw_plan_d
         uint32_t to;
         if ((draft->kind == GW_PLAN_DRAIN && move->from != draft->server) ||
             (draft->kind == GW_PLAN_SCALE_OUT && move->to != draft->server))
-            return refusal(GW_E_INVALID, text, text_bytes,
-                           "move %" PRIu32 " of the plan (%.60s to %.60s) is none of a %s of "
-                           "server %.60s",
-                           i + 1, c->map->server[move->from].id, c->map->server[move->to].id,
-                           gw_plan_kind_name(draft->kind), c->map->server[draft->server].id);
+            return gwi_refusal(GW_E_INVALID, text, text_bytes,
+                               "move %" PRIu32 " of the plan (%.60s to %.60s) is none of a %s of "
+                               "server %.60s",
+                               i + 1, c->map->server[move->from].id, c->map->server[move->to].id,
+                               gw_plan_kind_name(draft->kind), c->map->server[draft->server].id);
         enum gw_status st = gwi_coordinator_target(c, c->map->server[move->to].id, draft->moves,
                                                    &to, text, text_bytes);
         if (st == GW_OK && c->server[to].drained &&
             !(draft->kind == GW_PLAN_SCALE_OUT && draft->server == to))
-            st = refusal(GW_E_REFUSED, text, text_bytes, "server %.64s is drained",
-                         c->map->server[to].id);
+            st = gwi_refusal(GW_E_REFUSED, text, text_bytes, "server %.64s is drained",
+                             c->map->server[to].id);
         if (st == GW_OK && move->from == to)
-            st = refusal(GW_E_INVALID, text, text_bytes, "from and to are the same server, %.64s",
-                         c->map->server[to].id);
+            st = gwi_refusal(GW_E_INVALID, text, text_bytes,
+                             "from and to are the same server, %.64s", c->map->server[to].id);
         if (st == GW_OK && !gw_coordinator_server_up(c, move->from))
-            st = refusal(GW_E_REFUSED, text, text_bytes,
-                         "server %.64s is down and would have to give slots",
-                         c->map->server[move->from].id);
+            st = gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                             "server %.64s is down and would have to give slots",
+                             c->map->server[move->from].id);
         if (st == GW_OK)
             st = gwi_coordinator_slots_are_free(c, &move->slots, move->from, text, text_bytes);
         if (st == GW_OK && gw_slots_overlap(&seen, &move->slots))
-            st = refusal(GW_E_INVALID, text, text_bytes, "two moves of the plan share slots");
+            st = gwi_refusal(GW_E_INVALID, text, text_bytes, "two moves of the plan share slots");
         if (st != GW_OK)
             return st;
         for (uint32_t w = 0; w < GW_SLOTS / 64; w++)
@@ -159,7 +148,7 @@ enum gw_status gw_coordinator_plan_begin(struct gw_coordinator *c,
             free(job[i]);
         free(job);
         free(plan);
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     }
     forget_oldest_plan(c);
     *plan = (struct gw_plan_record){.id = c->next_job++,
@@ -361,13 +350,13 @@ static enum gw_status running(struct gw_coordinator *c, uint64_t id, struct gw_p
 {
     int at = gwi_coordinator_find_plan(c, id);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no plan %" PRIu64, id);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no plan %" PRIu64, id);
     *plan = c->plan[at];
     if ((*plan)->state != GW_JOB_CREATED)
-        return refusal(GW_E_REFUSED, text, text_bytes, "plan %" PRIu64 " has ended already: %s", id,
-                       gw_job_state_name((*plan)->state));
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes, "plan %" PRIu64 " has ended already: %s",
+                           id, gw_job_state_name((*plan)->state));
     if (!gwi_coordinator_room(c, 2 + c->jobs_open, 2 * c->jobs_open))
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     return GW_OK;
 }
 
@@ -413,27 +402,27 @@ enum gw_status gw_coordinator_remove(struct gw_coordinator *c, const char *id, b
     GW_ASSERT(c->started);
     int at = gw_map_find(c->map, id);
     if (at < 0)
-        return refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", id);
+        return gwi_refusal(GW_NOT_FOUND, text, text_bytes, "there is no server %.64s", id);
     struct coordinator_server *server = &c->server[at];
     if (server->removed)
         return GW_OK;
     struct gw_slots owned;
     gw_map_slots_of(c->map, (uint32_t)at, &owned);
     if (gw_slots_count(&owned))
-        return refusal(GW_E_REFUSED, text, text_bytes,
-                       "server %.64s owns %" PRIu32 " slots: drain it first", id,
-                       gw_slots_count(&owned));
+        return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                           "server %.64s owns %" PRIu32 " slots: drain it first", id,
+                           gw_slots_count(&owned));
     for (uint32_t i = 0; i < c->jobs; i++) {
         const struct gw_job_record *job = &c->job[i]->record;
         if (gw_job_is_open(job->state) && (job->from == (uint32_t)at || job->to == (uint32_t)at))
-            return refusal(GW_E_REFUSED, text, text_bytes,
-                           "server %.64s has a part in job %" PRIu64 ", which is open", id,
-                           job->id);
+            return gwi_refusal(GW_E_REFUSED, text, text_bytes,
+                               "server %.64s has a part in job %" PRIu64 ", which is open", id,
+                               job->id);
     }
     if (!really)
         return GW_OK;
     if (!gwi_coordinator_room(c, 1, 1))
-        return refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
+        return gwi_refusal(GW_E_NOMEM, text, text_bytes, "the coordinator is out of memory");
     gwi_coordinator_lose(c, (uint32_t)at);
     server->removed = true;
     gwi_coordinator_fact_server(c, (uint32_t)at);
