@@ -102,7 +102,7 @@ void gw_tier_keep(struct gw_tier *tier, gw_addr from);
 void gw_tier_hurry(struct gw_tier *tier, gw_addr to);
 
 /* Lists our prefix and deletes (dry: only names) objects below the log's begin and keep_from, of
- * earlier incarnations that nothing needs, and unknown ones that are older than a day. Blocks. */
+ * earlier incarnations and unknown ones that nothing needs. Blocks. */
 typedef void (*gw_tier_collect_cb)(void *ctx, const char *name, uint64_t bytes, const char *why);
 GW_MUST_USE enum gw_status gw_tier_collect(struct gw_tier *tier, bool dry, gw_tier_collect_cb fn,
                                            void *ctx);

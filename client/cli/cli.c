@@ -13,7 +13,8 @@
 #define MESSAGE_BYTES 1024
 
 #define MOVE_OPTIONS                                                                               \
-    "  --max-impact D    p99 of requests at both ends that shipping may cause (2ms, 500us)\n"      \
+    "  --max-impact D    p99 of requests at both ends that shipping may cause (500us, 2ms;\n"      \
+    "                    default: 2ms, or as much again as usual if that is more)\n"               \
     "  --rate R          bytes a second that are shipped at most (100MB/s)\n"                      \
     "  --sample-time D   how long the hot set gathers before the transfer (500ms)\n"               \
     "  --sample-bytes N  how much of it goes first (64MiB)\n"                                      \
@@ -166,6 +167,11 @@ static const struct gw_cli_verb verbs[] = {
     {"explain store", "[--server ID | --address HOST:PORT]",
      "Shows what a server's store holds and has done: log, index, disk, cold reads, compaction.\n",
      gwi_cli_explain_store},
+    {"collect", "[--server ID | --address HOST:PORT] [--dry-run] [--timeout SECONDS]",
+     "Deletes the objects of a server in the shared tier that nothing needs (--dry-run: names).\n"
+     "Servers do so by themselves every six hours. One line for each object: name, bytes, why;\n"
+     "what another server needs, or may still be on its way up, stays.\n",
+     gwi_cli_collect},
     {"backup", "--to DIR",
      "Copies the newest checkpoint of every server into DIR/SERVER, while they serve.\n"
      "A checkpoint is taken first: what was durable when the verb began is in it. DIR must be "

@@ -103,6 +103,7 @@ enum gw_exit gwi_cli_export(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_load(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_explain_memory(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_explain_store(struct gw_cli *cli, int argc, char **argv);
+enum gw_exit gwi_cli_collect(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_backup(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_restore(struct gw_cli *cli, int argc, char **argv);
 enum gw_exit gwi_cli_verify(struct gw_cli *cli, int argc, char **argv);

@@ -7,30 +7,8 @@
 
 #include "client/cli/admin.h"
 #include "client/cli/flags.h"
+#include "client/cli/server_address.h"
 #include "index/base/text.h"
-
-/* The address of the server of that id, or of the only one. */
-static enum gw_exit find_server(struct gw_cli *cli, const char *id, char *room, size_t room_bytes)
-{
-    json_t *answer, *server, *found = NULL;
-    enum gw_exit code = gw_admin_ask(cli, json_pack("{s:s}", "op", "status"), &answer);
-    if (code != GW_EXIT_OK)
-        return code;
-    json_t *servers = json_object_get(answer, "servers");
-    size_t i;
-    json_array_foreach(servers, i, server) if (id ? strcmp(gw_json_text(server, "id"), id) == 0
-                                                  : json_array_size(servers) == 1) found = server;
-    if (found)
-        snprintf(room, room_bytes, "%s", gw_json_text(found, "address"));
-    else if (id)
-        code = gw_cli_fail(cli, GW_EXIT_REFUSED, "not_found",
-                           "no server %s; `godwit status` lists them", id);
-    else
-        code = gw_cli_fail_usage(cli, "--server is missing: there are %zu servers",
-                                 json_array_size(servers));
-    json_decref(answer);
-    return code;
-}
 
 /* --server ID, --address HOST:PORT or, of a single server, nothing; asks it for `op`. */
 static enum gw_exit ask_server(struct gw_cli *cli, int argc, char **argv, const char *op,
@@ -46,18 +24,8 @@ static enum gw_exit ask_server(struct gw_cli *cli, int argc, char **argv, const 
     enum gw_exit code = gw_flags_parse_counted(cli, flags, &argc, argv, 0, 0);
     if (code != GW_EXIT_OK)
         return code;
-    if (id && address)
-        return gw_cli_fail_usage(cli, "--server and --address: one of them");
-    if (!address) {
-        code = find_server(cli, id, found, sizeof found);
-        address = found;
-    } else {
-        char host[256];
-        uint16_t port;
-        if (gw_parse_address(address, host, sizeof host, &port) != GW_OK)
-            return gw_cli_fail_usage(cli, "--address %s: not HOST:PORT", address);
-    }
-    return code == GW_EXIT_OK ? gw_admin_ask_at(cli, address, json_pack("{s:s}", "op", op), answer)
+    code = gw_server_address(cli, id, address, found, sizeof found);
+    return code == GW_EXIT_OK ? gw_admin_ask_at(cli, found, json_pack("{s:s}", "op", op), answer)
                               : code;
 }
 

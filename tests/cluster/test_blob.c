@@ -254,6 +254,42 @@ static void expect_dump(const struct world *w, const char *const *words)
     harness_run_free(&run);
 }
 
+/* Goal: what a crash has left in the store is named by a dry run, which deletes nothing, and
+ * deleted by the verb; what is needed stays. */
+Test(blob, what_nobody_needs_is_named_and_deleted_by_a_verb)
+{
+    struct world w;
+    char path[600], *name;
+    world_open(&w, "memory", 18000, NULL);
+    struct harness_run run = HARNESS_CLI(&w.spawn, NULL, "collect", "--server", "B");
+    cr_expect_eq(run.code, 5, "there is no server B: exit code %d", run.code);
+    harness_run_free(&run);
+    world_each(&w, true, 0, w.keys, 1);
+    world_until_uploaded(&w);
+    cr_assert_gt(world_number(&w, "dropped_segments"), 0);
+    first_object(w.store, path, sizeof path);
+    name = strrchr(path, '/') + 1;
+    snprintf(name, sizeof path - (size_t)(name - path), "%016x-%08x.gwo", 64, 0);
+    FILE *file = fopen(path, "we");
+    cr_assert(file && fputs("left over", file) >= 0 && fclose(file) == 0);
+    bool named = false; /* the coordinator says first that no other server needs anything */
+    for (uint64_t end = harness_now_ms() + 15000; !named && harness_now_ms() < end;) {
+        run = HARNESS_EXPECT(&w.spawn, 0, NULL, "collect", "--dry-run");
+        named = strstr(run.out, name);
+        harness_run_free(&run);
+        cr_assert_eq(access(path, F_OK), 0, "a dry run deletes nothing");
+        harness_sleep_ms(100);
+    }
+    cr_expect(named, "%s is not named", name);
+    run = HARNESS_EXPECT(&w.spawn, 0, NULL, "--json", "collect");
+    cr_expect(strstr(run.out, name), "%s", run.out);
+    harness_run_free(&run);
+    cr_expect_neq(access(path, F_OK), 0, "it is still there");
+    world_each(&w, false, 0, w.keys, 1);
+    world_expect_exact(&w, "collected");
+    world_close(&w);
+}
+
 /* Goal: verify, dump and backup of a directory whose oldest part lies elsewhere: never less than
  * all without a word. */
 Test(blob, what_looks_at_its_files_says_what_is_not_among_them)
