@@ -1,11 +1,13 @@
 /* Goal: nothing is lost, doubled or brought back while threads overwrite, add to, delete and read
  * records that all of them compact at the same time: in memory only, with a device, and in cache
- * mode; threads come and go in the middle of their pages.
+ * mode; threads come and go in the middle of their pages, and now and then the hot records of some
+ * slots gather (gw_store_sample), so that what is changed in place elsewhere is copied.
  * How: sums compared, values that carry their own check, a key that is deleted stays so until its
  * thread writes it again, the number of keys compared with a walk. GW_TORTURE_MS. */
 #include <string.h>
 
 #include "index/base/rand.h"
+#include "index/indirection.h"
 #include "index/store.h"
 #include "tests/support/ram_device.h"
 #include "tests/torture/torture.h"
@@ -165,6 +167,16 @@ static bool over(uint64_t end)
     return stats.compacted_bytes > compacted_least || now > end + 60000;
 }
 
+/* Every other time none. */
+static void sample(uint32_t turn)
+{
+    struct gw_slots slots;
+    gw_slots_clear(&slots);
+    for (uint32_t slot = turn % 3; slot < GW_SLOTS; slot += 3)
+        gw_slots_add(&slots, (uint16_t)slot);
+    gw_store_sample(store, turn % 2 ? &slots : NULL);
+}
+
 static void body(uint32_t number, void *ctx)
 {
     struct worker *w = calloc(1, sizeof *w);
@@ -177,6 +189,8 @@ static void body(uint32_t number, void *ctx)
             atomic_store(&stop, 1);
         draw(w);
         run(w);
+        if (number == 0 && n % 64 == 0)
+            sample(n / 64);
         if (n % 512 == 0) { /* leaves in the middle of a page, and what it was compacting stays */
             while (w->waiting)
                 run(w);
@@ -186,6 +200,8 @@ static void body(uint32_t number, void *ctx)
     }
     while (w->waiting)
         run(w);
+    if (number == 0)
+        gw_store_sample(store, NULL);
     gw_store_thread_close(w->t);
     free(w);
 }
