@@ -512,9 +512,10 @@ uint64_t gwi_haul_late(const struct gwi_server *server)
 static void impact_add(struct gwi_haul *haul, const _Atomic uint64_t *asked)
 {
     uint64_t impact = atomic_load_explicit(asked, memory_order_relaxed);
-    if (impact == 0)
-        impact = GWI_PACE_IMPACT_NS;
-    haul->impact_ns = impact < haul->impact_ns ? impact : haul->impact_ns;
+    if (impact == 0) /* the pace's own, unless somebody asks for something */
+        haul->impact_ns = haul->impact_ns == UINT64_MAX ? 0 : haul->impact_ns;
+    else if (haul->impact_ns == 0 || impact < haul->impact_ns)
+        haul->impact_ns = impact;
 }
 
 uint64_t gwi_haul_turn(struct gwi_dispatcher *d)

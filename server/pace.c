@@ -7,13 +7,16 @@
  * served is not made up for: the rest owed is that of one portion. 4. What is free is a mean of
  * some steps; what migrations took themselves was free. While one works it rises by a thousandth a
  * step only, for who is slowed down by it leaves time that is not free, and falls more slowly than
- * else, so that a single bad step is not remembered for seconds. */
+ * else, so that a single bad step is not remembered for seconds. 5. At the least share migrations
+ * delay hardly anybody, so a p99 that stays high there is somebody else's, and becomes the usual
+ * one: to go on as slowly would make the migration long and nobody faster. */
 #include "server/pace.h"
 
 #define WHOLE_US         10000u /* impact / (impact + this): pace.h */
 #define FREE_US          2000u  /* likewise, of what is free */
 #define BUSY_LEAST       384u   /* of GWI_PACE_WHOLE: so much of that where nothing is free */
 #define IMPACT_NS_MAX    UINT64_C(60000000000)
+#define LEAST_STEPS      10u /* at the least share, before rule 5 */
 #define PORTIONS         10u /* in the time that the operator allows */
 #define PORTION_NS_LEAST UINT64_C(50000)
 #define PORTION_NS_MAX   UINT64_C(2000000)
@@ -100,15 +103,24 @@ void gwi_pace_look(struct gwi_pace *pace, uint64_t now_ns, uint64_t p99_ns, uint
         pace->share = share_most(pace, GWI_PACE_IMPACT_NS);
         return;
     }
-    impact_ns = impact_ns ? within(impact_ns, 0, IMPACT_NS_MAX) : GWI_PACE_IMPACT_NS;
+    if (p99_ns && pace->usual_ns == 0) /* rule 2; a target may have had no requests before */
+        pace->usual_ns = p99_ns;
+    else if (p99_ns && p99_ns < pace->usual_ns)
+        pace->usual_ns = (3 * pace->usual_ns + p99_ns) / 4;
+    if (impact_ns == 0)
+        impact_ns = pace->usual_ns > GWI_PACE_IMPACT_NS ? pace->usual_ns : GWI_PACE_IMPACT_NS;
+    impact_ns = within(impact_ns, 0, IMPACT_NS_MAX);
     pace->portion_ns = within(impact_ns / PORTIONS, PORTION_NS_LEAST, PORTION_NS_MAX);
-    if (p99_ns && (p99_ns < pace->usual_ns || pace->usual_ns == 0))
-        pace->usual_ns = p99_ns; /* rule 2; a target may have had no requests before */
     uint32_t most = share_most(pace, impact_ns);
-    if (p99_ns > pace->usual_ns + impact_ns)
+    bool least = pace->share == GWI_PACE_LEAST;
+    pace->least_steps = least ? pace->least_steps + 1 : 0;
+    if (p99_ns > pace->usual_ns + impact_ns) {
+        if (least && pace->least_steps > LEAST_STEPS) /* rule 5 */
+            pace->usual_ns = (7 * pace->usual_ns + p99_ns) / 8;
         gwi_pace_yield(pace);
-    else
+    } else {
         pace->share += GWI_PACE_WHOLE / 128;
+    }
     if (pace->share > most)
         pace->share = most;
 }

@@ -10,7 +10,8 @@
  * more where all processors are busy: so of what requests leave it takes at most impact / (impact +
  * 2 ms), a half, though three eighths of the share in any case; and while the p99 of requests is
  * further above its usual value than that, the share falls, never below GWI_PACE_LEAST: a migration
- * always ends. Without requests all of the time is free; the caller sees to that.
+ * always ends. Without a word of the operator it is 2 ms, or the usual p99 again where that is
+ * more. Without requests all of the time is free; the caller sees to that.
  *
  * Thread rule: lateness and pace belong to one dispatcher; a rate is anybody's. Layer: server. */
 #ifndef GW_SERVER_PACE_H
@@ -60,13 +61,14 @@ uint64_t gwi_lateness_p99(const struct gwi_lateness *late);
 #define GWI_PACE_STEP_NS   UINT64_C(10000000)
 
 struct gwi_pace {
-    uint32_t share;      /* of GWI_PACE_WHOLE */
-    uint32_t free;       /* likewise: of late not used by requests, nor by others than us */
-    uint64_t step_ns;    /* when the next step is due */
-    uint64_t work_ns;    /* on migrations since the last gwi_pace_time */
-    uint64_t usual_ns;   /* p99 without migrations; 0: not known */
-    uint64_t portion_ns; /* of work in one turn: what everybody else waits for */
-    uint64_t due_ns;     /* before it nothing is to be done while requests come */
+    uint32_t share;       /* of GWI_PACE_WHOLE */
+    uint32_t free;        /* likewise: of late not used by requests, nor by others than us */
+    uint32_t least_steps; /* so many in a row share was GWI_PACE_LEAST */
+    uint64_t step_ns;     /* when the next step is due */
+    uint64_t work_ns;     /* on migrations since the last gwi_pace_time */
+    uint64_t usual_ns;    /* p99 without migrations; 0: not known */
+    uint64_t portion_ns;  /* of work in one turn: what everybody else waits for */
+    uint64_t due_ns;      /* before it nothing is to be done while requests come */
 };
 
 void gwi_pace_init(struct gwi_pace *pace);
