@@ -15,7 +15,9 @@
  *  5. A target that comes back with another incarnation has nothing: before the commit the job is
  *     given up, after it all acks so far are void.
  *  6. The store gathers nothing for us outside of SAMPLING: every way out of it ends that. The cut
- *     comes soon behind it, so what was gathered is still the hot set.
+ *     comes soon behind it, so what was gathered is still the hot set. Nor is it asked for before
+ *     what was there at the beginning is durable, for what is not has to become so between the
+ *     cut and "yours", while nobody serves the range.
  *  7. We keep everything until the target has said that it has it durably, in this life of its and
  *     in this attempt (R24): an acknowledged chunk may be forgotten by a target that restarts. */
 #include "migration/source.h"
@@ -33,10 +35,11 @@
 #define REPEAT_MAX_NS    (500 * MS)
 #define CONNECT_FIRST_NS (50 * MS)
 #define PREPARE_MAX_NS   (10000 * MS)
+#define DURABLE_NS_MAX   (5000 * MS) /* longer the sampling phase does not wait for it */
 #define PROGRESS_NS      (500 * MS)
+#define SAMPLE_NS        (500 * MS) /* gw_job_options.sample_ms */
 #define PART_ENTRIES     4096u
 #define PARTS_IN_FLIGHT  4u
-#define SAMPLE_NS        (500 * MS) /* gw_job_options.sample_ms */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_GREETING, LINK_READY };
 
@@ -66,7 +69,8 @@ struct gw_source {
     bool target_shares;         /* as its last PREPARED said */
     bool gathering;             /* BEGIN_SAMPLING has been given, END_SAMPLING not (rule 6) */
     bool sampled;
-    uint64_t sample_until_ns; /* while gathering */
+    bool durable;                            /* gw_source_durable */
+    uint64_t sample_until_ns, wait_until_ns; /* while gathering; from then on */
 
     struct gw_applied *applied; /* owned */
     size_t applied_count;
@@ -183,6 +187,7 @@ enum gw_status gw_source_create(const struct gw_job *job, uint64_t incarnation,
     snprintf(s->self_address, sizeof s->self_address, "%s", self_address);
     s->chunk_bits = chunk_bits;
     s->attempt = gw_attempt_first(incarnation);
+    s->durable = true;
     *out = s;
     return GW_OK;
 }
@@ -192,6 +197,11 @@ void gw_source_able(struct gw_source *s, bool samples, bool shared_tier)
     GW_ASSERT(s->state == GW_SOURCE_NEW);
     s->can_sample = samples;
     s->can_share = shared_tier;
+}
+
+void gw_source_durable(struct gw_source *s, bool durable)
+{
+    s->durable = durable;
 }
 
 void gw_source_destroy(struct gw_source *s)
@@ -629,18 +639,19 @@ static void drive_yours(struct gw_source *s, uint64_t now_ns, struct gw_source_a
 static void drive_sampling(struct gw_source *s, uint64_t now_ns, struct gw_source_actions *out)
 {
     bool wanted = s->state == GW_SOURCE_SAMPLING && !s->job.paused;
-    if (wanted && !s->gathering) {
+    if (wanted && !s->gathering && !s->sampled) {
         uint64_t ms = s->job.options.sample_ms;
         s->gathering = true;
         s->sample_until_ns = now_ns + (ms ? ms * MS : SAMPLE_NS);
+        s->wait_until_ns = s->sample_until_ns + DURABLE_NS_MAX;
         act(out, GW_SOURCE_DO_BEGIN_SAMPLING);
     } else if (wanted && now_ns >= s->sample_until_ns) {
         s->sampled = true;
-        move(s, GW_SOURCE_ASKING);
-        wanted = false;
     }
-    if (!wanted)
+    if (!wanted || s->sampled)
         end_gathering(s, out);
+    if (wanted && s->sampled && (s->durable || now_ns >= s->wait_until_ns))
+        move(s, GW_SOURCE_ASKING);
 }
 
 static void drive_events(struct gw_source *s, uint64_t now_ns, struct gw_source_actions *out)

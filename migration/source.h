@@ -132,6 +132,9 @@ void gw_source_destroy(struct gw_source *source); /* NULL is ignored */
 /* What our store can do, before the first step: it samples (it has a device), and its log is in a
  * shared tier. Neither without this call. */
 void gw_source_able(struct gw_source *source, bool samples, bool shared_tier);
+/* Is what our store held when the job came durable? Said before a step; yes until it is said. While
+ * it is not, the sampling phase waits with the end, some seconds at most. */
+void gw_source_durable(struct gw_source *source, bool durable);
 
 /* Fills *out (emptied first). Events that do not fit the state are repeats or come late and are
  * dropped. Out of memory: nothing happens, a repeat does it again. */

@@ -421,6 +421,12 @@ static void connect_coordinator(struct gwi_control *c)
 
 /* ---- turns and mail ------------------------------------------------------------------------- */
 
+void gwi_control_tick_soon(struct gwi_control *c)
+{
+    uint64_t soon_ns = c->d->now_ns + TICK_NS;
+    c->tick_ns = c->tick_ns < soon_ns ? c->tick_ns : soon_ns;
+}
+
 static uint32_t tick_jobs(struct gwi_control *c)
 {
     uint32_t open = 0;
@@ -515,7 +521,7 @@ void gwi_control_mail(struct gwi_control *c, const struct gwi_mail *mail)
     case GWI_MAIL_ATTACH:
         break;
     }
-    c->tick_ns = c->tick_ns < c->d->now_ns + TICK_NS ? c->tick_ns : c->d->now_ns + TICK_NS;
+    gwi_control_tick_soon(c);
 }
 
 enum gw_status gwi_control_peer_frame(struct gwi_control *c, struct gwi_link *link,

@@ -28,6 +28,7 @@ struct gwi_source_slot {       /* one outgoing job */
     bool securing; /* until secure_ticket is done */
     uint64_t secure_ticket;
     bool sampling;                      /* what is read of its slots gathers at the log's tail */
+    uint64_t held_ticket;               /* of what was here when the job came; 0: none */
     uint64_t sample_from, sample_bytes; /* the tail then, and how far it may go for that */
     struct {
         uint64_t at_ns, bytes, rate; /* of the last event: bytes sent, and a second since */
@@ -106,6 +107,7 @@ void gwi_control_adopt(struct gwi_control *c, struct gw_map *takes);
 /* Joins again on the connection that stands: the coordinator tells which jobs are open. */
 void gwi_control_rejoin(struct gwi_control *c);
 void gwi_control_wake_all(struct gwi_control *c);
+void gwi_control_tick_soon(struct gwi_control *c); /* a job has come: it lives by ticks */
 void gwi_control_count_jobs(struct gwi_control *c);
 bool gwi_control_range_is_ours(const struct gwi_control *c, const struct gw_slots *slots);
 /* The index holds nothing of these slots any more: the next job that brings them back need not

@@ -405,6 +405,7 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
     if (event->kind == GW_SOURCE_ON_TICK && sampled_enough(s))
         event = &sampled;
     struct gw_source_actions actions;
+    gw_source_durable(s->machine, gwi_secure_done(c->server, s->held_ticket));
     gw_source_step(s->machine, event, c->d->now_ns, &actions);
     for (uint32_t i = 0; i < actions.count && !s->dying; i++) {
         const struct gw_source_action *a = &actions.action[i];
@@ -488,6 +489,10 @@ void gwi_source_on_job(struct gwi_control *c, const struct gw_job *job)
                                       .control = c,
                                       .id = job->id,
                                       .slots = job->slots};
+        gwi_control_tick_soon(c);
+        /* What is durable when the range goes is not in the way then. */
+        if (job->state == GW_JOB_CREATED)
+            s->held_ticket = gwi_secure_begin(c->server, GWI_SECURE_EXECUTED);
         gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_START});
     }
     gwi_source_event(s, &(struct gw_source_event){.kind = GW_SOURCE_ON_JOB, .job = job});

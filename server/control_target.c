@@ -52,6 +52,7 @@ static struct gwi_target_slot *open_target(struct gwi_control *c, uint64_t id,
     strncpy(job->from_address, from_address, sizeof job->from_address - 1);
     *t = (struct gwi_target_slot){.machine = machine, .control = c, .id = id, .job = job};
     atomic_store_explicit(&c->server->incoming[t - c->target], job, memory_order_release);
+    gwi_control_tick_soon(c);
     gwi_control_count_jobs(c);
     gwi_target_keep_tombstones(c);
     return t;
