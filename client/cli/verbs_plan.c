@@ -60,6 +60,8 @@ enum gw_exit gwi_move_options(struct gw_cli *cli, const struct gwi_move_flags *f
                               json_t *request)
 {
     uint64_t value;
+    if (flags->timeout_s && !flags->wait)
+        return gw_cli_fail_usage(cli, "--timeout: there is nothing to wait for without --wait");
     if (flags->max_impact) {
         if (!parse_us(flags->max_impact, &value))
             return gw_cli_fail_usage(cli, "--max-impact: '%s' is not a time from 1us to 60s",

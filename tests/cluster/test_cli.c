@@ -136,6 +136,7 @@ Test(cli, usage_errors_name_the_flag_and_its_limit)
         {{"migrate", "--slots", "9-3", "--from", "A", "--to", "B"}, {"--slots", "9-3"}},
         {{"migrate", "--from", "A", "--to", "B"}, {"--slots", "missing"}},
         {{"scale-out"}, {"--to", "missing"}},
+        {{"scale-out", "--to", "B", "--timeout", "5"}, {"--timeout", "--wait"}},
         {{"job", "watch", "0"}, {"ID", "1 or more"}},
         {{"job", "watch", "1", "--timeout", "0"}, {"--timeout", "1"}},
         {{"job"}, {"list", "cancel"}},
