@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "client/wire/control.h"
 #include "index/base/assert.h"
 #include "index/base/clock.h"
 #include "index/base/log_line.h"
@@ -429,10 +430,25 @@ static void published(struct gwi_checkpoints *c)
 /* ---- turns -------------------------------------------------------------------------------------
  */
 
+/* Is there a log of another server that only older checkpoints of ours need, none of what stands
+ * here now? Its owner keeps its objects until those are gone, and so they go, however idle we are.
+ */
+static bool holds_for_nothing(const struct gwi_server *s)
+{
+    struct gw_foreign_need need[GW_HEARTBEAT_NEEDS_MAX];
+    uint32_t n = gw_store_foreign(s->store, need, GW_HEARTBEAT_NEEDS_MAX);
+    for (uint32_t i = 0; i < n && i < GW_HEARTBEAT_NEEDS_MAX; i++)
+        if (need[i].indirections == 0)
+            return true;
+    return false;
+}
+
 /* The interval has passed: has anything been written? A cut closes what lies below it, so that the
  * first change after it goes above. */
 static bool is_worth_it(struct gwi_checkpoints *c)
 {
+    if (holds_for_nothing(c->server))
+        return true;
     if (operations_of(c->server) == c->operations)
         return false;
     if (c->newest.image.number == 0 ||

@@ -154,3 +154,49 @@ Test(restarts, what_was_deleted_in_a_move_stays_deleted_when_the_target_compacts
     gw_cluster_close(cluster);
     harness_stop(&spawn);
 }
+
+/* A target whose newest checkpoint is older than the range recovers what it was told since from its
+ * logs, and makes a checkpoint of that: killed again, it begins there. */
+Test(restarts, what_was_written_in_a_move_survives_two_kills_of_the_target)
+{
+    static const char *const flags[] = {"--disk=512MiB", "--segment-size=8MiB",
+                                        "--durability=commit", "--checkpoint-interval=0", NULL};
+    struct gw_spawn spawn;
+    struct gw_cluster *cluster;
+    struct gw_session *session;
+    char key[32];
+    harness_start_with(&spawn, 2, 64u << 20, flags);
+    cr_assert_eq(gw_cluster_open(spawn.coordinator_address, NULL, &cluster), GW_OK);
+    cr_assert_eq(gw_session_open(cluster, NULL, &session), GW_OK);
+    for (uint32_t i = 0; i < GONE; i++) {
+        int n = snprintf(key, sizeof key, "gone%u", i);
+        cr_assert_eq(gw_set_sync(session, key, (size_t)n, "old", 3, NULL), GW_OK);
+    }
+    for (uint32_t i = 0; i < LARGE_KEYS; i++)
+        set_large(session, "heavy", i);
+    recovery_take_checkpoint(&spawn.servers[1]);
+    HARNESS_CHECK(&spawn, 0, "migrate", "--slots", "0-16383", "--from", "A", "--to", "B");
+    wait_for_job(&spawn, "\"committed\"");
+    HARNESS_CHECK(&spawn, 0, "job", "pause", "1");
+    for (uint32_t i = 0; i < GONE; i++) {
+        int n = snprintf(key, sizeof key, "gone%u", i);
+        cr_assert_eq(gw_set_sync(session, key, (size_t)n, "new", 3, NULL), GW_OK);
+    }
+    for (int kills = 0; kills < 2; kills++) {
+        recovery_kill(&spawn, "B");
+        cr_assert(gw_spawn_server(&spawn, "B"), "%s", spawn.error);
+    }
+    HARNESS_CHECK(&spawn, 0, "job", "resume", "1");
+    wait_for_job(&spawn, "\"done\"");
+    uint32_t lost = 0;
+    for (uint32_t i = 0; i < GONE; i++) {
+        struct gw_result result;
+        int n = snprintf(key, sizeof key, "gone%u", i);
+        enum gw_status st = gw_get_sync(session, key, (size_t)n, &result);
+        lost += st != GW_OK || result.value_bytes != 3 || memcmp(result.value, "new", 3) != 0;
+    }
+    cr_expect_eq(lost, 0, "%u of %u acknowledged writes are lost", lost, GONE);
+    gw_session_close(session);
+    gw_cluster_close(cluster);
+    harness_stop(&spawn);
+}
