@@ -80,7 +80,8 @@ uint64_t gwi_floors_write(const struct gwi_floors *floors, uint64_t begin, uint6
     return count;
 }
 
-enum gw_status gwi_floors_read(struct gwi_floors *floors, const uint64_t *words, uint64_t count)
+enum gw_status gwi_floors_read(struct gwi_floors *floors, const uint64_t *words, uint64_t count,
+                               gw_addr end)
 {
     if (count % 2 != 0)
         return GW_E_CORRUPT;
@@ -88,8 +89,9 @@ enum gw_status gwi_floors_read(struct gwi_floors *floors, const uint64_t *words,
         uint64_t first = words[i] >> 32, last = words[i] & UINT32_MAX;
         if (first > last || last >= GW_SLOTS)
             return GW_E_CORRUPT;
+        uint64_t to = words[i + 1] < end.v ? words[i + 1] : end.v;
         for (uint64_t slot = first; slot <= last; slot++)
-            raise(floors, (uint32_t)slot, words[i + 1]);
+            raise(floors, (uint32_t)slot, to);
     }
     return GW_OK;
 }

@@ -27,7 +27,10 @@ bool gwi_floors_any(const struct gwi_floors *floors, uint64_t above); /* is a fl
 /* Those above `begin` as words: returns how many words, stores at most `max`. */
 uint64_t gwi_floors_write(const struct gwi_floors *floors, uint64_t begin, uint64_t *words,
                           uint64_t max);
-/* Raises the floors to what the words say. GW_E_CORRUPT: they are not of gwi_floors_write. */
+/* Raises the floors to what the words say, none above `end`, the image's: a slot may have been
+ * unlinked behind its cut, at a tail of which nothing was ever written. A log that goes on may use
+ * those addresses, and what it has there is no record of before. GW_E_CORRUPT: they are not of
+ * gwi_floors_write. */
 GW_MUST_USE enum gw_status gwi_floors_read(struct gwi_floors *floors, const uint64_t *words,
-                                           uint64_t count);
+                                           uint64_t count, gw_addr end);
 #endif

@@ -87,7 +87,7 @@ static enum gw_status take_over(struct recovery *c, const struct gwi_image_words
 {
     const struct gw_store_image *image = &c->r->image;
     struct gw_store *store = c->store;
-    if (gwi_floors_read(store->floors, words->floors, words->floors_count) != GW_OK) {
+    if (gwi_floors_read(store->floors, words->floors, words->floors_count, image->end) != GW_OK) {
         snprintf(c->why, c->why_bytes, "the floors of slots in the image are damaged");
         return GW_E_CORRUPT;
     }
