@@ -273,7 +273,8 @@ uint32_t gw_store_foreign(struct gw_store *store, struct gw_foreign_need *out, u
                                                                              memory_order_relaxed),
                                               .lowest = atomic_load_explicit(&log->lowest,
                                                                              memory_order_acquire),
-                                              .indirections = live > 0 ? (uint64_t)live : 0};
+                                              .indirections = live > 0 ? (uint64_t)live : 0,
+                                              .retained_only = highest & GWI_FOREIGN_CLEARED};
         n++;
     }
     return n;

@@ -81,7 +81,8 @@ uint64_t gw_store_resolve_wait(const struct gw_thread *thread);
 struct gw_foreign_need {
     uint64_t log_id;
     uint64_t lowest; /* address: nothing below is needed, by entries or retained checkpoints */
-    uint64_t indirections;
+    uint64_t indirections; /* that stand; a number for people */
+    bool retained_only;    /* none stands: retained checkpoints alone may have some */
 };
 /* What of other logs this store needs; fills at most max, returns how many there are. Never says
  * more than is true: may be low for a while. What others need that follow an indirection into our

@@ -438,7 +438,7 @@ static bool holds_for_nothing(const struct gwi_server *s)
     struct gw_foreign_need need[GW_HEARTBEAT_NEEDS_MAX];
     uint32_t n = gw_store_foreign(s->store, need, GW_HEARTBEAT_NEEDS_MAX);
     for (uint32_t i = 0; i < n && i < GW_HEARTBEAT_NEEDS_MAX; i++)
-        if (need[i].indirections == 0)
+        if (need[i].retained_only)
             return true;
     return false;
 }

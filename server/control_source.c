@@ -405,7 +405,9 @@ void gwi_source_event(struct gwi_source_slot *s, const struct gw_source_event *e
     if (event->kind == GW_SOURCE_ON_TICK && sampled_enough(s))
         event = &sampled;
     struct gw_source_actions actions;
-    gw_source_durable(s->machine, gwi_secure_done(c->server, s->held_ticket));
+    if (gwi_secure_done(c->server, s->held_ticket))
+        s->held_ticket = 0; /* asked once more it would wake us at each flush */
+    gw_source_durable(s->machine, s->held_ticket == 0);
     gw_source_step(s->machine, event, c->d->now_ns, &actions);
     for (uint32_t i = 0; i < actions.count && !s->dying; i++) {
         const struct gw_source_action *a = &actions.action[i];

@@ -79,5 +79,9 @@ Test(blob_heir, a_removed_server_leaves_its_objects_to_another_one)
                  left, (unsigned long long)indirections_of(&w, 1),
                  (unsigned long long)indirections_of(&w, 2));
     world_until_exact(&w, 0, w.keys, 1, "its objects are gone");
+    harness_sleep_ms(4000);
+    uint64_t of_b = recovery_checkpoint(&w.spawn.servers[1]);
+    harness_sleep_ms(7000); /* two intervals */
+    cr_expect_eq(recovery_checkpoint(&w.spawn.servers[1]), of_b, "an idle server takes them on");
     world_close(&w);
 }
