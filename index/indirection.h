@@ -50,6 +50,20 @@ bool gw_indirection_is_sound(const struct gw_indirection *in);
 #define GW_LINK_CHAINS_MAX 65536u
 GW_MUST_USE enum gw_status gw_store_link(struct gw_thread *thread, const struct gw_indirection *in);
 
+/* Where the rest of its chain begins, for an operation that was answered GW_END (GW_OP_LEADS) since
+ * the thread entered: an indirection for this hash alone. It is for those who wait for the key
+ * while the rest of the chain has not come (MIGRATION R15), and is not to be linked. */
+void gw_store_lead(const struct gw_thread *thread, const struct gw_op *op, uint64_t map_version,
+                   struct gw_indirection *out);
+/* FETCH of a key in the log to which such a lead points: op->key, key_bytes, hash, slot in, results
+ * as FETCH has them; nothing is inserted. GW_OK, GW_TOMBSTONE, GW_NOT_FOUND; GW_PENDING: again when
+ * gw_store_ready names the hash; GW_RETRY: again in a later turn; GW_WOULD_BLOCK: `room` does not
+ * hold op->out_bytes; GW_E_INVALID: not sound, or not of this key; GW_E_UNSUPPORTED, GW_E_LIMIT as
+ * gw_store_link; GW_E_UNREACHABLE, GW_E_IO, GW_E_CORRUPT: it cannot be read. Requires: entered. */
+GW_MUST_USE enum gw_status gw_store_fetch_lead(struct gw_thread *thread,
+                                               const struct gw_indirection *lead, struct gw_op *op,
+                                               uint8_t *room, size_t room_bytes);
+
 /* As gw_store_walk with tombstones, for a range that stands still (R5), but what lies on the device
  * and below the shared boundary is not read: behind the records of a chain that are in memory, or
  * not yet shared, comes, once, the indirection that leads to the rest (log_id: ours), and those

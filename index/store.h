@@ -90,7 +90,7 @@ enum gw_verb {
     GW_VERB_ADD,      /* OK, WRONG_TYPE (bytes are there), OVERFLOW; adds `delta` */
     GW_VERB_CAS,      /* OK: replaced, the version was expected_version; MISMATCH; NOT_FOUND */
     GW_VERB_INSERT,   /* OK; EXISTS: a live record is there */
-    GW_VERB_FETCH,    /* the newest record as it lies there: OK, TOMBSTONE, NOT_FOUND */
+    GW_VERB_FETCH,    /* the newest record as it lies there: OK, TOMBSTONE, NOT_FOUND; END: LEADS */
     GW_VERB_ARRIVE, /* OK: a migrated record was inserted; EXISTS: a record or tombstone is there */
     GW_VERB_TOUCH,  /* OK: has the expiry of the operation now, or none; NOT_FOUND */
     GW_VERB_READ_TOUCH, /* the same, and gives the value */
@@ -111,6 +111,9 @@ enum gw_verb {
 /* UPSERT, INSERT, CAS, GETSET, ARRIVE: the value is the counter `number` (in). */
 #define GW_OP_COUNTER   2u
 #define GW_OP_TOMBSTONE 4u /* ARRIVE: a deleted key; value and number are not read */
+/* FETCH: GW_END where nothing of the key is in memory and its chain goes on in the shared tier:
+ * nothing is read then, and gw_store_lead (indirection.h) says where. */
+#define GW_OP_LEADS 2u
 /* ADD: a key without a live value gets `initial` + delta; without the flag initial is 0. */
 #define GW_OP_HAS_INITIAL 8u
 /* Every verb that writes but DELETE and GETDEL: the key expires at expiry_ms. Without the flag

@@ -52,10 +52,10 @@ struct undone {
 
 /* ---- reading ---- */
 
-/* Copies the record's value; GW_WOULD_BLOCK: no room. Control is loaded before and after the
- * value's words (record_inline.h, rule 3); the seal changes nothing in them. */
-static enum gw_status read_value(struct gw_thread *t, struct gw_op *op, struct gw_record *record,
-                                 struct gwi_room *room)
+/* Control is loaded before and after the value's words (record_inline.h, rule 3); the seal changes
+ * nothing in them. */
+enum gw_status gwi_read_value(struct gw_thread *t, struct gw_op *op, struct gw_record *record,
+                              struct gwi_room *room)
 {
     for (uint32_t tries = 0; tries < GWI_TRIES; tries++) {
         /* Acquire: the value's words are at least as new; pairs with gw_record_unlock. */
@@ -122,6 +122,8 @@ static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, st
     if (GW_LIKELY(position->place != NULL))
         walk = gwi_chain_find(t, op->key, op->key_bytes, position);
     enum gw_status why = GW_OK;
+    if (GW_UNLIKELY(walk == GWI_COLD) && op->verb == GW_VERB_FETCH && gwi_leads(t, op, position))
+        return GW_END;
     if (GW_UNLIKELY(walk == GWI_COLD))
         walk = gwi_find_cold(t, op, position, &why);
     if (GW_UNLIKELY(walk == GWI_ABSENT) && gwi_may_be_foreign(t) && position->place)
@@ -131,7 +133,7 @@ static __attribute__((noinline)) enum gw_status read_one(struct gw_thread *t, st
             return why == GW_NOT_YET ? GW_RETRY : why;
         return (op->flags & GW_OP_UNSETTLED) ? GW_ABSENT : GW_NOT_FOUND;
     }
-    enum gw_status st = read_value(t, op, position->record, room);
+    enum gw_status st = gwi_read_value(t, op, position->record, room);
     if (GW_UNLIKELY(st == GW_TOMBSTONE) && op->verb == GW_VERB_READ)
         return GW_NOT_FOUND;
     if (GW_UNLIKELY(position->address.v < t->view.aging) && st == GW_OK && op->verb == GW_VERB_READ)

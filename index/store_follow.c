@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "index/cold.h"
+#include "index/device.h"
 #include "index/foreign.h"
 
 #define MET_MAX 16u /* on the stack; more of them are rare, and take memory */
@@ -196,4 +197,62 @@ enum gwi_walk gwi_find_foreign(struct gw_thread *t, const struct gw_op *op,
     if (is_blind(op) || !gwi_foreign_has(t->store->foreign, op->slot, t->view.begin))
         return GWI_ABSENT;
     return gwi_follow(t, op, position, status);
+}
+
+/* ---- leads ---- */
+
+bool gwi_leads(const struct gw_thread *t, struct gw_op *op, const struct gwi_position *position)
+{
+    struct gw_device *device = t->log->device;
+    /* An indirection in front of that address leads to what is older than the rest, and would not
+     * be met behind it: such a chain is read here. */
+    if (!(op->flags & GW_OP_LEADS) || !device->shared ||
+        position->address.v >= device->shared(device) ||
+        position->address.v > GW_INDIRECTION_ADDRESS_MAX ||
+        gwi_foreign_has(t->store->foreign, op->slot, t->view.begin))
+        return false;
+    op->number = (int64_t)position->address.v;
+    return true;
+}
+
+void gw_store_lead(const struct gw_thread *t, const struct gw_op *op, uint64_t map_version,
+                   struct gw_indirection *out)
+{
+    struct gw_device *device = t->log->device;
+    uint64_t address = (uint64_t)op->number;
+    uint64_t begin = t->view.begin < address ? t->view.begin : address;
+    *out = (struct gw_indirection){.log_id = device->log_id(device),
+                                   .address = address,
+                                   .hash_prefix = op->hash,
+                                   .prefix_bits = 64,
+                                   .map_version = map_version,
+                                   .slot = op->slot,
+                                   .begin = begin & ~(uint64_t)UINT16_MAX};
+}
+
+enum gw_status gw_store_fetch_lead(struct gw_thread *t, const struct gw_indirection *lead,
+                                   struct gw_op *op, uint8_t *room, size_t room_bytes)
+{
+    struct gw_device *device = t->log->device;
+    struct gwi_lead met = {.in = *lead};
+    struct gwi_position position = {0};
+    enum gw_status why = GW_OK;
+    if (!gw_indirection_is_sound(lead) || lead->slot != op->slot ||
+        !gwi_indirection_covers(lead, op->hash))
+        return GW_E_INVALID;
+    if (!device || !device->origin || !t->cold)
+        return GW_E_UNSUPPORTED;
+    enum gwi_walk walk =
+        gwi_cold_follow(t, op->hash, op->key, op->key_bytes, &met, 1, &position, &why);
+    if (walk == GWI_COLD)
+        return why == GW_NOT_YET ? GW_RETRY : why;
+    struct gwi_foreign *f = t->store->foreign;
+    atomic_fetch_add_explicit(&f->followed, 1, memory_order_relaxed);
+    if (walk == GWI_ABSENT) {
+        atomic_fetch_add_explicit(&f->absent, 1, memory_order_relaxed);
+        return GW_NOT_FOUND;
+    }
+    atomic_fetch_add_explicit(&f->found, 1, memory_order_relaxed);
+    struct gwi_room left = {.at = room, .end = room + room_bytes};
+    return gwi_read_value(t, op, position.record, &left);
 }

@@ -335,6 +335,15 @@ struct gwi_room {
 uint64_t gwi_mean_record_bytes(const struct gw_store *store);
 uint64_t gwi_live_bytes(const struct gw_store *store); /* the same */
 
+/* Copies the record's value and says what else is to be said of it. GW_OK, GW_TOMBSTONE, GW_RETRY;
+ * GW_WOULD_BLOCK: no room. */
+enum gw_status gwi_read_value(struct gw_thread *t, struct gw_op *op, struct gw_record *record,
+                              struct gwi_room *room);
+
+/* May a look-up of this key be answered by where the cold rest of its chain begins, which is
+ * position->address? Then op->number is that (store_follow.c). */
+bool gwi_leads(const struct gw_thread *t, struct gw_op *op, const struct gwi_position *position);
+
 /* Executes a verb that may change something: everything but READ and FETCH. */
 enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room *room);
 

@@ -43,7 +43,7 @@ struct gwi_incoming {
     _Atomic uint32_t chunks_done;
     atomic_bool unlinkable;
     /* Relaxed: numbers for people. */
-    _Atomic uint64_t bytes, records, pulled, blocked, linked, hot;
+    _Atomic uint64_t bytes, records, pulled, led, blocked, linked, hot;
     struct book *book;
     pthread_mutex_t lock[LOCKS];
 };
@@ -185,17 +185,22 @@ static enum gw_status insert(struct gw_thread *thread, struct gw_op *ops, uint32
     return worst;
 }
 
+static struct gw_indirection indirection_of(const struct gw_peer_indirection *m)
+{
+    return (struct gw_indirection){.log_id = m->log_id,
+                                   .address = m->address,
+                                   .hash_prefix = m->hash_prefix,
+                                   .map_version = m->map_version,
+                                   .begin = m->begin,
+                                   .slot = m->slot,
+                                   .prefix_bits = m->prefix_bits};
+}
+
 /* GW_WOULD_BLOCK, GW_PENDING: again with the frame. Linking twice does no harm. */
 static enum gw_status link_one(struct gw_incoming *in, struct gw_thread *thread,
                                const struct gw_peer_indirection *m)
 {
-    const struct gw_indirection indirection = {.log_id = m->log_id,
-                                               .address = m->address,
-                                               .hash_prefix = m->hash_prefix,
-                                               .map_version = m->map_version,
-                                               .begin = m->begin,
-                                               .slot = m->slot,
-                                               .prefix_bits = m->prefix_bits};
+    const struct gw_indirection indirection = indirection_of(m);
     enum gw_status st = GW_RETRY;
     for (uint32_t tries = 0; st == GW_RETRY && tries < TRIES_MAX; tries++)
         st = gw_store_link(thread, &indirection);
@@ -386,7 +391,7 @@ size_t gw_incoming_ack(const struct gw_incoming *in, uint32_t chunk, uint8_t *ro
 
 /* ---- pulls --------------------------------------------------------------------------------- */
 
-size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence,
+size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence, bool leads,
                         const struct gw_pull_key *keys, uint32_t n, uint8_t *room,
                         size_t room_bytes)
 {
@@ -397,11 +402,26 @@ size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence,
     }
     return gwi_frame_finish(&w, (struct gw_frame){
                                     .kind = GW_KIND_PULL,
+                                    .flags = leads ? GW_PULL_LEADS : 0,
                                     .count = n,
                                     .session = in->job,
                                     .sequence = sequence,
                                     .view = gw_incoming_attempt(in),
                                 });
+}
+
+/* Inserts a record that somebody waits for; GW_NOT_YET: somebody holds it. */
+static enum gw_status insert_awaited(struct gw_incoming *in, struct gw_thread *thread,
+                                     struct gw_op *op, _Atomic uint64_t *counter)
+{
+    /* Complete: it comes too late, what counts is in the index (R12). */
+    if (gw_incoming_complete(in, op->hash))
+        return GW_OK;
+    enum gw_status st = insert(thread, op, 1);
+    if (st == GW_WOULD_BLOCK)
+        return op->status == GW_E_FULL ? GW_E_FULL : GW_NOT_YET;
+    add(counter, st == GW_OK);
+    return st;
 }
 
 /* One pulled record; GW_E_PROTOCOL: not of this range. */
@@ -415,16 +435,22 @@ static enum gw_status insert_pulled(struct gw_incoming *in, struct gw_thread *th
     op_of_record(&op, &record, store);
     if (!gw_slots_has(&in->inner->slots, op.slot))
         return GW_E_PROTOCOL;
-    /* Complete: the answer comes too late, what counts is in the index (R12). */
-    if (gw_incoming_complete(in, op.hash))
-        return GW_OK;
-    enum gw_status st = insert(thread, &op, 1);
-    if (st == GW_WOULD_BLOCK)
-        return op.status == GW_E_FULL ? GW_E_FULL : GW_RETRY;
-    if (st == GW_PENDING)
-        return GW_RETRY; /* asked for again: the chain before it has been read by then */
-    add(&in->inner->pulled, st == GW_OK);
-    return st;
+    enum gw_status st = insert_awaited(in, thread, &op, &in->inner->pulled);
+    /* Asked for again: the chain before it has been read by then. */
+    return st == GW_NOT_YET || st == GW_PENDING ? GW_RETRY : st;
+}
+
+/* GW_END: *lead; GW_E_PROTOCOL: none of this range. */
+static enum gw_status take_lead(const struct gw_incoming *in, const struct gw_frame *f,
+                                struct gw_reader *r, struct gw_incoming_lead *lead)
+{
+    struct gw_peer_record record;
+    struct gw_peer_indirection m;
+    if (!gw_peer_record_decode(r, &record) || !gw_peer_indirection_of(&record, &m) ||
+        !gw_slots_has(&in->inner->slots, m.slot))
+        return GW_E_PROTOCOL;
+    *lead = (struct gw_incoming_lead){.to = indirection_of(&m), .job = in->job, .attempt = f->view};
+    return GW_END;
 }
 
 enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread *thread,
@@ -437,6 +463,7 @@ enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread 
         return GW_RETRY;
     for (uint32_t i = 0; i < n; i++) {
         enum gw_status st;
+        struct gw_incoming_lead lead;
         switch (gw_read8(&body)) {
         case GW_PULL_ABSENT:
             st = body.bad ? GW_E_PROTOCOL : GW_NOT_FOUND;
@@ -449,16 +476,68 @@ enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread 
             break;
         case GW_PULL_ELSEWHERE:
             continue;
+        case GW_PULL_LEAD:
+            st = take_lead(in, f, &body, &lead);
+            break;
         default:
             st = GW_E_PROTOCOL;
             break;
         }
         if (st == GW_E_PROTOCOL)
             return st;
-        fn(ctx, i, st);
+        fn(ctx, i, st, st == GW_END ? &lead : NULL);
     }
     add(&in->inner->bytes, f->bytes);
     return gw_reader_left(&body) != 0 ? GW_E_PROTOCOL : GW_OK;
+}
+
+/* What a FETCH has found, as a record that arrives. */
+static struct gw_op arrival_of(const struct gw_op *found)
+{
+    struct gw_op op = {.verb = GW_VERB_ARRIVE,
+                       .key = found->key,
+                       .key_bytes = found->key_bytes,
+                       .hash = found->hash,
+                       .slot = found->slot,
+                       .expected_version = found->version};
+    if (found->status == GW_TOMBSTONE) {
+        op.flags = GW_OP_TOMBSTONE;
+        return op;
+    }
+    if (found->kind == GW_KIND_COUNTER) {
+        op.flags = GW_OP_COUNTER;
+        op.number = found->number;
+    } else {
+        op.value = found->out;
+        op.value_bytes = found->out_bytes;
+    }
+    if (found->expiry_ms != 0) {
+        op.flags |= GW_OP_HAS_EXPIRY;
+        op.expiry_ms = found->expiry_ms;
+    }
+    return op;
+}
+
+enum gw_status gw_incoming_follow(struct gw_incoming *in, struct gw_thread *thread,
+                                  const struct gw_store *store, const struct gw_incoming_lead *lead,
+                                  const uint8_t *key, uint16_t key_bytes, uint8_t *room,
+                                  size_t room_bytes)
+{
+    struct gw_op op = {.verb = GW_VERB_FETCH, .key = key, .key_bytes = key_bytes};
+    gw_store_hash(store, &op);
+    if (gw_incoming_complete(in, op.hash))
+        return GW_OK;
+    /* A source that came back may not have what it had (R25). */
+    if (lead->job != in->job || !gw_attempt_same_life(lead->attempt, gw_incoming_attempt(in)))
+        return GW_RETRY;
+    enum gw_status st = gw_store_fetch_lead(thread, &lead->to, &op, room, room_bytes);
+    if (st == GW_RETRY)
+        return GW_NOT_YET;
+    if (st != GW_OK && st != GW_TOMBSTONE)
+        return st;
+    op.status = (int8_t)st;
+    struct gw_op arrival = arrival_of(&op);
+    return insert_awaited(in, thread, &arrival, &in->inner->led);
 }
 
 void gw_incoming_progress(const struct gw_incoming *in, struct gw_incoming_progress *progress)
@@ -470,6 +549,7 @@ void gw_incoming_progress(const struct gw_incoming *in, struct gw_incoming_progr
         .chunks_done = atomic_load_explicit(&inner->chunks_done, memory_order_relaxed),
         .chunks = inner->chunks,
         .pulled = atomic_load_explicit(&inner->pulled, memory_order_relaxed),
+        .led = atomic_load_explicit(&inner->led, memory_order_relaxed),
         .blocked = atomic_load_explicit(&inner->blocked, memory_order_relaxed),
         .linked = atomic_load_explicit(&inner->linked, memory_order_relaxed),
         .hot = atomic_load_explicit(&inner->hot, memory_order_relaxed),

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 #include "client/wire/peer.h"
-#include "index/store.h"
+#include "index/indirection.h"
 #include "migration/range.h"
 
 /* Open because the look-up of completeness is inlined; touch nothing else from outside. */
@@ -76,19 +76,25 @@ GW_MUST_USE enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_t
 size_t gw_incoming_ack(const struct gw_incoming *in, uint32_t chunk, uint8_t *room,
                        size_t room_bytes);
 
-/* A PULL for `n` keys; 0: the room does not suffice. The caller remembers under `sequence` which
- * keys it asked for, in this order. */
+/* A PULL for `n` keys; 0: the room does not suffice. leads: the answer may be where a key lies. The
+ * caller remembers under `sequence` which keys it asked for, in this order. */
 struct gw_pull_key {
     const uint8_t *key;
     uint16_t key_bytes;
 };
-size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence,
+size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence, bool leads,
                         const struct gw_pull_key *keys, uint32_t n, uint8_t *room,
                         size_t room_bytes);
-/* Of the i-th key of the pull. GW_OK: a record is here now, whoever brought it, or its chunk is
- * complete: start over. GW_NOT_FOUND: the source has none: start over; absent counts now.
- * GW_RETRY: ask again later. GW_E_FULL: no room for it. GW_E_TOO_LARGE. */
-typedef void (*gw_pull_cb)(void *ctx, uint32_t i, enum gw_status outcome);
+/* Of the i-th key of the pull. GW_END: *lead says where it lies, see gw_incoming_follow. GW_OK: a
+ * record is here now, whoever brought it, or its chunk is complete: start over. GW_NOT_FOUND: the
+ * source has none: start over; absent counts now. GW_RETRY: ask again later. GW_E_FULL: no room for
+ * it. GW_E_TOO_LARGE. */
+struct gw_incoming_lead {
+    struct gw_indirection to;
+    uint64_t job, attempt; /* of the answer */
+};
+typedef void (*gw_pull_cb)(void *ctx, uint32_t i, enum gw_status outcome,
+                           const struct gw_incoming_lead *lead);
 /* Inserts what a PULL_ANSWER brings and tells fn of each key that it answers: there may be several
  * answers to a PULL. n: how many were asked for.
  * GW_E_PROTOCOL: not an answer to that; fn may have been called for the first ones. GW_RETRY: of an
@@ -98,10 +104,26 @@ GW_MUST_USE enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struc
                                                    const struct gw_frame *f, struct gw_reader body,
                                                    uint32_t n, gw_pull_cb fn, void *ctx);
 
+/* Reads the key where an answer says that it lies, and inserts what is there as a pulled record is
+ * (R11): for the operations that wait for it, while its chunk is incomplete; nothing is linked
+ * (R15). Outcomes as of a pulled key: GW_OK, GW_NOT_FOUND, GW_RETRY (the lead is of another job,
+ * or of an earlier life of the source: ask again), GW_E_FULL, GW_E_TOO_LARGE; and
+ *   GW_PENDING      being read: call again when gw_store_ready names the hash
+ *   GW_NOT_YET      call again in a later turn
+ *   GW_WOULD_BLOCK  `room` is too small for it
+ *   other failures  it cannot be had in this way: ask again, without leads
+ * room: for the value, on its way. */
+GW_MUST_USE enum gw_status gw_incoming_follow(struct gw_incoming *in, struct gw_thread *thread,
+                                              const struct gw_store *store,
+                                              const struct gw_incoming_lead *lead,
+                                              const uint8_t *key, uint16_t key_bytes, uint8_t *room,
+                                              size_t room_bytes);
+
 struct gw_incoming_progress {
     uint64_t bytes, records; /* received in frames and pull answers, dropped ones not counted */
     uint64_t chunks_done, chunks;
     uint64_t pulled;  /* records that came by a pull */
+    uint64_t led;     /* records that were read where a pull's answer said */
     uint64_t blocked; /* frames that had to be offered again */
     uint64_t linked;  /* indirections */
     uint64_t hot;     /* records that came first and were inserted */

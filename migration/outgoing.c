@@ -247,17 +247,12 @@ static bool fill_record(void *ctx, const struct gw_record_view *view)
 static struct gw_peer_indirection part_of_chunk(const struct fill *fill,
                                                 const struct gw_indirection *in)
 {
-    bool wide = in->prefix_bits < fill->o->chunk_bits;
-    return (struct gw_peer_indirection){
-        .log_id = in->log_id,
-        .address = in->address,
-        .hash_prefix =
-            wide ? gw_chunk_first(fill->hand->chunk, fill->o->chunk_bits) : in->hash_prefix,
-        .map_version = in->map_version,
-        .begin = in->begin & ~UINT64_C(0xffff), /* lower is as good */
-        .slot = in->slot,
-        .prefix_bits = wide ? fill->o->chunk_bits : in->prefix_bits,
-    };
+    struct gw_peer_indirection part = gwi_peer_of(in);
+    if (in->prefix_bits < fill->o->chunk_bits) {
+        part.hash_prefix = gw_chunk_first(fill->hand->chunk, fill->o->chunk_bits);
+        part.prefix_bits = fill->o->chunk_bits;
+    }
+    return part;
 }
 
 /* What names an indirection of a bucket that is visited again: the one of our own log stands for
@@ -417,6 +412,7 @@ void gw_outgoing_progress(const struct gw_outgoing *o, struct gw_outgoing_progre
         .chunks_done = (uint32_t)load(&o->acked),
         .chunks = o->chunks,
         .pulls = load(&o->pulls),
+        .pull_leads = load(&o->pull_leads),
         .hot_records = load(&o->hot.records),
         .retries = load(&o->retries),
     };

@@ -64,7 +64,9 @@ void gw_outgoing_restart(struct gw_outgoing *out, uint64_t attempt, bool from_sc
 bool gw_outgoing_done(const struct gw_outgoing *out); /* every chunk is acknowledged */
 uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
 
-/* Answers one PULL (header *f, body behind it) by a PULL_ANSWER. What does not fit, is
+/* Answers one PULL (header *f, body behind it) by a PULL_ANSWER. Where indirections are allowed and
+ * the PULL asks for leads, a key of which nothing is in memory, and whose chain goes on in the
+ * shared tier, is answered by where (GW_PULL_LEAD), and not read. What does not fit, is
  * busy, is no key of the range or is being unlinked is answered "ask again" (2). scratch: for
  * values while they are read; both should take the largest record, else a large one is never
  * answered. GW_E_PROTOCOL: the body is not what the header says; GW_E_TOO_LARGE: not even the
@@ -108,6 +110,7 @@ struct gw_outgoing_progress {
     uint64_t bytes, records;           /* sent, repeats included, pulls too */
     uint64_t chunks_done, chunks;      /* acknowledged, all */
     uint64_t pulls;                    /* keys asked for */
+    uint64_t pull_leads;               /* of them: told where they lie */
     uint64_t indirections;             /* sent, repeats included */
     uint64_t hot_records;              /* of `records`: those that went first */
     uint64_t retries;                  /* attempts begun over */

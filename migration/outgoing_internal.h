@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "index/base/assert.h"
+#include "index/indirection.h"
 #include "migration/outgoing.h"
 #include "migration/unlink.h"
 
@@ -49,7 +50,7 @@ struct gw_outgoing {
     struct gw_unlinker *unlinker;
     _Atomic bool closing;    /* written once, by control */
     _Atomic bool unreadable; /* said once */
-    _Atomic uint64_t pull_bytes, pull_records, pulls;
+    _Atomic uint64_t pull_bytes, pull_records, pull_leads, pulls;
     struct gw_outgoing_options options;
     atomic_bool indirect; /* written before an attempt is published */
     _Atomic uint64_t retries;
@@ -81,6 +82,20 @@ static inline struct gw_peer_record gwi_record_of_view(const struct gw_record_vi
         .value_bytes = view->value_bytes,
         .number = view->number,
         .expiry_ms = view->expiry_ms,
+    };
+}
+
+/* As it goes over the wire. */
+static inline struct gw_peer_indirection gwi_peer_of(const struct gw_indirection *in)
+{
+    return (struct gw_peer_indirection){
+        .log_id = in->log_id,
+        .address = in->address,
+        .hash_prefix = in->hash_prefix,
+        .map_version = in->map_version,
+        .begin = in->begin & ~UINT64_C(0xffff), /* lower is as good */
+        .slot = in->slot,
+        .prefix_bits = in->prefix_bits,
     };
 }
 

@@ -5,9 +5,13 @@
  *     that a large value can push the later ones into "ask again", never out of the frame.
  *  2. "Absent" is said only while nothing of the range is unlinked.
  *  3. What is in memory waits for nothing that has to be read: the late ones come in further
- * frames, in each of which every key has its place. */
+ * frames, in each of which every key has its place.
+ *  4. A key of which nothing is in memory, and whose chain goes on in the shared tier, is not read
+ * where indirections are allowed and the target asked for leads: it is told where the chain goes on
+ * (R15). */
 #include <string.h>
 
+#include "index/indirection.h"
 #include "migration/frame_internal.h"
 #include "migration/outgoing_internal.h"
 
@@ -25,7 +29,8 @@ struct pull {
     uint32_t left; /* keys without an answer */
     uint32_t late; /* of those with one: elsewhere */
     uint32_t keys_all;
-    uint64_t records;
+    uint64_t records, leads;
+    bool points; /* rule 4 */
     gw_pull_cold_cb cold;
     void *ctx;
 };
@@ -63,6 +68,21 @@ static void answer_record(struct pull *p, const struct gw_op *op, bool tombstone
     p->records++;
 }
 
+static void answer_lead(struct pull *p, const struct gw_op *op)
+{
+    uint8_t value[GW_PEER_INDIRECTION_BYTES];
+    struct gw_indirection in;
+    gw_store_lead(p->thread, op, p->o->options.map_version, &in);
+    const struct gw_peer_indirection m = gwi_peer_of(&in);
+    const struct gw_peer_record record = gw_peer_indirection_record(&m, value);
+    if (1 + gw_peer_record_bytes(&record) + p->left > gw_writer_left(&p->w)) {
+        gw_write8(&p->w, GW_PULL_ASK_AGAIN);
+        return;
+    }
+    gw_pull_answer_encode(GW_PULL_LEAD, &record, &p->w);
+    p->leads++;
+}
+
 static void answer(struct pull *p, const struct gw_op *op)
 {
     p->left--;
@@ -75,6 +95,9 @@ static void answer(struct pull *p, const struct gw_op *op)
         break;
     case GW_NOT_FOUND:
         gw_write8(&p->w, GW_PULL_ABSENT);
+        break;
+    case GW_END:
+        answer_lead(p, op);
         break;
     case GW_PENDING:
         if (p->cold && p->cold(p->ctx, p->keys_all - p->left - 1, op)) {
@@ -100,6 +123,7 @@ static bool read_keys(struct pull *p, struct gw_op *ops, uint32_t n)
         struct gw_op *op = &ops[i];
         memset(op, 0, sizeof *op);
         op->verb = GW_VERB_FETCH;
+        op->flags = p->points ? GW_OP_LEADS : 0;
         op->key_bytes = gw_read16(&p->keys);
         op->key = gw_read_bytes(&p->keys, op->key_bytes);
         if (p->keys.bad || op->key_bytes == 0)
@@ -154,6 +178,10 @@ enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *o, struct gw_thread *
         .scratch_bytes = scratch_bytes,
         .left = f->count,
         .keys_all = f->count,
+        /* Relaxed: the attempt that allows it was seen when its frames were (outgoing.c); a pull of
+         * before is answered either way. */
+        .points =
+            (f->flags & GW_PULL_LEADS) && atomic_load_explicit(&o->indirect, memory_order_relaxed),
         .cold = cold,
         .ctx = ctx,
     };
@@ -172,6 +200,7 @@ enum gw_status gw_outgoing_answer_pull(struct gw_outgoing *o, struct gw_thread *
     /* Several dispatchers answer: real additions. Relaxed: numbers for people. */
     atomic_fetch_add_explicit(&o->pulls, f->count, memory_order_relaxed);
     atomic_fetch_add_explicit(&o->pull_records, p.records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&o->pull_leads, p.leads, memory_order_relaxed);
     atomic_fetch_add_explicit(&o->pull_bytes, *used, memory_order_relaxed);
     return p.late ? GW_PENDING : GW_OK;
 }

@@ -183,7 +183,8 @@ struct answering {
     bool again;
 };
 
-static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome)
+static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome,
+                      const struct gw_incoming_lead *lead)
 {
     struct answering *a = ctx;
     struct gwi_parked_key *key = gwi_park_find(&a->d->park, a->asked->hash[i]);
@@ -194,6 +195,11 @@ static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome)
     if (outcome == GW_OK || outcome == GW_NOT_FOUND) {
         key->pull_wanted = false;
         key->negative = outcome == GW_NOT_FOUND;
+        gwi_park_to_front(&a->d->park, key);
+        return;
+    }
+    if (outcome == GW_END && gwi_haul_lead(key, lead)) {
+        key->pull_wanted = false;
         gwi_park_to_front(&a->d->park, key);
         return;
     }
@@ -217,7 +223,7 @@ static enum gw_status take_answer(struct hauler *h, const struct gw_frame *f, co
         gw_incoming_pull_answer(in, d->store, d->server->store, f, r, asked->count, on_pulled, &a);
     if (st == GW_RETRY)
         for (uint32_t i = 0; i < asked->count; i++)
-            on_pulled(&a, i, GW_RETRY);
+            on_pulled(&a, i, GW_RETRY, NULL);
     if (a.again)
         d->haul->pull_again_ns = d->now_ns + 1000000;
     if (st != GW_OK && st != GW_RETRY)
@@ -424,7 +430,8 @@ static uint64_t outgoing_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_o
     return wait;
 }
 
-/* Sends one PULL for keys of this job that nobody has asked for yet. */
+/* Sends one PULL for keys of this job that nobody has asked for yet. Those that could not be had
+ * where an answer said are asked for by themselves. True: there may be more. */
 static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct hauler *h)
 {
     struct gw_pull_key keys[PULL_KEYS_MAX];
@@ -433,6 +440,7 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
         return false;
     uint32_t n = 0;
     size_t bytes = GW_FRAME_HEADER;
+    bool read_there = false, others = false;
     /* From the end, where new ones are: looking at all that wait would cost more than the pull. */
     uint32_t left = d->park.unsent_pulls;
     for (struct gwi_parked_key *k = d->park.ring.before;
@@ -442,6 +450,10 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
         left--;
         if (!gw_slots_has(&job->slots, k->slot))
             continue;
+        read_there = n == 0 ? k->read_there : read_there;
+        others |= k->read_there != read_there;
+        if (k->read_there != read_there)
+            continue;
         if (bytes + 2u + k->first->key_bytes > d->haul->room_bytes)
             break;
         bytes += 2u + k->first->key_bytes;
@@ -450,9 +462,10 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
     }
     asked->count = asked->left = n;
     asked->sequence = ++h->next_pull;
-    size_t used = n ? gw_incoming_pull(atomic_load_explicit(&job->in, memory_order_acquire),
-                                       asked->sequence, keys, n, d->haul->room, d->haul->room_bytes)
-                    : 0;
+    size_t used =
+        n ? gw_incoming_pull(atomic_load_explicit(&job->in, memory_order_acquire), asked->sequence,
+                             !read_there, keys, n, d->haul->room, d->haul->room_bytes)
+          : 0;
     if (used == 0 || !gwi_link_send(h->conn, d->haul->room, used)) {
         free(asked);
         return false;
@@ -463,7 +476,7 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
         gwi_park_find(&d->park, asked->hash[i])->pull_sent = true;
         d->park.unsent_pulls--;
     }
-    return n == PULL_KEYS_MAX;
+    return others || n == PULL_KEYS_MAX;
 }
 
 static uint64_t incoming_turn(struct gwi_dispatcher *d, uint32_t i, struct gwi_incoming_job *job)

@@ -86,6 +86,11 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
 enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
                                    const uint8_t *body);
 void gwi_haul_link_closed(struct gwi_link *link);
+/* Goes where the pull's answer said that an absent key lies, key->lead. GW_OK: try the operation
+ * again; GW_PENDING: the store will name the hash; GW_NOT_YET: in a later turn. Inside the epoch.
+ */
+enum gw_status gwi_haul_follow(struct gwi_dispatcher *d, struct gwi_parked_key *key,
+                               const struct gwi_parked_op *op);
 /* A look-up for another server, parked because its record was on the device, has ended; op may be
  * NULL when st is no record. The last one of a PULL sends its answer. */
 void gwi_haul_pulled(struct gwi_dispatcher *d, struct gwi_pull *pull, uint32_t index,

@@ -7,7 +7,9 @@
  * for the last one nor each needs a frame with a place for every key. 2. What waits so is
  * bounded, in frames and in bytes; beyond that, and when memory is short, a key is answered "ask
  * again". 3. The connection may close and the job end meanwhile: both are looked at when an outcome
- * comes, never held. */
+ * comes, never held. 4. A key of ours that the source says lies in the shared tier is read there
+ * like any cold record, when its first operation is tried again; if that fails the source is asked
+ * for the record itself. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -168,6 +170,37 @@ enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame 
     if (st != GW_OK && st != GW_PENDING)
         return gwi_link_error(link->conn, st, "malformed PULL");
     return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
+}
+
+bool gwi_haul_lead(struct gwi_parked_key *key, const struct gw_incoming_lead *lead)
+{
+    if (!key->lead)
+        key->lead = malloc(sizeof *key->lead);
+    if (key->lead)
+        *key->lead = *lead;
+    return key->lead != NULL;
+}
+
+enum gw_status gwi_haul_follow(struct gwi_dispatcher *d, struct gwi_parked_key *key,
+                               const struct gwi_parked_op *op)
+{
+    const struct gwi_view *view = d->view;
+    struct gwi_incoming_job *job = view->state[key->slot] == GWI_SLOT_ARRIVING
+                                       ? view->incoming[view->incoming_of[key->slot]]
+                                       : NULL;
+    struct gw_incoming *in = job ? atomic_load_explicit(&job->in, memory_order_acquire) : NULL;
+    enum gw_status st = GW_OK; /* nothing of it is absent any more */
+    if (in)
+        st = gw_incoming_follow(in, d->store, d->server->store, key->lead, op->bytes, op->key_bytes,
+                                d->room, d->room_bytes);
+    if (st == GW_PENDING || st == GW_NOT_YET || st == GW_E_FULL)
+        return st == GW_PENDING ? st : GW_NOT_YET;
+    free(key->lead);
+    key->lead = NULL;
+    key->negative |= st == GW_NOT_FOUND;
+    /* What is too large for our room, or cannot be had now, the source reads and sends. */
+    key->read_there |= st != GW_OK && st != GW_NOT_FOUND && st != GW_RETRY;
+    return GW_OK;
 }
 
 uint32_t gwi_haul_bring_settled(struct gwi_dispatcher *d)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct gwi_pull;
+struct gw_incoming_lead;
 
 struct gwi_parked_op {
     struct gwi_parked_op *next;
@@ -40,7 +41,9 @@ struct gwi_parked_key {
     bool pull_wanted; /* absent: a pull is to be sent */
     bool pull_sent;   /* and its answer has not come */
     bool negative;    /* the previous owner has no such key: absent counts now (MIGRATION R10) */
-    bool pulled;      /* a positive answer came once: the record must be here */
+    bool read_there;  /* it could not be had where an answer said: the source is to read it */
+    struct gw_incoming_lead
+        *lead; /* where the pull's answer says that it lies; owned, NULL: none */
 };
 
 struct gwi_park {

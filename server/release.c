@@ -267,6 +267,15 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
         }
         size_t used;
         gw_store_execute(d->store, &op, 1, d->room, d->room_bytes, &used);
+        if (op.status == GW_ABSENT && key->lead) {
+            op.status = (int8_t)gwi_haul_follow(d, key, p);
+            if (op.status == GW_OK)
+                continue;
+            if (op.status == GW_NOT_YET) {
+                gwi_park_to_back(&d->park, key);
+                return done;
+            }
+        }
         if (op.status == GW_ABSENT && !key->pull_wanted) {
             key->pull_wanted = true;
             d->park.unsent_pulls++;

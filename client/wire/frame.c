@@ -27,9 +27,9 @@ enum {
     LENGTH_BYTES = 8 /* length, magic and version: what gw_frame_length needs */
 };
 _Static_assert(AT_ZERO4 + 4 == GW_FRAME_HEADER, "the header's fields fill it");
-_Static_assert((GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_BATCH_RESUME | GW_BATCH_EARLY |
-                GW_CHUNK_HOT) == GW_FRAME_HAS_CRC + GW_CHUNK_LAST + GW_BATCH_RESUME +
-                                     GW_BATCH_EARLY + GW_CHUNK_HOT,
+_Static_assert((GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_BATCH_RESUME | GW_BATCH_EARLY | GW_CHUNK_HOT |
+                GW_PULL_LEADS) == GW_FRAME_HAS_CRC + GW_CHUNK_LAST + GW_BATCH_RESUME +
+                                      GW_BATCH_EARLY + GW_CHUNK_HOT + GW_PULL_LEADS,
                "flags of a frame are distinct bits");
 
 static bool kind_exists(uint8_t kind)
@@ -51,6 +51,8 @@ static uint16_t flags_of(uint8_t kind)
         return GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_CHUNK_HOT;
     case GW_KIND_BATCH:
         return GW_FRAME_HAS_CRC | GW_BATCH_RESUME | GW_BATCH_EARLY;
+    case GW_KIND_PULL:
+        return GW_FRAME_HAS_CRC | GW_PULL_LEADS;
     default:
         return GW_FRAME_HAS_CRC;
     }

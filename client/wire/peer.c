@@ -313,7 +313,7 @@ void gw_pull_answer_encode(enum gw_pull_found found, const struct gw_peer_record
                            struct gw_writer *w)
 {
     gw_write8(w, (uint8_t)found);
-    if (found == GW_PULL_RECORD)
+    if (found == GW_PULL_RECORD || found == GW_PULL_LEAD)
         gw_peer_record_encode(m, w);
 }
 
@@ -322,15 +322,15 @@ bool gw_pull_answer_decode(struct gw_reader *r, enum gw_pull_found *found, struc
     if (r->bad || gw_reader_left(r) == 0)
         return false;
     uint8_t byte = gw_read8(r);
-    gwi_expect(r, byte <= GW_PULL_ELSEWHERE);
+    gwi_expect(r, byte <= GW_PULL_LEAD);
     if (r->bad)
         return false;
     *found = (enum gw_pull_found)byte;
-    if (*found != GW_PULL_RECORD)
+    if (*found != GW_PULL_RECORD && *found != GW_PULL_LEAD)
         return true;
     bool there = gw_peer_record_decode(r, m);
-    /* An end where a record must stand is no end, and what it says of a key is no indirection. */
-    gwi_expect(r, there && m->kind != GW_PEER_INDIRECTION);
+    /* An end where a record must stand is no end. */
+    gwi_expect(r, there && (m->kind == GW_PEER_INDIRECTION) == (*found == GW_PULL_LEAD));
     there = there && !r->bad;
     return there;
 }

@@ -107,15 +107,20 @@ struct gw_peer_indirection {
 };
 #define GW_PEER_ADDRESS_BITS 48u
 
-/* PULL: frame.count keys, each u16 bytes, key. PULL_ANSWER: frame.sequence echoes the pull's; per
- * key in order: u8 found, then for GW_PULL_RECORD a record as in CHUNK. A PULL has one answer or
- * several: each key is answered in exactly one of them, and GW_PULL_ELSEWHERE in the others, so
- * that what is in memory waits for nothing that has to be read. */
+/* PULL: frame.count keys, each u16 bytes, key; flags bit 5 (GW_PULL_LEADS): who asks can read the
+ * shared tier. PULL_ANSWER: frame.sequence echoes the pull's; per key in order: u8 found, then for
+ * GW_PULL_RECORD a record as in CHUNK, for GW_PULL_LEAD one that is an indirection: nothing of the
+ * key is in front of that address, and it is to be read there, for those who wait, never linked
+ * (R15). A PULL has one answer or several: each key is answered in exactly one of them, and
+ * GW_PULL_ELSEWHERE in the others, so that what is in memory waits for nothing that has to be read.
+ */
+#define GW_PULL_LEADS 32u
 enum gw_pull_found {
     GW_PULL_ABSENT = 0,
     GW_PULL_RECORD = 1,
     GW_PULL_ASK_AGAIN = 2, /* not the owner of the range any more, or not known: ask again later */
-    GW_PULL_ELSEWHERE = 3  /* in another answer to this PULL */
+    GW_PULL_ELSEWHERE = 3, /* in another answer to this PULL */
+    GW_PULL_LEAD = 4       /* only where GW_PULL_LEADS was asked */
 };
 #define GW_PULL_KEY_BYTES_LEAST    3u
 #define GW_PULL_ANSWER_BYTES_LEAST 1u
@@ -144,7 +149,8 @@ void gw_peer_record_encode(const struct gw_peer_record *m, struct gw_writer *w);
 bool gw_peer_record_decode(struct gw_reader *r, struct gw_peer_record *m);
 void gw_pull_key_encode(const uint8_t *key, uint16_t key_bytes, struct gw_writer *w);
 bool gw_pull_key_decode(struct gw_reader *r, const uint8_t **key, uint16_t *key_bytes);
-/* The record is read or written for GW_PULL_RECORD only; encoding others, it may be NULL. */
+/* The record is read or written for GW_PULL_RECORD and GW_PULL_LEAD (an indirection's) only;
+ * encoding others, it may be NULL. */
 void gw_pull_answer_encode(enum gw_pull_found found, const struct gw_peer_record *m,
                            struct gw_writer *w);
 bool gw_pull_answer_decode(struct gw_reader *r, enum gw_pull_found *found,

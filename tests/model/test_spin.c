@@ -40,6 +40,11 @@ Test(spin, hole_6_a_late_pull_answer_resurrects)
     cr_expect_eq(run(SMALL "-DHOLE_LATE"), VIOLATED);
 }
 
+Test(spin, hole_12_what_a_pulls_answer_leads_to_is_not_inserted_in_a_complete_chunk)
+{
+    cr_expect_eq(run("migration -DINIT=2 -DLEADS -DNOPS0=1 -DNOPS1=1 -DHOLE_LEAD"), VIOLATED);
+}
+
 Test(spin, hole_10_completeness_read_after_the_lookup_calls_a_present_key_absent)
 {
     cr_expect_eq(run(SMALL "-DHOLE_FLAG"), VIOLATED);

@@ -557,8 +557,9 @@ void jobs_pull(int s, int d)
         return;
     struct gw_pull_key keys[KEYS];
     asked->count = 0;
+    bool leads = chance(80);
     for (struct parked *p = dispatcher->parked; p && asked->count < KEYS; p = p->next) {
-        if (!p->wanted || !p->begun)
+        if (!p->wanted || !p->begun || (leads && p->read_there))
             continue;
         asked->key[asked->count] = p->request.key;
         keys[asked->count++] = (struct gw_pull_key){(const uint8_t *)w->key[p->request.key],
@@ -571,9 +572,34 @@ void jobs_pull(int s, int d)
     uint8_t room[2048];
     asked->sequence = ++dispatcher->next_pull;
     size_t used =
-        gw_incoming_pull(server->in, asked->sequence, keys, asked->count, room, sizeof room);
+        gw_incoming_pull(server->in, asked->sequence, leads, keys, asked->count, room, sizeof room);
     w->pulls += asked->count;
     conn_send(&w->pull[d], 0, room, used);
+}
+
+void jobs_follow(int s, int d)
+{
+    struct server *server = &w->server[s];
+    struct dispatcher *dispatcher = &server->dispatcher[d];
+    uint8_t room[256];
+    for (struct parked *p = dispatcher->parked; p; p = p->next) {
+        if (!p->led || !server->in)
+            continue;
+        const char *key = w->key[p->request.key];
+        gw_store_enter(dispatcher->thread);
+        enum gw_status st =
+            gw_incoming_follow(server->in, dispatcher->thread, server->store, &p->lead,
+                               (const uint8_t *)key, (uint16_t)strlen(key), room, sizeof room);
+        gw_store_exit(dispatcher->thread);
+        if (st == GW_PENDING || st == GW_NOT_YET)
+            continue;
+        w->followed += st == GW_OK;
+        p->led = false;
+        p->pull = 0;
+        p->negative = st == GW_NOT_FOUND;
+        p->read_there = gw_failed(st);
+        p->wanted = st != GW_OK && st != GW_NOT_FOUND;
+    }
 }
 
 /* ---- frames -------------------------------------------------------------------------------- */
@@ -684,6 +710,7 @@ static void pull(struct conn *c, const uint8_t *bytes, const struct gw_frame *f)
     }
     if (st != GW_OK)
         fail("a PULL was answered %s", gw_status_name(st));
+    tier_answered(w->source, room, used);
     conn_send(c, 1, room, used);
 }
 
@@ -692,10 +719,11 @@ struct pulled {
     const struct asked *asked;
 };
 
-static void pulled_one(void *ctx, uint32_t i, enum gw_status outcome)
+static void pulled_one(void *ctx, uint32_t i, enum gw_status outcome,
+                       const struct gw_incoming_lead *lead)
 {
     struct pulled *p = ctx;
-    parked_again(p->s, p->d, p->asked->key[i], outcome);
+    parked_again(p->s, p->d, p->asked->key[i], outcome, lead);
 }
 
 static void pull_answer(struct conn *c, const uint8_t *bytes, const struct gw_frame *f)
@@ -714,7 +742,7 @@ static void pull_answer(struct conn *c, const uint8_t *bytes, const struct gw_fr
                                     gw_frame_body(bytes, f), asked->count, pulled_one, &p);
         gw_store_exit(dispatcher->thread);
         for (uint32_t k = 0; st == GW_RETRY && k < asked->count; k++)
-            pulled_one(&p, k, GW_RETRY); /* of an earlier life of the source */
+            pulled_one(&p, k, GW_RETRY, NULL); /* of an earlier life of the source */
         if (st != GW_OK && st != GW_RETRY)
             fail("a PULL_ANSWER was taken for %s", gw_status_name(st));
         asked->sequence = 0;

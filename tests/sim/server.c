@@ -370,11 +370,17 @@ static void retry_parked(int s, int d)
     }
 }
 
-void parked_again(int s, int d, int key, enum gw_status outcome)
+void parked_again(int s, int d, int key, enum gw_status outcome,
+                  const struct gw_incoming_lead *lead)
 {
     for (struct parked *p = w->server[s].dispatcher[d].parked; p; p = p->next) {
         if (p->request.key != key || !p->pull)
             continue;
+        p->led = outcome == GW_END;
+        if (p->led) {
+            p->lead = *lead;
+            continue;
+        }
         p->pull = 0;
         p->negative = outcome == GW_NOT_FOUND;
         p->wanted = outcome == GW_RETRY;
@@ -386,7 +392,7 @@ void server_drop_asked(int s, int d)
     struct dispatcher *dispatcher = &w->server[s].dispatcher[d];
     memset(dispatcher->asked, 0, sizeof dispatcher->asked);
     for (struct parked *p = dispatcher->parked; p; p = p->next)
-        if (p->pull) {
+        if (p->pull && !p->led) {
             p->pull = 0;
             p->wanted = true;
         }
@@ -419,8 +425,10 @@ void server_turn(int s, int d)
     enum gw_range_state state = w->server[s].dispatcher[d].view.state;
     if (state == GW_RANGE_OWNED || state == GW_RANGE_ARRIVING)
         retry_parked(s, d);
-    if (state == GW_RANGE_ARRIVING)
+    if (state == GW_RANGE_ARRIVING) {
+        jobs_follow(s, d);
         jobs_pull(s, d);
+    }
     jobs_turn(s, d);
     party_call_in(s, chance(3) ? below(20 * MS) : 50 * US + below(MS), server_turn, s, d);
 }

@@ -59,6 +59,32 @@ void tier_share(int s)
 }
 
 /* An indirection is sent only once what it leads to is durable in the shared tier. */
+static void must_be_shared(int s, const struct gw_peer_indirection *m)
+{
+    GW_ASSERT(m->log_id >= 1 && m->log_id <= SERVERS);
+    struct gw_device *device = gw_ram_device_face(w->server[m->log_id - 1].device);
+    if (m->address >= device->shared(device))
+        fail("server %d sends others to %llu of log %llu, which is not shared", s,
+             (unsigned long long)m->address, (unsigned long long)m->log_id);
+}
+
+/* And so is where a pull's answer leads. */
+void tier_answered(int s, const uint8_t *bytes, size_t size)
+{
+    struct gw_frame f;
+    struct gw_peer_record record;
+    struct gw_peer_indirection m;
+    enum gw_pull_found found;
+    GW_ASSERT(gw_frame_decode(bytes, (uint32_t)size, &f) == GW_OK);
+    struct gw_reader body = gw_frame_body(bytes, &f);
+    while (gw_pull_answer_decode(&body, &found, &record)) {
+        if (found != GW_PULL_LEAD || !gw_peer_indirection_of(&record, &m))
+            continue;
+        must_be_shared(s, &m);
+        w->leads++;
+    }
+}
+
 void tier_sent(int s, const uint8_t *bytes, size_t size)
 {
     struct gw_frame f;
@@ -67,13 +93,8 @@ void tier_sent(int s, const uint8_t *bytes, size_t size)
     GW_ASSERT(gw_frame_decode(bytes, (uint32_t)size, &f) == GW_OK);
     struct gw_reader body = gw_frame_body(bytes, &f);
     while (gw_peer_record_decode(&body, &record)) {
-        if (!gw_peer_indirection_of(&record, &m))
-            continue;
-        GW_ASSERT(m.log_id >= 1 && m.log_id <= SERVERS);
-        struct gw_device *device = gw_ram_device_face(w->server[m.log_id - 1].device);
-        if (m.address >= device->shared(device))
-            fail("server %d sends others to %llu of log %llu, which is not shared", s,
-                 (unsigned long long)m.address, (unsigned long long)m.log_id);
+        if (gw_peer_indirection_of(&record, &m))
+            must_be_shared(s, &m);
     }
 }
 

@@ -448,6 +448,8 @@ bool world_run(const struct plan *plan, struct summary *summary, char *failure,
     summary->resumed += w->resumed;
     summary->hot += w->hot;
     summary->indirections += w->indirections;
+    summary->leads += w->leads;
+    summary->followed += w->followed;
     summary->linked += w->linked;
     for (int s = 0; s < SERVERS && plan->shared; s++)
         summary->foreign_reads += gw_ram_device_foreign_reads(w->server[s].device);

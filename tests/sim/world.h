@@ -109,6 +109,9 @@ struct parked {
     bool negative; /* the source has no such key */
     bool wanted;   /* a pull is to be sent */
     uint64_t pull; /* the one that is under way; 0: none */
+    bool led;      /* its answer has come and says where the key lies: `lead` */
+    bool read_there;
+    struct gw_incoming_lead lead;
     uint64_t slow_until_ns;
 };
 
@@ -273,7 +276,7 @@ struct world {
     int holder;                      /* who executes on it; -1: nobody has yet */
     /* For the summary: did the schedules reach what they are there for? */
     uint64_t pulls, moved, replays, restarts, breaks, deaths, checkpoints, undone, resumed;
-    uint64_t hot, indirections, linked;
+    uint64_t hot, indirections, linked, leads, followed;
     bool failed;
     char failure[256];
 };
@@ -282,7 +285,7 @@ extern struct world *w;
 /* Runs one schedule; false: *failure says why. */
 struct summary {
     uint64_t pulls, moved, replays, restarts, breaks, jobs, cancelled, deaths, checkpoints, undone,
-        resumed, hot, indirections, linked, foreign_reads;
+        resumed, hot, indirections, linked, leads, followed, foreign_reads;
     uint64_t step[PARTIES]; /* of the last run: how many there were */
 };
 bool world_run(const struct plan *plan, struct summary *summary, char *failure,
@@ -313,7 +316,8 @@ void server_adopt_map(int s, const struct map *map);
 void server_turn(int s, int d);
 void server_request(int s, const struct request *request);
 void server_drop_asked(int s, int d); /* the PULL connection is gone: ask again */
-void parked_again(int s, int d, int key, enum gw_status outcome);
+void parked_again(int s, int d, int key, enum gw_status outcome,
+                  const struct gw_incoming_lead *lead);
 /* jobs.c */
 void jobs_frame(struct conn *c, int direction, const uint8_t *bytes, size_t size);
 void jobs_up(struct conn *c);
@@ -323,6 +327,7 @@ void jobs_tick(int s, int unused);
 void jobs_cut_passed(int s);
 void jobs_map_adopted(int s);
 void jobs_pull(int s, int d);
+void jobs_follow(int s, int d); /* to where pulls' answers say that keys lie */
 void jobs_told(int s, const struct gw_job *job);
 void jobs_joined(int s, uint32_t jobs);
 void jobs_secured(int s); /* something has become durable */
@@ -332,6 +337,7 @@ bool tier_is_shared(int s);
 void tier_sample(int s, bool on);
 void tier_outgoing(int s, bool indirection); /* the data plane of its outgoing job is there */
 void tier_share(int s);
+void tier_answered(int s, const uint8_t *bytes, size_t size);
 void tier_sent(int s, const uint8_t *bytes, size_t size); /* a CHUNK frame */
 void tier_forget_turn(int unused, int unused2);
 void tier_count(int s); /* its outgoing job ends */

@@ -121,8 +121,10 @@ struct client {
     uint64_t sequence, adds, pulls;
 };
 
-static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome)
+static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome,
+                      const struct gw_incoming_lead *lead)
 {
+    (void)lead;
     struct client *c = ctx;
     CHECK(i == 0, "one key was asked for");
     c->negative = outcome == GW_NOT_FOUND;
@@ -173,7 +175,7 @@ static void ask(struct lane *lane, struct client *c)
 {
     struct gw_pull_key key = {keys[c->key], sizeof keys[0]};
     pthread_mutex_lock(&lane->lock);
-    lane->pull.size = gw_incoming_pull(in, ++c->sequence, &key, 1, lane->pull.bytes, FRAME);
+    lane->pull.size = gw_incoming_pull(in, ++c->sequence, false, &key, 1, lane->pull.bytes, FRAME);
     pthread_mutex_unlock(&lane->lock);
     c->waiting = true;
     c->pulls++;

@@ -6,6 +6,7 @@
 #include "index/store.h"
 #include "migration/incoming.h"
 #include "migration/outgoing.h"
+#include "tests/support/ram_device.h"
 
 #define PAIR_INCARNATION 7
 #define PAIR_FRAME_BYTES (256u << 10)
@@ -14,7 +15,8 @@
 struct side {
     struct gw_store *store;
     struct gw_thread *thread;
-    struct gw_op op; /* the last operation, with its results */
+    struct gw_ram_device *ram; /* NULL: memory only */
+    struct gw_op op;           /* the last operation, with its results */
     uint8_t *room;
     size_t room_bytes;
 };
@@ -32,20 +34,26 @@ struct pair {
     struct gw_incoming_result result; /* of the last delivery */
     uint32_t buckets_max; /* of a fill; from the start no bound: a small chunk is one frame */
     uint32_t pulled_keys;
-    enum gw_status pulled[PAIR_KEYS_MAX]; /* per key of the last pull answer delivered */
+    bool leads; /* of pulls */
+    /* Per key of the last pull answer delivered. */
+    enum gw_status pulled[PAIR_KEYS_MAX];
+    struct gw_incoming_lead lead[PAIR_KEYS_MAX];
 };
 
 struct pair_options {
-    uint8_t chunk_bits;   /* 0: 2 */
-    uint32_t t_log_pages; /* 0: 64 */
-    uint32_t index_bytes; /* 0: 1 MiB */
-    const char *slots;    /* NULL: all */
-    uint32_t dispatchers; /* of the source; 0: 1 */
+    uint8_t chunk_bits;    /* 0: 2 */
+    uint32_t t_log_pages;  /* 0: 64 */
+    uint32_t index_bytes;  /* 0: 1 MiB */
+    const char *slots;     /* NULL: all */
+    uint32_t dispatchers;  /* of the source; 0: 1 */
+    uint32_t shared_pages; /* not 0: logs of so many pages, over devices that know each other */
 };
 void pair_open(struct pair *p, const struct pair_options *options);
 void pair_close(struct pair *p);
 
-enum gw_status side_run(struct side *side); /* side->op, with hash and slot filled in */
+/* side->op, with hash and slot filled in; over a device until it is answered. */
+enum gw_status side_run(struct side *side);
+void side_turn(struct side *side); /* what the store does by itself, and its device */
 enum gw_status side_verb(struct side *side, uint8_t verb, const char *key, uint8_t flags);
 enum gw_status side_put(struct side *side, const char *key, const char *value);
 enum gw_status side_add(struct side *side, const char *key, int64_t delta);

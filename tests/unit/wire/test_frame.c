@@ -122,7 +122,9 @@ Test(frame, each_flag_belongs_to_its_kind)
         bool exists =                                                                              \
             bit == 0 ||                                                                            \
             (name == GW_KIND_CHUNK && (f.flags == GW_CHUNK_LAST || f.flags == GW_CHUNK_HOT)) ||    \
-            (name == GW_KIND_BATCH && (f.flags == GW_BATCH_RESUME || f.flags == GW_BATCH_EARLY));  \
+            (name == GW_KIND_BATCH &&                                                              \
+             (f.flags == GW_BATCH_RESUME || f.flags == GW_BATCH_EARLY)) ||                         \
+            (name == GW_KIND_PULL && f.flags == GW_PULL_LEADS);                                    \
         cr_expect_eq(decode(room, sizeof room, &f), exists ? GW_OK : GW_E_PROTOCOL,                \
                      text " with bit %u", bit);                                                    \
         cr_expect_eq(f.flags, 1u << bit);                                                          \

@@ -88,13 +88,31 @@ Test(peer, an_indirection_that_says_what_none_can_say_is_refused)
     cr_expect_not(gw_peer_record_decode(&r, &(struct gw_peer_record){0}));
 }
 
-Test(peer, rule_15_a_pull_is_not_answered_by_an_indirection)
+Test(peer, rule_15_a_pull_says_where_a_key_lies_by_a_lead_and_by_nothing_else)
 {
-    uint8_t room[1 + RECORD_BYTES];
-    room[0] = GW_PULL_RECORD;
-    encode(room + 1, &sample_peer_indirection);
-    struct gw_reader r = gw_reader_of(room, sizeof room);
+    uint8_t room[1 + 64];
     enum gw_pull_found found;
-    cr_expect_not(gw_pull_answer_decode(&r, &found, &(struct gw_peer_record){0}));
+    struct gw_peer_record record;
+    encode(room + 1, &sample_peer_indirection);
+    room[0] = GW_PULL_LEAD;
+    struct gw_reader r = gw_reader_of(room, 1 + RECORD_BYTES);
+    cr_assert(gw_pull_answer_decode(&r, &found, &record));
+    cr_expect_eq(found, GW_PULL_LEAD);
+    struct gw_peer_indirection got;
+    cr_assert(gw_peer_indirection_of(&record, &got));
+    cr_expect_eq(got.address, sample_peer_indirection.address);
+    room[0] = GW_PULL_RECORD;
+    r = gw_reader_of(room, 1 + RECORD_BYTES);
+    cr_expect_not(gw_pull_answer_decode(&r, &found, &record));
+    cr_expect(r.bad);
+    struct gw_writer w = gw_writer_of(room + 1, sizeof room - 1);
+    gw_peer_record_encode(&sample_peer_record[1], &w);
+    room[0] = GW_PULL_LEAD;
+    r = gw_reader_of(room, 1 + gw_writer_used(&w));
+    cr_expect_not(gw_pull_answer_decode(&r, &found, &record));
+    cr_expect(r.bad);
+    room[0] = GW_PULL_LEAD + 1;
+    r = gw_reader_of(room, 1);
+    cr_expect_not(gw_pull_answer_decode(&r, &found, &record));
     cr_expect(r.bad);
 }

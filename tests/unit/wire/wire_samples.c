@@ -270,6 +270,10 @@ size_t wire_samples(struct wire_sample *out, size_t max)
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[4], &w),
            gw_pull_answer_encode(GW_PULL_ELSEWHERE, NULL, &w),
            gw_pull_answer_encode(GW_PULL_ASK_AGAIN, NULL, &w));
+    SAMPLE("pull_answer", uint8_t value[GW_PEER_INDIRECTION_BYTES];
+           const struct gw_peer_record in =
+               gw_peer_indirection_record(&sample_peer_indirection, value);
+           gw_pull_answer_encode(GW_PULL_LEAD, &in, &w));
     SAMPLE("scan", gw_scan_encode(&scan, &w));
     SAMPLE("scan_reply", gw_scan_reply_encode(&sample_scan_reply, &w);
            for (size_t i = 0; i < SAMPLE_SCAN_RECORDS; i++)
