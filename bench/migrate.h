@@ -140,7 +140,7 @@ void gw_migrate_verify(const struct gw_migrate_settings *s, const uint32_t *gene
 
 struct gw_migrate_job_sample {
     uint64_t at_ns, bytes, records, chunks_done, chunks, pulls, indirections, hot_records;
-    uint64_t bytes_left;
+    uint64_t pull_leads, bytes_left;
 };
 struct gw_migrate_server_sample {
     uint64_t at_ns;

@@ -85,7 +85,9 @@ static bool write_bytes(const struct gw_migrate_run *run, const char *prefix, ch
         const struct gw_migrate_job_sample *j = &w->jobs[i];
         fprintf(file, "%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\n", (double)j->at_ns / 1e9,
                 (double)j->bytes / 1e6, (double)j->hot_records * record / 1e6,
-                (double)j->pulls * (record - RECORD_HEAD + PULLED_BYTES) / 1e6,
+                ((double)(j->pulls - j->pull_leads) * (record - RECORD_HEAD + PULLED_BYTES) +
+                 (double)j->pull_leads * (INDIRECTION_BYTES + 1)) /
+                    1e6,
                 (double)j->indirections * INDIRECTION_BYTES / 1e6,
                 j->chunks ? (double)j->chunks_done / (double)j->chunks : 0);
     }

@@ -107,14 +107,14 @@ static json_t *job_samples_json(const struct gw_migrate_watch *w)
         if (before && i + 1 < w->jobs_count &&
             memcmp(&s->bytes, &before->bytes, sizeof *s - sizeof s->at_ns) == 0)
             continue;
-        json_array_append_new(all,
-                              json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "t_ms",
-                                        (double)s->at_ns / 1e6, "bytes", (json_int_t)s->bytes,
-                                        "records", (json_int_t)s->records, "hot_records",
-                                        (json_int_t)s->hot_records, "pulls", (json_int_t)s->pulls,
-                                        "indirections", (json_int_t)s->indirections, "chunks_done",
-                                        (json_int_t)s->chunks_done, "chunks", (json_int_t)s->chunks,
-                                        "bytes_left", (json_int_t)s->bytes_left));
+        json_array_append_new(
+            all,
+            json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "t_ms",
+                      (double)s->at_ns / 1e6, "bytes", (json_int_t)s->bytes, "records",
+                      (json_int_t)s->records, "hot_records", (json_int_t)s->hot_records, "pulls",
+                      (json_int_t)s->pulls, "pull_leads", (json_int_t)s->pull_leads, "indirections",
+                      (json_int_t)s->indirections, "chunks_done", (json_int_t)s->chunks_done,
+                      "chunks", (json_int_t)s->chunks, "bytes_left", (json_int_t)s->bytes_left));
     }
     return all;
 }
@@ -235,9 +235,10 @@ void gw_migrate_run_print(const struct gw_migrate_run *run)
            "first served after %.1f ms\n",
            run->variant, run->round, run->complete_ms, run->transfer_ms, run->first_served_ms);
     printf("  sent %.1f MB at %.0f MB/s: %" PRIu64 " records, %" PRIu64
-           " of them hot first, %" PRIu64 " pulls, %" PRIu64 " indirections\n",
+           " of them hot first, %" PRIu64 " pulls, %" PRIu64
+           " of them answered by where the key lies, %" PRIu64 " indirections\n",
            (double)last->bytes / 1e6, run->bulk_mb, last->records, last->hot_records, last->pulls,
-           last->indirections);
+           last->pull_leads, last->indirections);
     const struct gw_migrate_span *spans[] = {&run->before, &run->during, &run->after};
     const char *names[] = {"before", "during", "after"};
     for (int i = 0; i < 3 && !run->settings->idle; i++)

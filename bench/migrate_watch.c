@@ -216,6 +216,7 @@ static void look_at_job(struct gw_migrate_watch *w, uint64_t at_ns)
                 .chunks_done = number(job, "chunks_done"),
                 .chunks = number(job, "chunks"),
                 .pulls = number(job, "pulls"),
+                .pull_leads = number(job, "pull_leads"),
                 .indirections = number(job, "indirections"),
                 .hot_records = number(job, "hot_records"),
                 .bytes_left = number(job, "bytes_left"),

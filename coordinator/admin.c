@@ -190,6 +190,7 @@ static json_t *job_json(const struct gw_coordinator *c, const struct gw_job_reco
         {"rate", job->rate},
         {"eta_ms", gwi_eta_ms(job->bytes_left, job->rate)},
         {"indirections", job->indirections},
+        {"pull_leads", job->pull_leads},
         {"hot_records", job->hot_records},
         {"retries", job->retries},
         {"source_p99_us", job->source_p99_us},

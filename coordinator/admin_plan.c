@@ -64,7 +64,7 @@ static json_t *draft_json(const struct gw_coordinator *c, const struct gw_plan_d
 /* A plan's moves together. */
 struct sum {
     uint64_t bytes, records, bytes_left, records_left, rate, pause_ns;
-    uint64_t pulls, indirections, hot_records, retries;
+    uint64_t pulls, pull_leads, indirections, hot_records, retries;
     uint32_t running;
     char phase[160]; /* of the first that runs; else why the first one waits */
 };
@@ -75,6 +75,7 @@ static void add_move(const struct gw_coordinator *c, struct sum *sum,
     sum->bytes += job->bytes_moved;
     sum->records += job->records_moved;
     sum->pulls += job->pulls;
+    sum->pull_leads += job->pull_leads;
     sum->indirections += job->indirections;
     sum->hot_records += job->hot_records;
     sum->retries += job->retries;
@@ -133,6 +134,7 @@ json_t *gwi_plan_json(const struct gw_coordinator *c, const struct gw_plan_recor
         {"eta_ms", gwi_eta_ms(sum.bytes_left, sum.rate)},
         {"pause_us", sum.pause_ns / 1000},
         {"pulls", sum.pulls},
+        {"pull_leads", sum.pull_leads},
         {"indirections", sum.indirections},
         {"hot_records", sum.hot_records},
         {"retries", sum.retries},

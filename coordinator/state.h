@@ -52,7 +52,7 @@ struct gw_job_record {
     bool queued;   /* a plan's move that has not begun: CREATED, but no server knows of it */
     uint64_t plan; /* whose move it is; 0: nobody's */
     struct gw_job_options options;
-    uint64_t bytes_left, records_left, rate, indirections, hot_records, retries;
+    uint64_t bytes_left, records_left, rate, indirections, hot_records, retries, pull_leads;
     uint64_t source_p99_us, target_p99_us;
     char phase[GW_JOB_PHASE_MAX + 1];
     char error[256];

@@ -136,6 +136,7 @@ static void take_numbers(struct gw_coordinator *c, struct coordinator_job *job,
     record->rate = event->rate;
     record->indirections = event->indirections;
     record->hot_records = event->hot_records;
+    record->pull_leads = event->pull_leads;
     record->retries = event->retries;
     record->source_p99_us = event->source_p99_us;
     record->target_p99_us = event->target_p99_us;

@@ -40,7 +40,7 @@ enum statement {
     "chunks, pulls, pause_ns, created_ms, updated_ms, transferred_ms, finished_ms, phase, error, " \
     "since, paused, plan, queued, rate_bytes, sample_bytes, max_impact_us, sample_ms, flags, "     \
     "bytes_left, records_left, rate, indirections, hot_records, retries, source_p99_us, "          \
-    "target_p99_us"
+    "target_p99_us, pull_leads"
 #define PLAN_COLUMNS                                                                               \
     "id, kind, state, server, ending, paused, moves, moves_done, map_version, created_ms, "        \
     "updated_ms, finished_ms, error"
@@ -58,7 +58,7 @@ static const char *const statement_text[STATEMENTS] = {
     [SAVE_OWNER] = "UPDATE slots SET server=?3, since=?4 WHERE slot BETWEEN ?1 AND ?2",
     [INSERT_JOB] = "INSERT INTO jobs(" JOB_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
                    "?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, "
-                   "?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)",
+                   "?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)",
     [UPDATE_JOB] =
         "UPDATE jobs SET state=?2, source=?3, target=?4, slots=?5, commit_version=?6, "
         "bytes_moved=?7, records_moved=?8, chunks_done=?9, chunks=?10, pulls=?11, "
@@ -66,7 +66,8 @@ static const char *const statement_text[STATEMENTS] = {
         "finished_ms=?16, phase=?17, error=?18, since=?19, paused=?20, plan=?21, queued=?22, "
         "rate_bytes=?23, sample_bytes=?24, max_impact_us=?25, sample_ms=?26, flags=?27, "
         "bytes_left=?28, records_left=?29, rate=?30, indirections=?31, hot_records=?32, "
-        "retries=?33, source_p99_us=?34, target_p99_us=?35 WHERE id=?1 AND state=?36",
+        "retries=?33, source_p99_us=?34, target_p99_us=?35, pull_leads=?36 WHERE id=?1 AND "
+        "state=?37",
     [DELETE_JOB] = "DELETE FROM jobs WHERE id=?1",
     [INSERT_PLAN] = "INSERT INTO plans(" PLAN_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
                     "?9, ?10, ?11, ?12, ?13)",
@@ -104,6 +105,11 @@ static const char *const statement_text[STATEMENTS] = {
     " finished_ms INTEGER NOT NULL, error TEXT NOT NULL);"                                         \
     "UPDATE meta SET value = 3 WHERE key = 'schema';"
 
+/* And schema 4. */
+#define SCHEMA_4                                                                                   \
+    "ALTER TABLE jobs ADD COLUMN pull_leads INTEGER NOT NULL DEFAULT 0;"                           \
+    "UPDATE meta SET value = 4 WHERE key = 'schema';"
+
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "INSERT INTO meta VALUES('schema', 2);"
@@ -124,7 +130,7 @@ static const char schema[] =
     " pulls INTEGER NOT NULL, pause_ns INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
     " updated_ms INTEGER NOT NULL, transferred_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
     " phase TEXT NOT NULL, error TEXT NOT NULL, since INTEGER NOT NULL DEFAULT 0,"
-    " paused INTEGER NOT NULL DEFAULT 0);" SCHEMA_3;
+    " paused INTEGER NOT NULL DEFAULT 0);" SCHEMA_3 SCHEMA_4;
 
 /* From the schema of the index to the next one. A tenure whose beginning nobody has noted begins at
  * the owner's view, which is the latest that it can be: servers of that time kept nothing that they
@@ -139,8 +145,9 @@ static const char *const upgrade[GW_FACT_STORE_SCHEMA] = {
           "UPDATE jobs SET since = 1 WHERE commit_version <> 0;"
           "UPDATE meta SET value = 2 WHERE key = 'schema';",
     [2] = SCHEMA_3,
+    [3] = SCHEMA_4,
 };
-static_assert(GW_FACT_STORE_SCHEMA == 3, "the schema's text says 3");
+static_assert(GW_FACT_STORE_SCHEMA == 4, "the schema's text says 4");
 static_assert(GW_SLOTS == 16384, "the schema's text says 16383");
 
 struct gw_fact_store {
@@ -360,6 +367,7 @@ static void bind_job(struct gw_fact_store *store, sqlite3_stmt *s, const struct 
     bind(s, 33, job->retries);
     bind(s, 34, job->source_p99_us);
     bind(s, 35, job->target_p99_us);
+    bind(s, 36, job->pull_leads);
 }
 
 static void bind_plan(sqlite3_stmt *s, const struct gw_plan_record *plan)
@@ -617,6 +625,7 @@ static bool row_job(sqlite3_stmt *s, struct gw_fact *fact)
     job->retries = word(s, 32);
     job->source_p99_us = word(s, 33);
     job->target_p99_us = word(s, 34);
+    job->pull_leads = word(s, 35);
     return text_into(s, 16, job->phase, sizeof job->phase) &&
            text_into(s, 17, job->error, sizeof job->error);
 }

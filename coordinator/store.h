@@ -7,7 +7,7 @@
 
 #include "coordinator/state.h"
 
-#define GW_FACT_STORE_SCHEMA 3
+#define GW_FACT_STORE_SCHEMA 4
 
 struct gw_fact_store;
 

@@ -345,6 +345,7 @@ static void send_event(struct gwi_source_slot *s, struct gw_job_event event)
         event.chunks_done = p.chunks_done;
         event.chunks = p.chunks;
         event.pulls = p.pulls;
+        event.pull_leads = p.pull_leads;
         event.bytes_left = p.bytes_left;
         event.records_left = p.records_left;
         event.rate = rate_of_late(s, p.bytes);

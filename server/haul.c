@@ -462,10 +462,11 @@ static bool ask(struct gwi_dispatcher *d, struct gwi_incoming_job *job, struct h
     }
     asked->count = asked->left = n;
     asked->sequence = ++h->next_pull;
-    size_t used =
-        n ? gw_incoming_pull(atomic_load_explicit(&job->in, memory_order_acquire), asked->sequence,
-                             !read_there, keys, n, d->haul->room, d->haul->room_bytes)
-          : 0;
+    struct gw_incoming *in = atomic_load_explicit(&job->in, memory_order_acquire);
+    bool leads = !read_there && d->now_ns >= d->haul->leads_ns;
+    size_t used = n ? gw_incoming_pull(in, asked->sequence, leads, keys, n, d->haul->room,
+                                       d->haul->room_bytes)
+                    : 0;
     if (used == 0 || !gwi_link_send(h->conn, d->haul->room, used)) {
         free(asked);
         return false;

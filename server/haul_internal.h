@@ -28,6 +28,7 @@ struct gwi_haul {
     uint8_t *room, *scratch; /* the dispatcher's */
     size_t room_bytes;
     uint64_t pull_again_ns; /* after "ask again" */
+    uint64_t leads_ns;      /* from then on leads are asked for again */
     uint64_t chunks_seen;   /* of all incoming jobs, complete at the last look */
     uint64_t impact_ns;     /* of the last turn: gwi_haul_impact */
     uint32_t first;         /* job that is looked at first in the next turn */

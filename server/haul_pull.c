@@ -17,6 +17,7 @@
 #include "server/haul_internal.h"
 
 #define PULLS_WAITING_MAX 64u
+#define LEADS_AGAIN_NS    2000000000ull
 
 static void late_free(struct gwi_haul *haul, struct gwi_pull *pull)
 {
@@ -198,8 +199,13 @@ enum gw_status gwi_haul_follow(struct gwi_dispatcher *d, struct gwi_parked_key *
     free(key->lead);
     key->lead = NULL;
     key->negative |= st == GW_NOT_FOUND;
-    /* What is too large for our room, or cannot be had now, the source reads and sends. */
-    key->read_there |= st != GW_OK && st != GW_NOT_FOUND && st != GW_RETRY;
+    if (st == GW_OK || st == GW_NOT_FOUND || st == GW_RETRY)
+        return GW_OK;
+    /* What is too large for our room, or cannot be had now, the source reads and sends. While the
+     * object store is away each key would wait for its deadline first: the others do not ask. */
+    key->read_there = true;
+    if (st == GW_E_UNREACHABLE)
+        d->haul->leads_ns = d->now_ns + LEADS_AGAIN_NS;
     return GW_OK;
 }
 

@@ -278,6 +278,7 @@ void gw_job_event_encode(const struct gw_job_event *m, struct gw_writer *w)
     gw_write64(w, m->retries);
     gw_write64(w, m->source_p99_us);
     gw_write64(w, m->target_p99_us);
+    gw_write64(w, m->pull_leads);
     gwi_text_encode(m->text, sizeof m->text - 1, w);
 }
 
@@ -301,6 +302,7 @@ enum gw_status gw_job_event_decode(struct gw_reader *r, struct gw_job_event *out
     m.retries = gw_read64(r);
     m.source_p99_us = gw_read64(r);
     m.target_p99_us = gw_read64(r);
+    m.pull_leads = gw_read64(r);
     gwi_text_decode(r, m.text, sizeof m.text);
     gwi_expect(r, event >= GW_JOB_PROGRESS && event <= GW_JOB_GAVE_UP);
     enum gw_status st = gwi_body_end(r);

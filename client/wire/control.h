@@ -126,8 +126,8 @@ struct gw_job {
 /* JOB_EVENT: u64 job, u8 event, u8[3] zero, then u64: bytes moved, records moved, chunks done,
  * chunks, pulls, pause ns (longest that any request of the range waited), bytes left and records
  * left (estimates, of what is in memory or not shared), bytes a second of late, indirections, hot
- * records, attempts begun over, p99 in us of requests of late here and at the target, then u16+
- * text (failure's reason; progress: phase). */
+ * records, attempts begun over, p99 in us of requests of late here and at the target, pulls that
+ * were answered by where a key lies, then u16+ text (failure's reason; progress: phase). */
 enum gw_job_event_kind {
     GW_JOB_PROGRESS = 1, /* numbers only; changes no state */
     GW_JOB_ASK_COMMIT,   /* every dispatcher of the target has passed Prepare */
@@ -138,7 +138,7 @@ enum gw_job_event_kind {
 struct gw_job_event {
     uint64_t job;
     uint64_t bytes_moved, records_moved, chunks_done, chunks, pulls, pause_ns;
-    uint64_t bytes_left, records_left, rate, indirections, hot_records, retries;
+    uint64_t bytes_left, records_left, rate, indirections, hot_records, retries, pull_leads;
     uint64_t source_p99_us, target_p99_us;
     enum gw_job_event_kind event;
     char text[256];

@@ -78,6 +78,7 @@ static void ask_coordinator(struct torture_coverage *c)
         c->sent += number_of(job, "indirections");
         c->hot += number_of(job, "hot_records");
         c->pulls += number_of(job, "pulls");
+        c->leads += number_of(job, "pull_leads");
     }
     json_array_foreach(json_object_get(answer, "plans"), i, job)
     {
@@ -133,10 +134,11 @@ void torture_coverage_print(const struct torture_coverage *c, FILE *out)
     struct torture_run *run = c->run;
     fprintf(out,
             "coverage: moves=%" PRIu64 " failed=%" PRIu64 " plans=%" PRIu64 " drains=%" PRIu64
-            " joins=%" PRIu64 " outages=%" PRIu64 " sent=%" PRIu64 " hot=%" PRIu64
-            " pulls=%" PRIu64,
+            " joins=%" PRIu64 " outages=%" PRIu64 " sent=%" PRIu64 " hot=%" PRIu64 " pulls=%" PRIu64
+            " leads=%" PRIu64,
             atomic_load(&c->moves), c->failed, c->plans, atomic_load(&run->drains),
-            atomic_load(&run->joins), atomic_load(&run->outages), c->sent, c->hot, c->pulls);
+            atomic_load(&run->joins), atomic_load(&run->outages), c->sent, c->hot, c->pulls,
+            c->leads);
     for (int n = 0; n < TORTURE_NUMBERS; n++)
         fprintf(out, " %s=%" PRIu64, numbers[n].shown, c->sum[n]);
     fputc('\n', out);

@@ -32,7 +32,7 @@ struct torture_coverage {
     bool counted[TORTURE_JOBS_MAX];
     /* Of moves that are done; sent: indirections. `moves` is read by others. */
     _Atomic uint64_t moves;
-    uint64_t sent, hot, pulls, failed, plans;
+    uint64_t sent, hot, pulls, leads, failed, plans;
     uint64_t live[TORTURE_SERVERS_MAX]; /* indirections */
     uint64_t keys[TORTURE_SERVERS_MAX]; /* as the server counts them */
 };

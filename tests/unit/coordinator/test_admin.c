@@ -335,6 +335,7 @@ Test(admin, a_plan_is_shown_kept_and_applied_and_one_that_is_not_whole_is_refuse
     cr_expect_eq(number(plan, "eta_ms"), 909);
     cr_expect_eq(number(plan, "indirections"), 23);
     cr_expect_eq(number(plan, "hot_records"), 24);
+    cr_expect_eq(number(plan, "pull_leads"), 28);
     cr_expect_eq(number(plan, "retries"), 25);
     cr_expect_eq(number(plan, "pulls"), 0);
 }

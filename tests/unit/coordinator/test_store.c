@@ -93,7 +93,9 @@ Test(store, another_schema_version_is_refused_by_number)
     cr_expect_not_null(strstr(why, w.path));
 }
 
+#define WITHOUT_SCHEMA_4 "ALTER TABLE jobs DROP COLUMN pull_leads;"
 #define WITHOUT_SCHEMA_3                                                                           \
+    WITHOUT_SCHEMA_4                                                                               \
     "ALTER TABLE servers DROP COLUMN removed; ALTER TABLE servers DROP COLUMN drained;"            \
     "ALTER TABLE servers DROP COLUMN log_id; ALTER TABLE servers DROP COLUMN needs;"               \
     "ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN queued;"                      \
@@ -104,6 +106,21 @@ Test(store, another_schema_version_is_refused_by_number)
     "ALTER TABLE jobs DROP COLUMN indirections; ALTER TABLE jobs DROP COLUMN hot_records;"         \
     "ALTER TABLE jobs DROP COLUMN retries; ALTER TABLE jobs DROP COLUMN source_p99_us;"            \
     "ALTER TABLE jobs DROP COLUMN target_p99_us; DROP TABLE plans;"
+
+Test(store, a_file_of_schema_3_is_brought_up_to_date)
+{
+    uint64_t a = world_join(&w, "a", 1), job;
+    world_join(&w, "b", 1);
+    cr_assert_eq(world_migrate(&w, "0-99", "a", "b", &job), GW_OK);
+    world_event(&w, a, job, GW_JOB_ASK_COMMIT);
+    cr_assert_eq(started_after(WITHOUT_SCHEMA_4 "UPDATE meta SET value = 3 WHERE key = 'schema'"),
+                 GW_OK, "%s", why);
+    const struct gw_job_record *is = gw_coordinator_job(w.c, job);
+    cr_assert_not_null(is);
+    cr_expect_eq(is->state, GW_JOB_COMMITTED);
+    cr_expect_eq(is->hot_records, 24);
+    cr_expect_eq(is->pull_leads, 0);
+}
 
 /* Goal: a file of the second schema, with a job that is under way, goes on. */
 Test(store, a_file_of_schema_2_is_brought_up_to_date)

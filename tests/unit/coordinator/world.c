@@ -128,7 +128,8 @@ void world_event(struct world *w, uint64_t link, uint64_t job, enum gw_job_event
                              .hot_records = 24,
                              .retries = 25,
                              .source_p99_us = 26,
-                             .target_p99_us = 27};
+                             .target_p99_us = 27,
+                             .pull_leads = 28};
     snprintf(e.text, sizeof e.text, "word %d", (int)event);
     cr_assert_eq(gw_coordinator_job_event(w->c, link, &e), GW_OK);
     world_turn(w);
@@ -188,7 +189,8 @@ static bool same_job(const struct gw_job_record *a, const struct gw_job_record *
            a->rate == b->rate && a->indirections == b->indirections &&
            a->hot_records == b->hot_records && a->retries == b->retries &&
            a->source_p99_us == b->source_p99_us && a->target_p99_us == b->target_p99_us &&
-           strcmp(a->phase, b->phase) == 0 && strcmp(a->error, b->error) == 0;
+           a->pull_leads == b->pull_leads && strcmp(a->phase, b->phase) == 0 &&
+           strcmp(a->error, b->error) == 0;
 }
 
 static bool same_plan(const struct gw_plan_record *a, const struct gw_plan_record *b)

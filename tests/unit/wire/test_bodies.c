@@ -228,6 +228,7 @@ Test(bodies, every_field_comes_out_where_it_went_in)
     SAME(event, sample_job_event, retries);
     SAME(event, sample_job_event, source_p99_us);
     SAME(event, sample_job_event, target_p99_us);
+    SAME(event, sample_job_event, pull_leads);
     SAME_TEXT(event, sample_job_event, text);
 
     struct gw_prepare prepare, want_prepare = sample_prepare();

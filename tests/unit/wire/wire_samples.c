@@ -81,6 +81,7 @@ const struct gw_job_event sample_job_event = {.job = 12,
                                               .retries = 13,
                                               .source_p99_us = 14,
                                               .target_p99_us = UINT64_MAX,
+                                              .pull_leads = 15,
                                               .event = GW_JOB_GAVE_UP,
                                               .text = "the target is full: \xc3\xa9t\xc3\xa9"};
 const struct gw_prepared sample_prepared = {.incarnation = 0x8877665544332211,
