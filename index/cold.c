@@ -150,6 +150,7 @@ static enum gwi_walk ask(struct gw_thread *t, const struct asked *asked,
         return GWI_ABSENT;
     case GWI_COLD_FAILED:
         *status = w->status;
+        position->address = gw_addr_of(w->at);
         gwi_count(&t->counters.corrupt, w->status == GW_E_CORRUPT);
         if (!w->announced)
             gwi_cold_walk_free(cold, w); /* the next one who asks reads again */

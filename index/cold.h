@@ -33,7 +33,7 @@ void gwi_cold_destroy(struct gwi_cold *cold);
  *               in the chain: `stop` itself, or below it
  *   GWI_COLD    not known yet: *status is GW_PENDING (gw_store_ready will name the hash, unless
  *               `stop` is given), GW_NOT_YET (too much is under way, nothing was begun) or the
- *               failure to read
+ *               failure to read, then of position->address
  * Requires: inside the epoch. */
 enum gwi_walk gwi_cold_find(struct gw_thread *t, uint64_t hash, const uint8_t *key,
                             uint16_t key_bytes, gw_addr stop, struct gwi_position *position,

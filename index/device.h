@@ -27,6 +27,7 @@
 #ifndef GW_INDEX_DEVICE_H
 #define GW_INDEX_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -81,5 +82,8 @@ struct gw_device {
     uint64_t (*shared)(struct gw_device *device);
     uint64_t (*origin)(struct gw_device *device, uint64_t log_id);
     uint64_t (*log_id)(const struct gw_device *device);
+    /* May be NULL. Is a read there known to come to GW_E_UNREACHABLE, because the object store has
+     * not answered for some while? A hint, for who can do without the read. Any thread. */
+    bool (*away)(const struct gw_device *device, gw_addr at);
 };
 #endif

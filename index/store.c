@@ -340,6 +340,12 @@ void gw_store_version_floor(struct gw_store *store, uint32_t floor)
     raise_base(store, floor, false);
 }
 
+uint32_t gwi_version_above_all(const struct gw_store *store, gw_addr address)
+{
+    uint32_t highest = gw_store_version_highest(store);
+    return highest < UINT32_MAX ? highest + 1 : gwi_first_version(store, address);
+}
+
 void gwi_version_leaves(struct gw_store *store, uint32_t version)
 {
     raise_base(store, version, true);

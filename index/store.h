@@ -177,6 +177,9 @@ uint64_t gw_store_hash_seed(const struct gw_store *store);
  * are left undone with GW_PENDING too; the caller keeps those of later calls behind it
  *   GW_E_CORRUPT, GW_E_IO   its record, or one before it in its chain, cannot be read from the
  *                   device; nothing changed
+ *   GW_E_UNREACHABLE        the same, because it lies in an object store that does not answer. An
+ *                   UPSERT without KEEP_EXPIRY depends on nothing there: it goes on, with a version
+ *                   above all that were given so far (docs/decisions/0011)
  *   GW_ABSENT       see GW_OP_UNSETTLED; later operations of this call on the same key
  *                   likewise, arrivals apart
  *   GW_E_FULL       neither log nor index has room; reads and changes in place go on

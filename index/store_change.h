@@ -24,6 +24,7 @@ struct gwi_change {
     bool tombstone;
     bool gives_old;
     bool gives_whole; /* gw_store_give_results: the new value is given too */
+    bool unseen;      /* of a key created over a chain whose rest cannot be read (store_write.c) */
 };
 
 /* The old value, copied out of a record and not yet given to the caller. */

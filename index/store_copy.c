@@ -8,11 +8,18 @@
  *  3. The copy is no change: version, expiry, arrived and value are the same. Its parity says so
  *     too (store_cut.h); so who copies must know the cut above which the copy lies. */
 #include "index/cold.h"
+#include "index/device.h"
 #include "index/store_internal.h"
 
 enum gwi_walk gwi_find_cold(struct gw_thread *t, const struct gw_op *op,
                             struct gwi_position *position, enum gw_status *status)
 {
+    struct gw_device *device = t->log->device;
+    if (device->away && GW_UNLIKELY(gwi_writes_blind(op)) &&
+        device->away(device, position->address)) {
+        *status = GW_E_UNREACHABLE;
+        return GWI_COLD;
+    }
     return gwi_cold_find(t, op->hash, op->key, op->key_bytes, gw_addr_of(0), position, status);
 }
 

@@ -147,8 +147,7 @@ enum gw_status gwi_insert_foreign(struct gw_thread *t, uint64_t hash, uint16_t s
 /* Does neither effect nor answer of the operation depend on what the key holds? (MIGRATION R18) */
 static bool is_blind(const struct gw_op *op)
 {
-    return op->verb == GW_VERB_ARRIVE ||
-           (op->verb == GW_VERB_UPSERT && !(op->flags & GW_OP_KEEP_EXPIRY));
+    return op->verb == GW_VERB_ARRIVE || gwi_writes_blind(op);
 }
 
 enum gwi_walk gwi_follow(struct gw_thread *t, const struct gw_op *op, struct gwi_position *position,

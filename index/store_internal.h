@@ -212,7 +212,7 @@ struct gwi_position {
     _Atomic uint64_t *place; /* NULL: no entry has the tag */
     uint64_t entry;
     struct gw_record *record; /* FOUND */
-    gw_addr address;          /* FOUND, COLD */
+    gw_addr address;          /* FOUND, COLD: with a failure, where the chain cannot be read */
 };
 
 /* Finds the newest record of the key in the chain that begins at position->entry. */
@@ -243,7 +243,15 @@ static inline enum gwi_walk gwi_chain_find(struct gw_thread *t, const uint8_t *k
     return GWI_ABSENT;
 }
 
-/* What lies behind GWI_COLD; see gwi_cold_find. */
+/* Does neither the effect nor the answer of this write depend on what the key holds (MIGRATION
+ * R18)? Arrivals, which only take the place of nothing, are not meant. */
+static inline bool gwi_writes_blind(const struct gw_op *op)
+{
+    return op->verb == GW_VERB_UPSERT && !(op->flags & GW_OP_KEEP_EXPIRY);
+}
+
+/* What lies behind GWI_COLD; see gwi_cold_find. A blind write does not ask for what is known to be
+ * out of reach: GWI_COLD, GW_E_UNREACHABLE. */
 enum gwi_walk gwi_find_cold(struct gw_thread *t, const struct gw_op *op,
                             struct gwi_position *position, enum gw_status *status);
 
@@ -268,6 +276,11 @@ static inline uint32_t gwi_first_version(const struct gw_store *store, gw_addr a
                        atomic_load_explicit(&store->version_base, memory_order_acquire);
     return version ? version : 1;
 }
+/* The version of a key of which it cannot be known now whether and with what version it is there:
+ * above every version that was ever given here, this number too. Once these have come to the end of
+ * their 32 bits there is no such number; then that of a key that is created at this address
+ * (docs/decisions/0011). */
+uint32_t gwi_version_above_all(const struct gw_store *store, gw_addr address);
 /* A key that had this version leaves the store, tombstone and all: if it comes back it begins
  * above, else a CAS that somebody prepared in its earlier life could succeed (ENGINE H3). Before it
  * is left behind. */

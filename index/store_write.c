@@ -22,7 +22,11 @@
  *     thread does not know is looked for when room was allocated, and when a record is met that may
  *     lie above one; then the operation is left for after the crossing.
  *  8. An expired record is decided upon as if it were a tombstone. Its lock's or seal's CAS expects
- *     the control word that was there when its expiry was read. */
+ *     the control word that was there when its expiry was read.
+ * 10. The one exception to rule 4: a blind write whose chain goes on where nothing can be read now,
+ *     in an object store that does not answer, creates its key over that unseen. Rule 4's CAS still
+ *     holds, the chain counts as mixed, the version lies above all, and to the commit log the key
+ *     begins there; what it does to the numbers is a guess (docs/decisions/0011). */
 #include "index/store_change.h"
 
 #define APPEND_ROOM_MAX 192u /* kept free behind a value that has been appended to, at most */
@@ -153,6 +157,34 @@ static struct gw_record *fill(struct gw_thread *t, const struct spare *spare,
     return record;
 }
 
+/* Rule 10. A key's changes in the commit logs are put in order by their versions, which go round:
+ * a higher number may count as the lower one. So what the chain holds unseen must be in the newest
+ * checkpoint, hence in no log that is replayed, or all versions lie in one half of the numbers. */
+static bool order_is_known(const struct gw_thread *t, gw_addr unseen)
+{
+    /* Acquire: the checkpoint before the boundary. */
+    return !t->gives_results ||
+           unseen.v < atomic_load_explicit(&t->store->retain_end, memory_order_acquire) ||
+           gw_store_version_highest(t->store) <= INT32_MAX;
+}
+
+static uint32_t version_of_new(const struct gw_thread *t, const struct gw_op *op,
+                               const struct gwi_change *change, gw_addr address)
+{
+    if (op->verb == GW_VERB_ARRIVE)
+        return op->expected_version;
+    return change->unseen ? gwi_version_above_all(t->store, address)
+                          : gwi_first_version(t->store, address);
+}
+
+/* Unseen: a guess, that what is in the chain is an older record of this key, of the same size. */
+static void count_created(struct gw_thread *t, const struct gwi_change *change, uint64_t units)
+{
+    if (!change->unseen)
+        gwi_count_live(t, (int64_t)(units * GW_ADDR_UNIT));
+    gwi_count_keys(t, (int64_t)!change->unseen - (int64_t)change->tombstone);
+}
+
 static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_position *position,
                              const struct gwi_change *change, struct spare *spare,
                              struct gwi_room *room)
@@ -168,7 +200,9 @@ static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_p
     if (gwi_must_cross(t, op))
         return GW_WOULD_BLOCK;
     bool arrives = op->verb == GW_VERB_ARRIVE;
-    uint32_t version = arrives ? op->expected_version : gwi_first_version(t->store, spare->address);
+    uint32_t version = version_of_new(t, op, change, spare->address);
+    if (GW_UNLIKELY(change->unseen) && !order_is_known(t, position->address))
+        return GW_E_UNREACHABLE;
     uint64_t flags =
         arrives ? GW_CONTROL_ARRIVED | (t->view.parity ^ GW_CONTROL_PARITY) : t->view.parity;
     struct gw_record *record = fill(t, spare, op, change, version, flags, NULL, 0);
@@ -185,10 +219,8 @@ static enum gw_status create(struct gw_thread *t, struct gw_op *op, struct gwi_p
         if (st != GW_OK)
             return st == GW_EXISTS ? GW_RETRY : st; /* another key of this tag, or this one */
     }
-    gwi_count_live(t, (int64_t)(spare->units * GW_ADDR_UNIT));
+    count_created(t, change, spare->units);
     spare->units = 0; /* published */
-    if (!change->tombstone)
-        gwi_count_keys(t, 1);
     answer(t, op, change, version);
     op->effect = effect_of(t, change, GW_CONTROL_ARRIVED | t->view.parity, gw_addr_of(UINT64_MAX));
     if (GW_UNLIKELY(change->gives_whole))
@@ -239,6 +271,19 @@ static enum gw_status restore(struct gw_thread *t, struct gw_op *op, struct spar
     answer(t, op, &change, op->expected_version);
     op->effect = effect_of(t, &change, GW_CONTROL_ARRIVED | t->view.parity, gw_addr_of(UINT64_MAX));
     return GW_OK;
+}
+
+/* Rule 10. What is not blind cannot be done: GW_E_UNREACHABLE. */
+static enum gw_status create_unseen(struct gw_thread *t, struct gw_op *op,
+                                    struct gwi_position *position, struct spare *spare,
+                                    struct gwi_room *room)
+{
+    struct gwi_change change;
+    if (!gwi_writes_blind(op) || (op->flags & GW_OP_UNSETTLED))
+        return GW_E_UNREACHABLE;
+    enum gw_status st = gwi_decide_absent(t, op, &change);
+    change.unseen = true;
+    return st == GW_OK ? create(t, op, position, &change, spare, room) : st;
 }
 
 static bool fits_in_place(const struct gw_record *record, uint64_t control,
@@ -440,7 +485,7 @@ enum gw_status gwi_write(struct gw_thread *t, struct gw_op *op, struct gwi_room 
                 st = create(t, op, &position, &change, &spare, room);
             break;
         case GWI_COLD:
-            st = why;
+            st = why == GW_E_UNREACHABLE ? create_unseen(t, op, &position, &spare, room) : why;
             break;
         }
     }

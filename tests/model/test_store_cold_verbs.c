@@ -1,5 +1,6 @@
 /* Goal: what is made from an old value, and what is given back of it, is right also when the record
- * must be read from the device first, and so is expiry.
+ * must be read from the device first, and so is expiry. While a part of the device is away blind
+ * writes go on, nothing else guesses, and no version comes back.
  * How: as test_store_cold.c, with the verbs that look at the old value, values that are kept whole
  * by the model, and a clock of the test's. A failure names the seed; GW_SEED runs one seed alone.
  */
@@ -27,7 +28,7 @@ struct entry {
     uint16_t key_bytes;
     bool live;
     uint8_t kind;
-    uint32_t version, value_bytes;
+    uint32_t version, older, value_bytes; /* older: some version that it had, and that was held */
     int64_t number;
     uint64_t expiry_ms;
     uint8_t value[VALUE_ALL];
@@ -40,6 +41,9 @@ struct model {
     struct gw_ram_device *ram;
     struct gw_rand rand;
     uint64_t seed, executed, pending, given, now_ms;
+    bool outages; /* there may be some */
+    bool away;    /* there is one */
+    uint64_t unseen, refused, mismatched;
     uint8_t *room;
     uint8_t value[VALUE_MAX + 256];
     uint32_t waiting;
@@ -125,6 +129,10 @@ static void draw(struct model *m, struct gw_op *op)
     else if ((op->verb == GW_VERB_UPSERT || op->verb == GW_VERB_GETSET) && flags % 5 < 3)
         op->flags |= GW_OP_KEEP_EXPIRY;
     op->expiry_ms = m->now_ms - 2 + gw_rand_below(&m->rand, 3000);
+    if (m->outages && op->verb == GW_VERB_INSERT && flags % 7 < 5) {
+        op->verb = GW_VERB_CAS;
+        op->expected_version = flags % 7 < 3 ? e->older : e->version;
+    }
     gw_store_hash(m->store, op);
 }
 
@@ -152,7 +160,13 @@ static void changed(struct model *m, struct entry *e, const struct gw_op *op, bo
 {
     SAME(m, op->status == GW_OK);
     /* Of a dead key compaction may have dropped what was left: then its versions begin anew. */
-    SAME(m, !live || op->version == e->version + 1);
+    bool unseen = m->away && op->verb == GW_VERB_UPSERT && !(op->flags & GW_OP_KEEP_EXPIRY) &&
+                  op->version != e->version + 1;
+    SAME(m, !live || unseen || op->version == e->version + 1);
+    SAME(m, !unseen || op->version > e->version);
+    m->unseen += unseen;
+    if (unseen || e->older == 0 || gw_rand_below(&m->rand, 4) == 0)
+        e->older = e->version; /* of an unseen one the last: it must not come back */
     e->version = op->version;
     e->live = true;
     if (op->flags & GW_OP_HAS_EXPIRY) {
@@ -193,6 +207,11 @@ static void compare(struct model *m, const struct gw_op *op, int64_t number)
     struct entry *e = entry_of(m, op);
     bool live = is_live(m, e);
     m->executed++;
+    if (m->away && op->status == GW_E_UNREACHABLE) {
+        SAME(m, op->verb != GW_VERB_UPSERT || (op->flags & GW_OP_KEEP_EXPIRY));
+        m->refused++;
+        return;
+    }
     switch (op->verb) {
     case GW_VERB_READ:
         SAME(m, op->status == (live ? GW_OK : GW_NOT_FOUND));
@@ -208,6 +227,14 @@ static void compare(struct model *m, const struct gw_op *op, int64_t number)
         break;
     case GW_VERB_UPSERT:
         put(m, e, op, number, live);
+        break;
+    case GW_VERB_CAS:
+        SAME(m, live || op->status == GW_NOT_FOUND);
+        if (live && op->expected_version == e->version)
+            put(m, e, op, number, live);
+        else if (live)
+            SAME(m, op->status == GW_MISMATCH);
+        m->mismatched += op->status == GW_MISMATCH;
         break;
     case GW_VERB_GETSET:
         if (live)
@@ -299,11 +326,38 @@ static void settle(struct model *m)
     }
 }
 
-static void run_seed(uint64_t seed)
+/* The object store goes away, known to be or not, and with it a part of what is not in memory; or
+ * it comes back. */
+static void turn_outage(struct model *m)
+{
+    struct gw_store_stats stats;
+    gw_store_stats(m->store, &stats);
+    settle(m);
+    m->away = !m->away;
+    uint64_t from = stats.log_begin, all = stats.log_head - from;
+    gw_ram_device_lose(m->ram, gw_addr_of(m->away ? from + gw_rand_below(&m->rand, all + 1) : 0),
+                       gw_rand_below(&m->rand, 2) == 0);
+}
+
+static void check_all(struct model *m)
+{
+    for (uint32_t i = 0; i < KEYS; i++) {
+        struct gw_op op = {.verb = GW_VERB_READ, .key = m->entry[i].key};
+        op.key_bytes = m->entry[i].key_bytes;
+        gw_store_hash(m->store, &op);
+        execute(m, &op, 1);
+        settle(m);
+    }
+}
+
+static uint64_t compacted; /* with outages */
+
+static void run_seed(uint64_t seed, bool outages)
 {
     struct model *m = malloc(sizeof *m);
     struct gw_clock clock = {.wall_ms = model_wall_ms, .ctx = m};
     model_open(m, &clock, seed);
+    m->outages = outages;
     for (uint32_t round = 0; round < ROUNDS; round++) {
         struct gw_op ops[BATCH];
         uint32_t n = 0, wanted = 1 + (uint32_t)gw_rand_below(&m->rand, BATCH);
@@ -319,8 +373,19 @@ static void run_seed(uint64_t seed)
         if (m->waiting > 40 || gw_rand_below(&m->rand, 4) == 0)
             settle(m);
         m->now_ms += gw_rand_below(&m->rand, 8);
+        if (outages && gw_rand_below(&m->rand, m->away ? 20 : 60) == 0)
+            turn_outage(m);
     }
+    if (m->away)
+        turn_outage(m);
     settle(m);
+    check_all(m);
+    if (outages) {
+        struct gw_store_stats stats;
+        gw_store_stats(m->store, &stats);
+        compacted += stats.compacted_bytes;
+        SAME(m, m->unseen > 100 && m->refused > 100 && m->mismatched > 100);
+    }
     SAME(m, m->pending > ROUNDS / 4);
     SAME(m, m->given > ROUNDS);
     model_close(m);
@@ -331,9 +396,21 @@ Test(store_cold_verbs, old_values_and_expiry_survive_the_device, .timeout = 120)
 {
     const char *one = getenv("GW_SEED");
     if (one) {
-        run_seed(strtoull(one, NULL, 10));
+        run_seed(strtoull(one, NULL, 10), false);
         return;
     }
     for (uint64_t seed = 1; seed <= 6; seed++)
-        run_seed(seed);
+        run_seed(seed, false);
+}
+
+Test(store_cold_verbs, outages_hold_up_no_blind_write_and_nothing_else_guesses, .timeout = 120)
+{
+    const char *one = getenv("GW_SEED");
+    if (one) {
+        run_seed(strtoull(one, NULL, 10), true);
+        return;
+    }
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        run_seed(seed, true);
+    cr_expect_gt(compacted, 0);
 }

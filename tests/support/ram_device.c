@@ -71,7 +71,8 @@ struct gw_ram_device {
     uint32_t in_flight[GW_RAM_KINDS];
     struct gw_device_usage usage;
     struct gw_rand rand;
-    _Atomic uint64_t shared, foreign_reads;
+    _Atomic uint64_t shared, foreign_reads, lost;
+    _Atomic bool lost_is_known;
     uint64_t deleted;
     struct gw_ram_device *known[KNOWN_MAX]; /* the number of a log; ours is among them */
     uint32_t known_count;
@@ -190,6 +191,8 @@ static enum gw_status submit(struct gw_ram_device *ram, uint32_t queue, struct o
         struct page *page = page_find(ram, op.at);
         if (!page || !page->bytes)
             return GW_NOT_FOUND;
+        if (op.at < atomic_load(&ram->lost))
+            op.inject = GW_E_UNREACHABLE;
         memset(op.room, POISON, op.bytes);
         ram->usage.reads++;
         ram->usage.read_bytes += op.bytes;
@@ -444,6 +447,12 @@ static void ram_usage(struct gw_device *device, struct gw_device_usage *out)
     pthread_mutex_unlock(&ram->lock);
 }
 
+static bool ram_away(const struct gw_device *device, gw_addr at)
+{
+    const struct gw_ram_device *ram = (const struct gw_ram_device *)device;
+    return atomic_load(&ram->lost_is_known) && at.v < atomic_load(&ram->lost);
+}
+
 static uint64_t ram_shared(struct gw_device *device)
 {
     return atomic_load(&((struct gw_ram_device *)device)->shared);
@@ -524,6 +533,7 @@ struct gw_ram_device *gw_ram_device_create(const struct gw_ram_device_options *o
     ram->segment_file_bytes = 4096 + ram->segment_pages * (table + ram->page_bytes);
     pthread_mutex_init(&ram->lock, NULL);
     gw_rand_init(&ram->rand, ram->o.seed ? ram->o.seed : 1);
+    ram->face.away = ram_away;
     if (ram->o.log_id) {
         ram->face.shared = ram_shared;
         ram->face.origin = ram_origin;
@@ -573,6 +583,12 @@ void gw_ram_device_break(struct gw_ram_device *ram)
     pthread_mutex_lock(&ram->lock);
     ram->broken = true;
     pthread_mutex_unlock(&ram->lock);
+}
+
+void gw_ram_device_lose(struct gw_ram_device *ram, gw_addr below, bool known)
+{
+    atomic_store(&ram->lost, below.v);
+    atomic_store(&ram->lost_is_known, known);
 }
 
 void gw_ram_device_hold(struct gw_ram_device *ram, enum gw_ram_kind kind, bool held)

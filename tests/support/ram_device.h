@@ -52,6 +52,9 @@ void gw_ram_device_break(struct gw_ram_device *ram);
 void gw_ram_device_crash(struct gw_ram_device *ram);
 /* While held, calls of this kind are taken but do not come out. */
 void gw_ram_device_hold(struct gw_ram_device *ram, enum gw_ram_kind kind, bool held);
+/* Reads of our own below `below` come out as GW_E_UNREACHABLE from now on, as if it lay in an
+ * object store that is away; 0 ends it. known: the face's `away` says so. */
+void gw_ram_device_lose(struct gw_ram_device *ram, gw_addr below, bool known);
 /* Flips a bit of what was written; false: nothing is written there. */
 bool gw_ram_device_flip(struct gw_ram_device *ram, gw_addr at, uint32_t bit);
 void gw_ram_device_limit(struct gw_ram_device *ram, uint64_t limit_bytes);

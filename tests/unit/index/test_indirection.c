@@ -268,6 +268,40 @@ Test(indirection, what_was_written_here_is_never_hidden)
     IS(b, "{x}2", "new");
 }
 
+/* An object store that is away holds up no blind write, whether the key is in the log of another or
+ * what leads there cannot be read itself; all else is told. */
+Test(indirection, a_blind_write_needs_no_log_that_is_away)
+{
+    struct gw_slots slots;
+    for (uint32_t cold = 0; cold < 2; cold++) {
+        const char *blind = cold ? "{y}1" : "{x}1", *adds = cold ? "{y}2" : "{x}2";
+        put(a, blind, "old");
+        put(a, adds, "old");
+        push_out(a, PAGES + 2, false);
+        slot_of(a, blind, &slots);
+        struct handing h = hand(a, b, &slots, 5);
+        cr_assert(h.links == 2 && h.records == 0, "%u links, %u records", h.links, h.records);
+        if (cold)
+            push_out(b, PAGES + 2, false);
+        uint64_t foreign = gw_ram_device_foreign_reads(b->ram);
+        gw_ram_device_lose(b->ram, gw_addr_of(stats_of(b).log_head), cold == 1);
+        gw_ram_device_fail(b->ram, GW_RAM_READ, 0, UINT64_MAX, GW_E_UNREACHABLE);
+        put(b, blind, "new");
+        cr_expect_eq(gw_ram_device_foreign_reads(b->ram), foreign);
+        IS(b, blind, "new");
+        IS(b, adds, gw_status_text(GW_E_UNREACHABLE));
+        cr_expect_eq(del(b, adds), GW_E_UNREACHABLE);
+        gw_ram_device_fail(b->ram, GW_RAM_READ, 0, 0, GW_OK);
+        gw_ram_device_lose(b->ram, gw_addr_of(0), false);
+        IS(b, adds, "old");
+        IS(b, blind, "new");
+    }
+    cr_assert(resolve(b));
+    IS(b, "{x}1", "new");
+    IS(b, "{y}1", "new");
+    IS(b, "{y}2", "old");
+}
+
 Test(indirection, an_absent_key_is_absent_and_a_cold_one_is_found_and_changed)
 {
     struct gw_slots slots;
