@@ -209,6 +209,14 @@ static enum gw_status tier_read(struct gw_device *device, uint32_t queue, gw_add
     return submit_far(tier, queue, at.v, GWI_TIER_OWN, false, room, bytes, cb, arg);
 }
 
+static bool tier_away(const struct gw_device *device, gw_addr at)
+{
+    const struct gw_tier *tier = (const struct gw_tier *)device;
+    /* Relaxed, both: hints. */
+    return atomic_load_explicit(&tier->ailing, memory_order_relaxed) &&
+           at.v < atomic_load_explicit(&tier->local_from, memory_order_relaxed);
+}
+
 /* Whether a further segment may be begun under the bound of all tiers. */
 static bool beyond_bound(struct gw_tier *tier, uint64_t at)
 {
@@ -588,7 +596,8 @@ enum gw_status gw_tier_open(const struct gw_tier_options *options, struct gw_dev
                                     .wait_fd = tier_wait_fd,
                                     .shared = tier_shared,
                                     .origin = tier_origin,
-                                    .log_id = tier_log_id};
+                                    .log_id = tier_log_id,
+                                    .away = tier_away};
     status = gwi_tier_reader_begin(tier);
     if (status != GW_OK)
         goto fail_reader;

@@ -223,6 +223,16 @@ Test(tier, a_sleeper_is_woken_for_both)
     world_end(&w);
 }
 
+/* Waits until it is known that reads there fail, or that they do not. */
+static void await_away(const struct world *w, uint64_t at, bool away)
+{
+    uint64_t end = gwi_tier_now() + WAIT_NS;
+    while (w->device->away(w->device, gw_addr_of(at)) != away) {
+        cr_assert(gwi_tier_now() < end, "away: %d", !away);
+        usleep(1000);
+    }
+}
+
 Test(tier, a_restart_finds_what_was_dropped_with_the_store_away)
 {
     struct world w = world_make(4);
@@ -254,8 +264,11 @@ Test(tier, a_restart_finds_what_was_dropped_with_the_store_away)
     cr_assert_eq(tier_read(w.device, 0, 5 * PAGE, w.page, PAGE), GW_NOT_FOUND, "a gap");
     cr_assert_eq(tier_read(w.device, 0, end, w.page, PAGE), GW_NOT_FOUND, "above the image");
     cr_assert_eq(tier_read(w.device, 0, resume.v, w.page, PAGE), GW_NOT_FOUND);
+    await_away(&w, PAGE, true);
+    cr_expect_not(w.device->away(w.device, gw_addr_of(20 * SEGMENT)), "it is on the disk");
     cr_assert_eq(unlink(away), 0);
     cr_assert_eq(rename(moved, away), 0);
+    await_away(&w, PAGE, false);
     for (uint64_t p = 1; p < 20 * 8 + 2; p++)
         if (p != 5)
             check_page(&w, 0, p * PAGE);
