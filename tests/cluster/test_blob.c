@@ -188,6 +188,55 @@ Test(blob, objects_that_vanish_are_not_keys_that_vanish)
     world_close(&w);
 }
 
+/* Goal: while the object store is away every key can be set, also those that lie there only; what
+ * was answered is there after a kill with the store still away, after it has come back, and after
+ * another kill; what looks at the old value is refused. */
+Test(blob, an_outage_holds_up_no_write)
+{
+    struct world w;
+    char folder[300], away[300];
+    world_open(&w, "commit", 18000, NULL);
+    world_each(&w, true, 0, w.keys, 1);
+    world_until_uploaded(&w);
+    cr_assert_gt(world_number(&w, "dropped_segments"), 0);
+    folder_of(&w, folder, away, sizeof folder);
+    cr_assert_eq(rename(folder, away), 0);
+    FILE *file = fopen(folder, "we"); /* where a directory should be: every request fails */
+    cr_assert(file && fclose(file) == 0);
+    uint32_t cold = w.keys / 20, middle = cold / 2;
+    uint64_t began_first = harness_now_ms();
+    world_each(&w, true, 0, middle, 1); /* it is found out with these */
+    cr_log_info("%u cold writes in %llu ms, at first", middle,
+                (unsigned long long)(harness_now_ms() - began_first));
+    world_expect_exact(&w, "cold writes");
+    world_until_trouble(&w, "shared tier", 10000);
+    harness_sleep_ms(6000); /* a read's deadline: then it is known */
+    uint64_t reads = world_number(&w, "cold_reads"), began = harness_now_ms();
+    world_each(&w, true, middle, cold, 1);
+    world_expect_exact(&w, "more cold writes");
+    cr_expect_eq(world_number(&w, "cold_reads"), reads, "they have waited for reads");
+    cr_log_info("%u cold writes in %llu ms", cold - middle,
+                (unsigned long long)(harness_now_ms() - began));
+    world_each(&w, false, 0, cold, 1);
+    world_expect_exact(&w, "read back meanwhile");
+    HARNESS_CHECK(&w.spawn, 3, "get", "key:1000");
+    HARNESS_CHECK(&w.spawn, 3, "del", "key:1001");
+    HARNESS_CHECK(&w.spawn, 3, "append", "key:1002", "x");
+
+    recovery_kill(&w.spawn, "A");
+    world_start_again(&w);
+    world_each(&w, false, 0, cold, 1);
+    world_expect_exact(&w, "after a kill, the store is away");
+    cr_assert_eq(unlink(folder), 0);
+    cr_assert_eq(rename(away, folder), 0);
+    world_until_trouble(&w, NULL, 30000);
+    world_until_exact(&w, 0, w.keys, 1, "it is back");
+    recovery_kill(&w.spawn, "A");
+    world_start_again(&w);
+    world_until_exact(&w, 0, w.keys, 1, "after another kill");
+    world_close(&w);
+}
+
 static void flip(const char *path, off_t at)
 {
     uint8_t byte;

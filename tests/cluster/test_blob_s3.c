@@ -75,6 +75,8 @@ Test(blob_s3, a_store_that_answers_nothing_stops_nobody_who_is_hot)
     cr_expect_gt(w->unreachable, 0, "cold reads are not told");
     cr_expect_eq(w->wrong + w->missing, 0, "%llu keys vanish",
                  (unsigned long long)(w->wrong + w->missing));
+    world_each(w, true, 2, w->keys / 20, 9);
+    world_expect_exact(w, "cold writes while it is silent");
     world_until_trouble(w, "does not answer", 15000);
     world_until_status(w, "does not answer");
 
