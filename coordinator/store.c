@@ -472,7 +472,7 @@ static bool save_fact(struct gw_fact_store *store, const struct gw_fact *fact, i
         which = fact->job.was ? UPDATE_JOB : INSERT_JOB;
         bind_job(store, store->statement[which], &fact->job.is);
         if (fact->job.was)
-            bind(store->statement[which], 36, fact->job.was);
+            bind(store->statement[which], 37, fact->job.was);
         break;
     case GW_FACT_PLAN:
         which = fact->plan.was ? UPDATE_PLAN : INSERT_PLAN;

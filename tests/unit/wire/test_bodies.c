@@ -102,7 +102,7 @@ Test(bodies, what_does_not_exist_is_refused)
         {"job", 44, 0x80},       {"job", 45, 1},
         {"job", 51, 1},          {"job_event", 8, 0},
         {"job_event", 8, 6},     {"job_event", 9, 1},
-        {"job_event", 124, 1},   {"job_event", 126, '\r'},
+        {"job_event", 132, 1},   {"job_event", 134, '\r'},
         {"prepare", 8, 13},      {"prepare", 8, 255},
         {"prepare", 9, 8},       {"prepare", 11, 1},
         {"prepare", 12, 0},      {"prepare", 14, 0},
