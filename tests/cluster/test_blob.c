@@ -237,6 +237,57 @@ Test(blob, an_outage_holds_up_no_write)
     world_close(&w);
 }
 
+/* A number of the move `id`. */
+static uint64_t of_move(struct world *w, const char *id, const char *name)
+{
+    struct harness_run run = HARNESS_EXPECT(&w->spawn, 0, NULL, "job", "show", id, "--json");
+    json_t *json = json_loads(run.out, 0, NULL), *job = json_object_get(json, "job");
+    const json_t *number = json_object_get(job ? job : json, name);
+    cr_assert(json_is_integer(number), "no %s in %s", name, run.out);
+    uint64_t n = (uint64_t)json_integer_value(number);
+    json_decref(json);
+    harness_run_free(&run);
+    return n;
+}
+
+/* Goal: a key that is asked for in the middle of a move, and lies in the shared tier, is read there
+ * and not sent; while the object store is away the source is asked for the key itself; and the move
+ * ends with all keys right. How: a move so slow that everything is asked for before it comes. */
+Test(blob, a_cold_key_that_is_asked_for_in_a_move_is_read_where_it_lies)
+{
+    struct world w;
+    char folder[300], away[300];
+    world_open(&w, "commit", 18000, NULL);
+    world_each(&w, true, 0, w.keys, 1);
+    world_until_uploaded(&w);
+    cr_assert_gt(world_number(&w, "dropped_segments"), 0);
+    folder_of(&w, folder, away, sizeof folder);
+    cr_assert(gw_spawn_server(&w.spawn, "B"), "%s", w.spawn.error);
+    harness_until_healthy(&w.spawn);
+    HARNESS_CHECK(&w.spawn, 0, "migrate", "--slots", "0-8191", "--from", "A", "--to", "B",
+                  "--no-sampling", "--rate", "700KB/s");
+    for (uint64_t end = harness_now_ms() + 20000;
+         of_move(&w, "1", "transferred_ms") == 0 && harness_now_ms() < end;)
+        harness_sleep_ms(50);
+    uint32_t half = w.keys / 2; /* the older one */
+    world_until_exact(&w, 0, half, 7, "asked for in the move");
+    harness_sleep_ms(1500); /* the job's numbers come now and then */
+    cr_expect_gt(of_move(&w, "1", "pull_leads"), half / 7 / 8, "of %llu pulls",
+                 (unsigned long long)of_move(&w, "1", "pulls"));
+    cr_assert_eq(rename(folder, away), 0);
+    FILE *file = fopen(folder, "we"); /* where a directory should be: every request fails */
+    cr_assert(file && fclose(file) == 0);
+    world_each(&w, false, half, w.keys, 7);
+    cr_expect(w.wrong == 0 && w.missing == 0 && w.failed == 0, "%llu wrong, %llu missing",
+              (unsigned long long)w.wrong, (unsigned long long)w.missing);
+    cr_expect_gt(w.good, w.keys / 7 / 8, "what the source has is not to be had");
+    cr_assert_eq(unlink(folder), 0);
+    cr_assert_eq(rename(away, folder), 0);
+    HARNESS_CHECK(&w.spawn, 0, "job", "watch", "1", "--timeout", "90");
+    world_until_exact(&w, 0, w.keys, 1, "the move is over");
+    world_close(&w);
+}
+
 static void flip(const char *path, off_t at)
 {
     uint8_t byte;
