@@ -280,7 +280,9 @@ Test(blob, a_cold_key_that_is_asked_for_in_a_move_is_read_where_it_lies)
     world_each(&w, false, half, w.keys, 7);
     cr_expect(w.wrong == 0 && w.missing == 0 && w.failed == 0, "%llu wrong, %llu missing",
               (unsigned long long)w.wrong, (unsigned long long)w.missing);
-    cr_expect_gt(w.good, w.keys / 7 / 8, "what the source has is not to be had");
+    /* Most of them lie on the source's disk yet; those that stayed there alone would be fewer. */
+    cr_expect_gt(w.good, half / 7 * 9 / 16, "of %u, what the source has is not to be had",
+                 half / 7);
     cr_assert_eq(unlink(folder), 0);
     cr_assert_eq(rename(away, folder), 0);
     HARNESS_CHECK(&w.spawn, 0, "job", "watch", "1", "--timeout", "90");
