@@ -8,6 +8,24 @@
 #define GWI_CLAIMS_MAX    64u /* pages between begin and the last one taken */
 #define GWI_UNDECIDED_MAX 256u
 
+/* compact_worth.c: what the log said when it was looked at last. */
+struct gwi_seen {
+    bool any;
+    uint64_t tail;
+    int64_t counted; /* live bytes */
+    int64_t copied;  /* by compaction, ever */
+    int64_t waste;   /* behind the last records of pages, ever */
+    int64_t emptied; /* of that, by cuts */
+};
+
+struct gwi_lap {
+    uint64_t end;    /* address: the lap is over when begin is there; 0: none has begun */
+    int64_t counted; /* live bytes when it began */
+    int64_t emptied; /* as above, when it began */
+    int64_t gain;    /* bytes that it has given back */
+    int64_t copied;  /* and copied */
+};
+
 /* Shared by the threads of a store. */
 struct gwi_compactor {
     struct gw_store *store;
@@ -40,12 +58,18 @@ struct gwi_compactor {
     uint64_t trim_to;     /* pages below may be trimmed */
     uint64_t trimmed, trimming;
     uint64_t shifted; /* address to which read_only was asked to rise */
-    uint64_t lap_end; /* address: the lap is over when begin is there */
-    int64_t lap_gain; /* bytes that this lap has given back */
     /* Bytes that were passed and wait for a checkpoint, or a trim; since when they, and the newest
      * checkpoint, are what they are. */
     uint64_t passed, passed_end, passed_ns;
-    int64_t futile; /* garbage that the last lap found not worth it; -1: none */
+    /* compact_worth.c */
+    struct gwi_seen seen;
+    struct gwi_lap lap, ahead; /* ahead: of pages that are done and belong to the next one */
+    int64_t credit;            /* bytes that may be copied; below 0: owed */
+    int64_t waste_passed;      /* empty ends of the pages that are done */
+    int64_t garbage;           /* as of the last look */
+    int64_t futile;            /* garbage that the last lap found not worth it; -1: none */
+    int64_t unseen;            /* live bytes that the last lap found and nobody had counted, */
+    int64_t unseen_counted;    /* and what was counted then; below 0: none */
     /* compact_sample.c */
     uint64_t sample_bytes, sample_ns; /* the next one: at this tail; at this time, while full */
     uint64_t sample_seed, samples;
@@ -90,6 +114,20 @@ struct gwi_compact {
     uint32_t next;     /* whose turn it is */
     struct gwi_compact_job job[GWI_JOBS_MAX];
 };
+
+/* ---- compact_worth.c; requires, all: the lock ---- */
+
+/* Takes note of what was written, died and was copied since the last look. */
+void gwi_compact_worth_look(struct gwi_compactor *c, uint64_t tail, uint64_t used,
+                            uint64_t counted);
+/* What is live beyond what is counted. */
+uint64_t gwi_compact_unseen(const struct gwi_compactor *c, uint64_t counted);
+/* Is this garbage, by the count, worth a lap? Not after one that was for nothing. */
+bool gwi_compact_worth(struct gwi_compactor *c, int64_t garbage, int64_t least);
+/* A page is done, or a gap was passed that begins there. */
+void gwi_compact_lap_page(struct gwi_compactor *c, uint64_t page, int64_t gain, uint64_t copied);
+bool gwi_compact_lap_is_over(const struct gwi_compactor *c);
+void gwi_compact_lap_end(struct gwi_compactor *c, uint64_t used);
 
 /* ---- compact_record.c ---- */
 

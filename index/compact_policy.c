@@ -11,8 +11,9 @@
  * the device is trimmed; frames are the log's own business (log_flush.c).
  *  3. Not for nothing: the room that dead records take is known (used less live less what pages
  * have left empty at their ends). If it is not worth the reading, users are told GW_E_FULL instead,
- *     until something is overwritten, deleted or expires. A lap over the whole log that has gained
- *     less than it was to is not repeated before there is that much more to gain.
+ *     until something is overwritten, deleted or expires. While nobody waits for the room copies
+ * are paid for, and what a lap over the log has found corrects the count of what is live
+ *     (compact_worth.c).
  *  4. What compaction itself needs is kept in reserve: frames of the log, two segments of the
  *     device. Users who would need it wait if room is being made, and are refused if it is not.
  *  5. When begin may rise is all that a crash cares about: with checkpoints, the trim of rule 2
@@ -41,8 +42,9 @@
 struct room {
     uint64_t begin, tail, tail_page, page_bytes;
     uint64_t used, live;
+    uint64_t unseen;  /* of `live`: what is not counted, as the last lap has found */
     uint64_t present; /* pages from begin to the tail's */
-    int64_t garbage;  /* what can be had back; an estimate, may be below 0 */
+    int64_t garbage;  /* what can be had back, by the count; an estimate, may be below 0 */
 };
 
 /* What a page leaves empty at its end that cannot be had back. One that a checkpoint has closed
@@ -73,6 +75,9 @@ static void room_measure(struct gwi_compactor *c, struct room *room)
     uint64_t expired = room->used / 1000000u * c->expired_ppm;
     room->live -= expired < room->live ? expired : room->live;
     room->garbage = (int64_t)room->used - (int64_t)room->live - idle;
+    gwi_compact_worth_look(c, room->tail, room->used, room->live);
+    room->unseen = gwi_compact_unseen(c, room->live);
+    room->live += room->unseen;
 }
 
 /* Room of the device in segments that were begun and left when the store was started again: no page
@@ -84,21 +89,6 @@ static int64_t hollow_bytes(const struct room *room, bool retains, uint64_t file
     int64_t hollow = (int64_t)files - (int64_t)(room->present * room->page_bytes) -
                      (int64_t)(segment + files / 64); /* the one in use, and tables */
     return hollow > 0 ? hollow : 0;
-}
-
-/* Rule 3's last sentence. */
-static bool worth_it(struct gwi_compactor *c, int64_t garbage, int64_t least)
-{
-    if (garbage < least || (c->futile >= 0 && garbage < c->futile + least))
-        return false;
-    c->futile = -1;
-    return true;
-}
-
-static void lap_begin(struct gwi_compactor *c, uint64_t tail)
-{
-    c->lap_end = tail;
-    c->lap_gain = 0;
 }
 
 /* Bytes of whole segments between this page and the first one that is not done. */
@@ -175,6 +165,7 @@ static void make_flushable(struct gwi_compactor *c, uint64_t page)
 static void plan_memory(struct gwi_compactor *c, const struct room *room, struct plan *plan)
 {
     struct gw_log *log = c->log;
+    c->garbage = room->garbage;
     uint64_t frames = atomic_load_explicit(&log->frames_target, memory_order_relaxed);
     uint64_t reserve = atomic_load_explicit(&log->reserve, memory_order_relaxed);
     uint64_t used = room->tail_page - c->base + 1, free = frames > used ? frames - used : 0;
@@ -186,7 +177,7 @@ static void plan_memory(struct gwi_compactor *c, const struct room *room, struct
     int64_t least = (int64_t)room->page_bytes;
     if (least < (int64_t)(room->used / (c->evict ? 8 : 32)))
         least = (int64_t)(room->used / (c->evict ? 8 : 32));
-    plan->copy = frames >= FRAMES_MIN && worth_it(c, room->garbage, least);
+    plan->copy = frames >= FRAMES_MIN && gwi_compact_worth(c, room->garbage, least);
     plan->drop = !plan->copy && c->evict;
     if (!plan->copy && !plan->drop) {
         /* What has expired is looked for in the oldest pages: the others change in place. */
@@ -260,13 +251,17 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
      * of which a part is done, and one that has been begun. */
     uint64_t waiting = waiting_bytes(c);
     uint64_t kept = usage.used_bytes > waiting ? usage.used_bytes - waiting : 0;
-    int64_t garbage = room->garbage + hollow_bytes(room, c->store->retains, kept, segment);
+    uint64_t passed = passed_bytes(c, c->trimmed); /* what is about to be trimmed is not hollow */
+    uint64_t files = usage.used_bytes > passed ? usage.used_bytes - passed : 0;
+    int64_t garbage = room->garbage + hollow_bytes(room, c->store->retains, files, segment);
+    c->garbage = garbage;
     bool much = room->used > room->live / 10 * 17 || kept + segment + segment / 2 > 2 * room->live;
     /* Thrift can wait until nobody waits for a range: what a range that left has made garbage of
      * lies on the device, or beyond it. */
-    bool loose = much && room->used > log->ring_bytes + 2 * segment &&
+    bool loose = much && room->used > log->ring_bytes + 2 * segment && c->credit > 0 &&
+                 garbage - (int64_t)room->unseen >= (int64_t)segment &&
                  atomic_load_explicit(&c->store->foreign->resolve_percent, memory_order_relaxed) &&
-                 worth_it(c, garbage, (int64_t)segment);
+                 gwi_compact_worth(c, garbage, (int64_t)segment);
     /* With few segments the reserve alone is a quarter of the bound: users are refused long before
      * 85 percent are taken, and whatever is garbage then is worth it. */
     uint64_t left = taken > waiting ? taken - waiting : 0; /* when that is gone */
@@ -275,7 +270,7 @@ static void plan_device(struct gwi_compactor *c, const struct room *room, uint64
     if (tight) {
         int64_t least =
             (int64_t)(room->used / 100 * garbage_wanted(refused || full ? 100 : percent));
-        tight = worth_it(c, garbage, least > (int64_t)segment ? least : (int64_t)segment);
+        tight = gwi_compact_worth(c, garbage, least > (int64_t)segment ? least : (int64_t)segment);
     }
     plan->copy = loose || tight;
     plan->drop =
@@ -363,10 +358,6 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     else
         plan_memory(c, &room, &plan);
     bool active = plan.copy || plan.drop;
-    if (active && c->lap_end == 0)
-        lap_begin(c, room.tail);
-    if (!active)
-        c->lap_end = 0;
     c->drop = plan.drop;
     c->goal = plan.goal;
     atomic_store_explicit(&c->urgency, plan.urgency, memory_order_relaxed);
@@ -477,8 +468,11 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64
                               memory_order_relaxed);
     pthread_mutex_lock(&c->lock);
     uint64_t empty = log->page_bytes - bytes, usual = usual_waste(c);
-    c->lap_gain +=
-        (int64_t)(bytes + (empty > usual ? empty - usual : 0)) - (int64_t)job->copied_bytes;
+    c->waste_passed += (int64_t)empty;
+    gwi_compact_lap_page(c, job->page,
+                         (int64_t)(bytes + (empty > usual ? empty - usual : 0)) -
+                             (int64_t)job->copied_bytes,
+                         job->copied_bytes);
     c->done |= (uint64_t)1 << (job->page - c->base);
     while (c->done & 1) {
         c->done >>= 1;
@@ -488,19 +482,19 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64
     uint64_t beyond = gwi_log_page_from(log, c->base); /* nothing behind a gap is taken before */
     if (beyond != c->base) { /* and the file that ends there has room for more pages */
         uint64_t end = (c->base + c->segment_pages - 1) / c->segment_pages * c->segment_pages;
-        c->lap_gain += (int64_t)(((end < beyond ? end : beyond) - c->base) << log->page_bits);
+        gwi_compact_lap_page(c, c->base,
+                             (int64_t)(((end < beyond ? end : beyond) - c->base) << log->page_bits),
+                             0);
         c->base = beyond;
     }
     c->next = c->next > c->base ? c->next : c->base;
     uint64_t begin = c->base << log->page_bits;
     if (begin > atomic_load_explicit(&log->begin, memory_order_acquire))
         gw_log_raise_begin(log, gw_addr_of(begin));
-    if (c->lap_end != 0 && begin >= c->lap_end) {
+    if (gwi_compact_lap_is_over(c)) {
         struct room room;
         room_measure(c, &room);
-        if (c->lap_gain < (int64_t)(room.used / 32) && room.garbage > 0)
-            c->futile = room.garbage;
-        lap_begin(c, room.tail);
+        gwi_compact_lap_end(c, room.used);
     }
     look(c, now_ns); /* at once: what the next page is, or that there is none */
     pthread_mutex_unlock(&c->lock);

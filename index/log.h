@@ -87,6 +87,7 @@ struct gw_log {
     /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
      * had back. */
     _Atomic int64_t waste;
+    _Atomic int64_t cut_waste; /* bytes that cuts have left empty behind them; only rises */
 
     /* Each only rises. Written by the epoch's triggers and by shifts, read once a batch. */
     _Alignas(GW_CACHE_LINE) _Atomic uint64_t begin;

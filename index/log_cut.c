@@ -88,8 +88,12 @@ static enum gw_status turn(struct gw_log *log, gw_addr *end)
         if (!atomic_compare_exchange_weak_explicit(&log->tail, &word, next, memory_order_acq_rel,
                                                    memory_order_acquire))
             continue;
-        if (offset <= log->page_bytes) /* else who stepped over the end notes it, as ever */
+        if (offset <= log->page_bytes) { /* else who stepped over the end notes it, as ever */
             gwi_log_page_close(log, page, offset);
+            /* Relaxed: a number. */
+            atomic_fetch_add_explicit(&log->cut_waste, (int64_t)(log->page_bytes - offset),
+                                      memory_order_relaxed);
+        }
         gwi_log_page_open(log, page + 1);
         *end = gw_addr_of((page + 1) << log->page_bits);
         cut_raise(log, end->v);

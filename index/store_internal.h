@@ -346,7 +346,8 @@ struct gwi_room {
 
 /* Live bytes of a key, as a mean; a look at all threads' numbers, not for hot paths. */
 uint64_t gwi_mean_record_bytes(const struct gw_store *store);
-uint64_t gwi_live_bytes(const struct gw_store *store); /* the same */
+uint64_t gwi_live_bytes(const struct gw_store *store);   /* the same */
+uint64_t gwi_copied_bytes(const struct gw_store *store); /* by compaction */
 
 /* Copies the record's value and says what else is to be said of it. GW_OK, GW_TOMBSTONE, GW_RETRY;
  * GW_WOULD_BLOCK: no room. */

@@ -63,6 +63,13 @@ uint64_t gwi_live_bytes(const struct gw_store *store)
     return live > 0 ? (uint64_t)live : 0;
 }
 
+uint64_t gwi_copied_bytes(const struct gw_store *store)
+{
+    struct gwi_counters sum;
+    counters_sum(store, &sum);
+    return atomic_load_explicit(&sum.compacted_live_bytes, memory_order_relaxed);
+}
+
 uint64_t gw_store_unreadable(const struct gw_thread *t)
 {
     return atomic_load_explicit(&t->counters.corrupt, memory_order_relaxed); /* its own */
