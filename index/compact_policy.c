@@ -12,8 +12,7 @@
  *  3. Not for nothing: the room that dead records take is known (used less live less what pages
  * have left empty at their ends). If it is not worth the reading, users are told GW_E_FULL instead,
  *     until something is overwritten, deleted or expires. While nobody waits for the room copies
- * are paid for, and what a lap over the log has found corrects the count of what is live
- *     (compact_worth.c).
+ *     are paid for, and what a lap has found corrects the count of live bytes (compact_worth.c).
  *  4. What compaction itself needs is kept in reserve: frames of the log, two segments of the
  *     device. Users who would need it wait if room is being made, and are refused if it is not.
  *  5. When begin may rise is all that a crash cares about: with checkpoints, the trim of rule 2

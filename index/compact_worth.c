@@ -1,28 +1,25 @@
 /* compact_worth.c - whether compaction is worth what it writes.
  *
- * What lies in the log that is not live is garbage; but live bytes are a count, and where slots
- * have left, or a checkpoint was replayed, that count is an estimate. Compaction that only asks how
- * much garbage there seems to be copies the same records round and round where the count is too
- * low, and each round leaves its own waste behind, for the checkpoints that it asks for close
- * pages. So:
- *  1. Copies are paid for. A byte that dies (it was written and is not live any more, by the count)
- *     pays for two copied ones, and so does one that the cut of a checkpoint has left empty. That
- * is enough for all that is asked of compaction: a log that is kept at 1.7 times what is live has
- * 0.7 dead bytes for each that a lap copies at most. What the count says cancels out over time: it
- *     moves once for each mistake, and copies do not move it. A store that begins has paid for one
- *     lap; nobody saves more than one. Whoever copies without paying, because users are about to
- *     be refused, owes a segment at most.
- *  2. A lap from begin to what was the tail tells what was live at least: what was copied. If that
- *     is more than the count said when the lap began, the difference is added to the count from
- * then on, less what the count has sunk since.
+ * What lies in the log and is not live is garbage; but where slots have left, or an image was
+ * recovered, the count of live bytes is an estimate. Where it is too low, compaction that only asks
+ * how much garbage there seems to be copies the same records round and round, and each round leaves
+ * waste of its own, for the checkpoints that it asks for close pages. So:
+ *  1. Copies are paid for. Each byte that dies (was written, and is not live any more by the count)
+ *     pays for COPIES_PAID copied ones, and so does each that the cut of a checkpoint leaves empty.
+ *     That is enough for what is asked of compaction: in a log of 1.7 times what is live there are
+ *     0.7 dead bytes for each that a lap copies. Copies do not move the count, so one that is wrong
+ *     pays once. What is dead when a store begins has paid. Nobody saves more than a lap over
+ *     everything; who copied without paying, for users were about to be refused, owes a segment.
+ *  2. A lap, from begin to what was the tail, tells what was live at least: what it copied. If that
+ *     is more than was counted when it began, the difference belongs to the count from then on,
+ *     less what the count has sunk since.
  *  3. A lap that has gained less than 1/32 of the log, what cuts have left empty meanwhile taken
- *     off, was for nothing. There is no other one before there is that much more garbage.
+ *     off, was for nothing: there is no other one before there is a segment more of garbage.
  * A lap begins with a page and is counted to its end, whether compaction rests in between or not.
- * Requires: the compactor's lock, all.
- */
+ * Requires, all: the compactor's lock. */
 #include "index/compact_internal.h"
 
-#define COPIES_PAID 2
+#define COPIES_PAID 2   /* docs/engine.md, rule 15 */
 #define LAP_GAIN    32u /* 1/32 of the log, at least */
 
 static void lap_begin(struct gwi_compactor *c, uint64_t tail)
@@ -50,7 +47,8 @@ void gwi_compact_worth_look(struct gwi_compactor *c, uint64_t tail, uint64_t use
     c->seen = now;
     int64_t most = (int64_t)used, least = -(int64_t)(c->segment_pages << log->page_bits);
     if (!was.any) {
-        c->credit = most;
+        int64_t dead = most - (int64_t)counted;
+        c->credit = COPIES_PAID * dead < most ? COPIES_PAID * dead : most;
         return;
     }
     int64_t copied = now.copied - was.copied;
