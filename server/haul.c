@@ -198,7 +198,9 @@ static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome,
         gwi_park_to_front(&a->d->park, key);
         return;
     }
-    if (outcome == GW_END && gwi_haul_lead(key, lead)) {
+    if (outcome == GW_END) {
+        key->led = true;
+        key->lead = *lead;
         key->pull_wanted = false;
         gwi_park_to_front(&a->d->park, key);
         return;

@@ -86,7 +86,7 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
 enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame *f,
                                    const uint8_t *body);
 void gwi_haul_link_closed(struct gwi_link *link);
-/* Goes where the pull's answer said that an absent key lies, key->lead. GW_OK: try the operation
+/* Goes where the pull's answer said that an absent key lies (key->led). GW_OK: try the operation
  * again; GW_PENDING: the store will name the hash; GW_NOT_YET: in a later turn. Inside the epoch.
  */
 enum gw_status gwi_haul_follow(struct gwi_dispatcher *d, struct gwi_parked_key *key,

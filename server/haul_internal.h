@@ -49,8 +49,6 @@ static inline struct gwi_outgoing_job *gwi_outgoing_by_id(struct gwi_server *ser
 }
 
 /* haul_pull.c */
-/* An answer says where this key lies; false: no memory. */
-bool gwi_haul_lead(struct gwi_parked_key *key, const struct gw_incoming_lead *lead);
 void gwi_haul_pulls_free(struct gwi_haul *haul);
 void gwi_haul_pulls_orphan(struct gwi_haul *haul, const struct gwi_link *link);
 #endif

@@ -173,15 +173,6 @@ enum gw_status gwi_haul_pull_frame(struct gwi_link *link, const struct gw_frame 
     return gwi_link_send(link->conn, haul->room, used) ? GW_OK : GW_E_LIMIT;
 }
 
-bool gwi_haul_lead(struct gwi_parked_key *key, const struct gw_incoming_lead *lead)
-{
-    if (!key->lead)
-        key->lead = malloc(sizeof *key->lead);
-    if (key->lead)
-        *key->lead = *lead;
-    return key->lead != NULL;
-}
-
 enum gw_status gwi_haul_follow(struct gwi_dispatcher *d, struct gwi_parked_key *key,
                                const struct gwi_parked_op *op)
 {
@@ -192,12 +183,11 @@ enum gw_status gwi_haul_follow(struct gwi_dispatcher *d, struct gwi_parked_key *
     struct gw_incoming *in = job ? atomic_load_explicit(&job->in, memory_order_acquire) : NULL;
     enum gw_status st = GW_OK; /* nothing of it is absent any more */
     if (in)
-        st = gw_incoming_follow(in, d->store, d->server->store, key->lead, op->bytes, op->key_bytes,
-                                d->room, d->room_bytes);
+        st = gw_incoming_follow(in, d->store, d->server->store, &key->lead, op->bytes,
+                                op->key_bytes, d->room, d->room_bytes);
     if (st == GW_PENDING || st == GW_NOT_YET || st == GW_E_FULL)
         return st == GW_PENDING ? st : GW_NOT_YET;
-    free(key->lead);
-    key->lead = NULL;
+    key->led = false;
     key->negative |= st == GW_NOT_FOUND;
     if (st == GW_OK || st == GW_NOT_FOUND || st == GW_RETRY)
         return GW_OK;

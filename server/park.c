@@ -160,7 +160,6 @@ struct gwi_parked_op *gwi_park_take_after(struct gwi_park *p, struct gwi_parked_
             p->unsent_pulls--;
         p->keys--;
         p->bytes -= sizeof *k + MALLOC_BYTES;
-        free(k->lead);
         free(k);
     }
     return op;

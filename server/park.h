@@ -11,8 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "migration/incoming.h"
+
 struct gwi_pull;
-struct gw_incoming_lead;
 
 struct gwi_parked_op {
     struct gwi_parked_op *next;
@@ -42,8 +43,8 @@ struct gwi_parked_key {
     bool pull_sent;   /* and its answer has not come */
     bool negative;    /* the previous owner has no such key: absent counts now (MIGRATION R10) */
     bool read_there;  /* it could not be had where an answer said: the source is to read it */
-    struct gw_incoming_lead
-        *lead; /* where the pull's answer says that it lies; owned, NULL: none */
+    bool led;         /* the pull's answer says where it lies: `lead` */
+    struct gw_incoming_lead lead;
 };
 
 struct gwi_park {

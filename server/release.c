@@ -267,7 +267,7 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
         }
         size_t used;
         gw_store_execute(d->store, &op, 1, d->room, d->room_bytes, &used);
-        if (op.status == GW_ABSENT && key->lead) {
+        if (op.status == GW_ABSENT && key->led) {
             op.status = (int8_t)gwi_haul_follow(d, key, p);
             if (op.status == GW_OK)
                 continue;
