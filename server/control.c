@@ -93,6 +93,18 @@ static void overlay(struct gwi_view *view, const struct gw_slots *slots, enum gw
         }
 }
 
+/* A target that has nothing yet, and comes back to a job that is committed: the map says that the
+ * range is ours, and the machine has not come to where it waits for the source. */
+static void overlay_unentered(const struct gwi_target_slot *t, struct gwi_view *view)
+{
+    for (uint32_t s = 0; s < GW_SLOTS; s++)
+        if (view->state[s] == GWI_SLOT_OWNED && gw_slots_has(&t->job->slots, (uint16_t)s)) {
+            view->state[s] = GWI_SLOT_WAITING;
+            view->incoming_of[s] = (uint8_t)view->incoming_count;
+        }
+    view->incoming[view->incoming_count++] = t->job;
+}
+
 static void overlay_jobs(struct gwi_control *c, struct gwi_view *view)
 {
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
@@ -101,6 +113,8 @@ static void overlay_jobs(struct gwi_control *c, struct gwi_view *view)
             overlay(view, &s->slots, s->range == GW_RANGE_OWNED ? GWI_SLOT_OWNED : GWI_SLOT_FOREIGN,
                     0);
         const struct gwi_target_slot *t = &c->target[i];
+        if (t->machine && !t->dying && gw_target_state(t->machine) < GW_TARGET_ENTERING)
+            overlay_unentered(t, view);
         if (!t->machine || !t->range_set)
             continue;
         view->incoming[view->incoming_count] = t->job;
@@ -369,6 +383,7 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
     struct gw_map *map;
     struct gw_job job;
     struct gw_needs needs;
+    bool known;
     switch (f.kind) {
     case GW_KIND_JOINED:
     case GW_KIND_MAP:
@@ -387,11 +402,12 @@ static enum gw_status coordinator_frame(void *ctx, struct gw_conn *conn, const u
     case GW_KIND_JOB:
         if (gw_job_decode(&r, &job) != GW_OK)
             return GW_E_PROTOCOL;
+        known = true;
         if (strcmp(job.from, c->server->options.id) == 0)
             gwi_source_on_job(c, &job);
         else if (strcmp(job.to, c->server->options.id) == 0)
-            gwi_target_on_job(c, &job);
-        if (c->jobs_left && --c->jobs_left == 0)
+            known = gwi_target_on_job(c, &job); /* no memory: told again when we have joined anew */
+        if (known && c->jobs_left && --c->jobs_left == 0)
             know_jobs(c);
         return GW_OK;
     case GW_KIND_NEEDS:

@@ -134,7 +134,8 @@ struct gwi_source_slot *gwi_source_find(struct gwi_control *c, uint64_t id);
 void gwi_source_bury(struct gwi_source_slot *s); /* behind the cut: frees it all */
 
 /* control_target.c */
-void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job);
+/* False: there is no memory for a job that is new here. */
+bool gwi_target_on_job(struct gwi_control *c, const struct gw_job *job);
 enum gw_status gwi_target_on_frame(struct gwi_control *c, struct gwi_link *link,
                                    const struct gw_frame *f, const uint8_t *body);
 enum gw_status gwi_target_event(struct gwi_target_slot *t, const struct gw_target_event *event);

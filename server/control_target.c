@@ -307,17 +307,17 @@ void gwi_target_ended(struct gwi_target_slot *t)
         (void)gwi_target_event(t, &(struct gw_target_event){.kind = GW_TARGET_ON_ABANDON});
 }
 
-void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
+bool gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
 {
     struct gwi_target_slot *t = gwi_target_find(c, job->id);
     abandon_older(c, job);
     if (!t) {
         if (job->state != GW_JOB_CREATED && job->state != GW_JOB_COMMITTED &&
             job->state != GW_JOB_CLOSING)
-            return;
+            return true;
         t = open_target(c, job->id, &job->slots, job->from_address);
         if (!t)
-            return;
+            return false;
     }
     t->untold = false;
     atomic_store_explicit(&t->job->impact_ns, job->options.max_impact_us * UINT64_C(1000),
@@ -329,6 +329,7 @@ void gwi_target_on_job(struct gwi_control *c, const struct gw_job *job)
             t, &(struct gw_target_event){.kind = GW_TARGET_ON_MAP_ADOPTED,
                                          .map_version = c->map->version,
                                          .owned = gwi_control_range_is_ours(c, &t->job->slots)});
+    return true;
 }
 
 /* An attempt that had to end because the store cannot link what the source sends: the next one is

@@ -23,6 +23,13 @@ static void restore_windows(struct server *server)
         }
 }
 
+/* Above all that an earlier life has written. */
+static gw_addr unused_address(const struct server *server)
+{
+    uint64_t segment = (uint64_t)8 << GW_STORE_PAGE_BITS_MIN;
+    return gw_addr_of((server->log_tail.v / segment + 1) * segment);
+}
+
 /* From the newest image, under the coordinator's map: what lies in it of an earlier tenure of ours
  * is dropped, what is not ours is kept (R23). */
 static void recover(int s, const struct gw_store_options *options)
@@ -31,10 +38,8 @@ static void recover(int s, const struct gw_store_options *options)
     const struct image *image = server->image;
     const struct map *map = coordinator_map();
     bool drop = map->owner == s && map->since > image->view;
-    uint64_t segment = (uint64_t)8 << GW_STORE_PAGE_BITS_MIN;
     char why[256] = "";
-    enum gw_status st = gw_test_recover(options, &image->store, NULL,
-                                        gw_addr_of((server->log_tail.v / segment + 1) * segment), 2,
+    enum gw_status st = gw_test_recover(options, &image->store, NULL, unused_address(server), 2,
                                         drop ? &w->slots : NULL, &server->store, why);
     if (st != GW_OK) {
         fail("server %d does not recover: %s", s, why);
@@ -66,6 +71,7 @@ void server_open(int s)
     if (server->image) {
         recover(s, &o);
     } else {
+        o.log_start = server->log_tail.v ? unused_address(server).v : 0;
         GW_ASSERT(gw_store_open(&o, &server->store) == GW_OK);
         if (server->device)
             gw_store_retain_all(server->store);
@@ -82,8 +88,10 @@ void server_start(int s)
     for (int d = 0; d < DISPATCHERS; d++)
         party_call_in(s, below(MS), server_turn, s, d);
     party_call_in(s, below(20 * MS), jobs_tick, s, 0);
+    bool fresh = w->plan.fresh && !w->server[s].image;
     if (w->server[s].device)
-        party_call_in(s, below(50 * MS), checkpoint_turn, s, 0);
+        party_call_in(s, fresh ? 400 * MS + below(400 * MS) : below(50 * MS), checkpoint_turn, s,
+                      0);
     conn_open(&w->coordinator[s]);
 }
 
@@ -141,6 +149,9 @@ void server_publish(int s, bool cut)
         return;
     enum gw_range_state settled = server->map.owner == s ? GW_RANGE_OWNED : GW_RANGE_FOREIGN;
     server->view.number = server->map.view[s];
+    if (settled == GW_RANGE_OWNED && server->target &&
+        gw_target_state(server->target) < GW_TARGET_ENTERING)
+        settled = GW_RANGE_WAITING; /* server/control.c, overlay_unentered */
     server->view.state = server->range_set ? server->range : settled;
     server->view.generation++;
     if (server->cut_wanted)

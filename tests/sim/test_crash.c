@@ -31,6 +31,7 @@ static struct plan plan_of(uint64_t seed)
     return (struct plan){.seed = seed,
                          .durable = true,
                          .shared = seed % 2 == 0,
+                         .fresh = seed % 3 == 1,
                          .round = round,
                          .ops = CRASH_OPS,
                          .jobs = round ? ROUND_JOBS : CRASH_JOBS};

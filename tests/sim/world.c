@@ -368,7 +368,7 @@ static void world_open(const struct plan *plan)
             if (o != s)
                 gw_ram_device_know(w->server[s].device, w->server[o].device);
         server_open(s);
-        if (plan->durable)
+        if (plan->durable && (!plan->fresh || s == 0))
             checkpoint_first(s);
         /* The first one that joins gets all slots. */
         party_call_in(s, s * 40 * MS, server_start_in, s, 0);

@@ -235,6 +235,7 @@ struct plan {
     uint64_t seed;
     bool durable;
     bool shared; /* durable, and each server reads what the others have stored */
+    bool fresh;  /* only who has the range has a checkpoint yet, others have none for some while */
     bool round;  /* the range goes from A to B to C to A, else there and back */
     uint32_t ops, jobs;
     uint32_t cancels; /* percent: a job that is not committed, each time the operator looks */
