@@ -6,9 +6,9 @@
  * 3. A cancelled or finished job leaves the tables first and is freed behind the next cut. 4. The
  * coordinator may be away: nothing on the data path waits for it.
  * 5. A restarted server publishes no map before it knows all its open jobs: a slot that is still on
- * its way here must not look settled (R23). Nor does it, after a recovery, publish a map that gives
- * it slots of which older records lie here: those are unlinked first, for a checkpoint that says
- * this view promises that they are gone. */
+ * its way here must not look settled (R23); until its target has entered it waits. Nor does it,
+ * after a recovery, publish a map that gives it slots of which older records lie here: those are
+ * unlinked first, for a checkpoint that says this view promises that they are gone. */
 #include "server/control.h"
 
 #include <stdio.h>
