@@ -185,14 +185,14 @@ Test(leads, a_key_that_is_not_there_is_absent_behind_its_lead_too)
 {
     /* Keys that share a chain with a cold one: their look-up goes on where it lies. */
     for (int i = 0; i < 2000; i++) {
-        char key[16];
+        char key[24];
         snprintf(key, sizeof key, "{t}k%d", i);
         side_put(&p.s, key, "v");
     }
     cold();
     uint32_t led = 0;
     for (int i = 0; i < 3000 && led < 3; i++) {
-        char key[16];
+        char key[24];
         snprintf(key, sizeof key, "{t}none%d", i);
         enum gw_status st = asked(key);
         if (st == GW_NOT_FOUND)
