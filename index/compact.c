@@ -40,35 +40,14 @@
 
 /* ---- reading ---- */
 
-static void read_done(void *arg, enum gw_status status)
-{
-    struct gwi_compact_job *job = arg;
-    job->read = GWI_READ_DONE;
-    job->read_status = status;
-}
-
-static bool buffer_want(struct gwi_compact_job *job, uint64_t bytes)
-{
-    if (bytes <= job->buffer_bytes)
-        return true;
-    uint8_t *buffer = aligned_alloc(GW_DEVICE_BLOCK, bytes);
-    if (!buffer)
-        return false;
-    free(job->buffer);
-    job->buffer = buffer;
-    job->buffer_bytes = bytes;
-    atomic_store_explicit(&job->buffer_memory, bytes, memory_order_relaxed);
-    return true;
-}
-
 /* The page is not to be read, now or at all. */
 static void failed(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
 {
     struct gwi_compactor *c = t->store->compactor;
     if (!job->dry)
         gwi_count(&t->counters.corrupt, 1);
-    job->read = GWI_READ_NONE;
-    job->until = job->from;
+    job->in.read = GWI_READ_NONE;
+    job->in.until = job->in.from;
     if (c->evict || job->dry) { /* rule 4 */
         job->abandoned = true;
         return;
@@ -81,128 +60,13 @@ static void fetch(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at,
                   uint64_t now_ns)
 {
     struct gw_log *log = t->log;
-    uint64_t page_end = (job->page + 1) << log->page_bits;
-    uint64_t from = at & ~(uint64_t)(GW_DEVICE_BLOCK - 1);
-    uint64_t bytes = at + need - from;
-    if (bytes < PIECE_BYTES)
-        bytes = PIECE_BYTES;
-    bytes = (bytes + GW_DEVICE_BLOCK - 1) & ~(uint64_t)(GW_DEVICE_BLOCK - 1);
-    if (bytes > page_end - from)
-        bytes = page_end - from;
-    if (job->dry && (!log->device || page_end <= t->view.begin)) { /* gone meanwhile */
-        job->abandoned = true;
+    if (job->dry && (!log->device || (job->in.page + 1) << log->page_bits <= t->view.begin)) {
+        job->abandoned = true; /* gone meanwhile */
         return;
     }
-    if (!buffer_want(job, bytes))
-        return; /* no memory: a later turn tries again */
-    job->from = job->until = from;
-    enum gw_status st = log->device->read(log->device, t->slot, gw_addr_of(from), job->buffer,
-                                          (uint32_t)bytes, read_done, job);
-    if (st == GW_PENDING) {
-        job->read = GWI_READ_UNDER_WAY;
-        job->asked = from + bytes;
-    } else if (st != GW_WOULD_BLOCK) {
+    enum gw_status st = gwi_page_fetch(t, &job->in, at, need, PIECE_BYTES);
+    if (st != GW_PENDING && st != GW_WOULD_BLOCK && st != GW_E_NOMEM) /* these: a later turn */
         failed(t, job, now_ns);
-    }
-}
-
-/* Where the log's bytes at `at` are; *left: how many are there. NULL: they have to be fetched. */
-static uint8_t *peek(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at, uint64_t *left)
-{
-    uint64_t start = job->page << t->log->page_bits;
-    if (start + GW_LOG_PAGE_HEADER >= t->view.head) {
-        struct gw_log_page_header *header = gw_log_page(t->log, job->page);
-        if (job->end == 0)
-            job->end = start + (uint64_t)header->used_units * GW_ADDR_UNIT;
-        *left = start + t->log->page_bytes - at;
-        return (uint8_t *)header + (at - start);
-    }
-    if (at < job->from || at >= job->until)
-        return NULL;
-    *left = job->until - at;
-    return job->buffer + (at - job->from);
-}
-
-/* A read has come back. */
-static void take_read(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns)
-{
-    uint64_t start = job->page << t->log->page_bits;
-    job->read = GWI_READ_NONE;
-    if (job->read_status != GW_OK) {
-        failed(t, job, now_ns);
-        return;
-    }
-    job->until = job->asked;
-    if (job->end != 0)
-        return;
-    GW_ASSERT(job->from == start);
-    const struct gw_log_page_header *header = (const void *)job->buffer;
-    uint64_t used = (uint64_t)header->used_units * GW_ADDR_UNIT;
-    if (header->magic != GW_LOG_PAGE_MAGIC || header->address != start ||
-        used < GW_LOG_PAGE_HEADER || used > t->log->page_bytes)
-        failed(t, job, now_ns);
-    else
-        job->end = start + used;
-}
-
-/* ---- records ---- */
-
-enum at { AT_RECORD, AT_NOTHING, AT_END, AT_MISSING, AT_BAD };
-
-/* Looks at what lies at `at`. RECORD: *met, but for hash and slot, which dead ones do not need;
- * NOTHING: void or sealed. Both: *bytes. MISSING: *bytes have to be fetched. */
-static enum at parse(struct gw_thread *t, struct gwi_compact_job *job, uint64_t at,
-                     struct gwi_met *met, uint64_t *bytes)
-{
-    uint64_t left;
-    uint8_t *p = peek(t, job, at, &left);
-    *bytes = GW_RECORD_HEADER;
-    if (!p || left < GW_RECORD_HEADER)
-        return AT_MISSING;
-    struct gw_record *record = (struct gw_record *)(void *)p;
-    *bytes = gw_record_units(record) * GW_ADDR_UNIT;
-    if (*bytes == 0)
-        return AT_END;
-    if (at + *bytes > job->end)
-        return AT_BAD;
-    /* Relaxed: final, and acquired with `flushable`. */
-    uint64_t control = atomic_load_explicit(&record->control, memory_order_relaxed);
-    if (GW_UNLIKELY(control & GW_CONTROL_SEALED) && at < t->log->resumed) {
-        control &= ~GW_CONTROL_SEALED; /* log_resume.c, rule 3; the buffer is ours */
-        atomic_store_explicit(&record->control, control, memory_order_relaxed);
-    }
-    if (gw_control_kind(control) == GW_RECORD_VOID || (control & GW_CONTROL_SEALED))
-        return AT_NOTHING;
-    if (gw_record_head_bytes(control) + gw_round8(gw_control_key_bytes(control)) +
-            gw_control_slack(control) >
-        *bytes)
-        return AT_BAD;
-    if (left < *bytes)
-        return AT_MISSING;
-    struct gw_indirection in;
-    if (GW_UNLIKELY(gw_control_kind(control) == GW_RECORD_INDIRECTION) &&
-        !gwi_indirection_of(record, control, &in))
-        return AT_BAD;
-    met->record = record;
-    met->address = gw_addr_of(at);
-    return AT_RECORD;
-}
-
-static void met_hash(struct gw_thread *t, struct gwi_met *met)
-{
-    uint64_t control = atomic_load_explicit(&met->record->control, memory_order_relaxed);
-    if (GW_UNLIKELY(gw_control_kind(control) == GW_RECORD_INDIRECTION)) {
-        struct gw_indirection in = {0};
-        (void)gwi_indirection_of(met->record, control, &in); /* sound: parse */
-        met->hash = in.hash_prefix;
-        met->slot = in.slot;
-        return;
-    }
-    const uint8_t *key = gw_record_key(met->record, control);
-    uint16_t key_bytes = gw_control_key_bytes(control);
-    met->hash = gw_key_hash(key, key_bytes, t->store->hash_seed);
-    met->slot = gw_key_slot(key, key_bytes);
-    __builtin_prefetch(gw_table_bucket(t->table, met->hash), 0, 3);
 }
 
 static void wait_at_least(struct gwi_compact_job *job, uint64_t until_ns)
@@ -233,15 +97,15 @@ static bool settle_aside(struct gw_thread *t, struct gwi_compact_job *job, uint6
         uint64_t bytes;
         gw_addr at = job->undecided[i];
         job->undecided[left++] = at;
-        if (job->read == GWI_READ_UNDER_WAY)
+        if (job->in.read == GWI_READ_UNDER_WAY)
             continue;
-        enum at what = parse(t, job, at.v, &met, &bytes);
-        if (what == AT_MISSING) {
+        enum gwi_page_at what = gwi_page_parse(t, &job->in, at.v, false, &met, &bytes);
+        if (what == GWI_AT_MISSING) {
             fetch(t, job, at.v, bytes, now_ns);
             continue;
         }
-        GW_ASSERT(what == AT_RECORD); /* it was one before */
-        met_hash(t, &met);
+        GW_ASSERT(what == GWI_AT_RECORD); /* it was one before */
+        gwi_page_hash(t, &met);
         enum gwi_settled settled = gwi_compact_settle(t, job, &met);
         if (settled == GWI_SETTLED)
             left--;
@@ -263,29 +127,29 @@ static bool scan(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
     bool more = true;
     for (uint32_t looked = 0; n < BATCH && looked < LOOKED_MAX && more; looked++) {
         uint64_t bytes;
-        if (job->end != 0 && job->at >= job->end)
+        if (job->in.end != 0 && job->in.at >= job->in.end)
             break;
-        switch (parse(t, job, job->at, &met[n], &bytes)) {
-        case AT_RECORD:
+        switch (gwi_page_parse(t, &job->in, job->in.at, false, &met[n], &bytes)) {
+        case GWI_AT_RECORD:
             if (job->dry)
                 gwi_compact_sample_count(t, job, &met[n]);
             else
-                met_hash(t, &met[n++]);
-            job->at += bytes;
+                gwi_page_hash(t, &met[n++]);
+            job->in.at += bytes;
             break;
-        case AT_NOTHING:
-            job->at += bytes;
+        case GWI_AT_NOTHING:
+            job->in.at += bytes;
             break;
-        case AT_END:
-            job->end = job->at;
+        case GWI_AT_END:
+            job->in.end = job->in.at;
             break;
-        case AT_MISSING:
+        case GWI_AT_MISSING:
             /* Not under the feet of those that lie in the buffer. */
             if (n == 0 && job->undecided_count == 0)
-                fetch(t, job, job->end ? job->at : job->page << t->log->page_bits, bytes, now_ns);
+                fetch(t, job, gwi_page_missing(t->log, &job->in), bytes, now_ns);
             more = false;
             break;
-        case AT_BAD:
+        case GWI_AT_BAD:
             if (n == 0)
                 failed(t, job, now_ns);
             more = false;
@@ -300,30 +164,30 @@ static bool scan(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_
             job->undecided[job->undecided_count++] = met[i].address;
             gwi_count(&t->counters.compact_reads, 1);
         } else if (settled != GWI_SETTLED) {
-            job->at = met[i].address.v;
+            job->in.at = met[i].address.v;
             return false;
         }
     }
-    return n != 0 || (more && job->at < job->end);
+    return n != 0 || (more && job->in.at < job->in.end);
 }
 
 /* Works until `end_ns`. True: the page is done. */
 static bool work(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns, uint64_t end_ns)
 {
-    if (job->read == GWI_READ_DONE)
-        take_read(t, job, now_ns);
+    if (job->in.read == GWI_READ_DONE && gwi_page_take(t, &job->in) != GW_OK)
+        failed(t, job, now_ns);
     bool done = false;
     gwi_store_enter(t);
     if (!job->abandoned && settle_aside(t, job, now_ns)) {
-        while (!job->abandoned && job->read == GWI_READ_NONE && scan(t, job, now_ns))
+        while (!job->abandoned && job->in.read == GWI_READ_NONE && scan(t, job, now_ns))
             if (gw_clock_now_ns(gw_clock_system()) >= end_ns)
                 break;
-        done = job->end != 0 && job->at >= job->end && job->undecided_count == 0;
+        done = job->in.end != 0 && job->in.at >= job->in.end && job->undecided_count == 0;
     }
     gw_store_exit(t);
     if (job->abandoned) {
         job->undecided_count = 0;
-        job->end = job->at;
+        job->in.end = job->in.at;
         return true;
     }
     return done;
@@ -337,12 +201,9 @@ static void claim(struct gwi_compactor *c, struct gwi_compact_job *job)
     /* Relaxed: a hint. */
     if (atomic_load_explicit(&c->work, memory_order_relaxed) && gwi_compact_claim(c, job))
         return;
-    if (gwi_compact_sample_claim(c, job) || !job->buffer)
+    if (gwi_compact_sample_claim(c, job) || !job->in.buffer)
         return;
-    free(job->buffer); /* nothing to do for a while */
-    job->buffer = NULL;
-    job->buffer_bytes = 0;
-    atomic_store_explicit(&job->buffer_memory, 0, memory_order_relaxed);
+    gwi_page_free(&job->in); /* nothing to do for a while */
 }
 
 /* Works on one page until `end_ns`; true: there is more to do at once. */
@@ -350,7 +211,7 @@ static bool job_turn(struct gw_thread *t, struct gwi_compact_job *job, uint64_t 
                      uint64_t end_ns)
 {
     struct gwi_compactor *c = t->store->compactor;
-    if (!job->open || job->read == GWI_READ_UNDER_WAY)
+    if (!job->open || job->in.read == GWI_READ_UNDER_WAY)
         return false; /* the device's descriptor wakes a sleeper */
     if (job->retry_ns > now)
         return job->retry_ns - now < SOON_NS;
@@ -359,7 +220,7 @@ static bool job_turn(struct gw_thread *t, struct gwi_compact_job *job, uint64_t 
         gwi_compact_sample_finish(c, job);
     else if (done)
         gwi_compact_finish(t, job, now);
-    return job->read != GWI_READ_UNDER_WAY;
+    return job->in.read != GWI_READ_UNDER_WAY;
 }
 
 bool gwi_compact_turn(struct gw_thread *t)
@@ -412,11 +273,11 @@ void gwi_compact_leave(struct gw_thread *t)
 {
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++) {
         struct gwi_compact_job *job = &t->compact->job[i];
-        while (job->read == GWI_READ_UNDER_WAY) /* it calls back once */
+        while (job->in.read == GWI_READ_UNDER_WAY) /* it calls back once */
             t->log->device->poll(t->log->device, t->slot);
         if (job->open)
             gwi_compact_give_back(t->store->compactor, job);
-        free(job->buffer);
+        gwi_page_free(&job->in);
     }
     free(t->compact);
     t->compact = NULL;
@@ -426,7 +287,7 @@ uint32_t gwi_compact_reads(const struct gw_thread *t)
 {
     uint32_t reads = 0;
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
-        reads += t->compact->job[i].read == GWI_READ_UNDER_WAY;
+        reads += t->compact->job[i].in.read == GWI_READ_UNDER_WAY;
     return reads;
 }
 
@@ -434,6 +295,6 @@ uint64_t gwi_compact_bytes(const struct gw_thread *t)
 {
     uint64_t bytes = sizeof *t->compact;
     for (uint32_t i = 0; i < GWI_JOBS_MAX; i++)
-        bytes += atomic_load_explicit(&t->compact->job[i].buffer_memory, memory_order_relaxed);
+        bytes += atomic_load_explicit(&t->compact->job[i].in.buffer_memory, memory_order_relaxed);
     return bytes;
 }

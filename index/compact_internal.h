@@ -4,6 +4,7 @@
 
 #include "index/compact.h"
 #include "index/device.h"
+#include "index/page_read.h"
 
 #define GWI_CLAIMS_MAX    64u /* pages between begin and the last one taken */
 #define GWI_UNDECIDED_MAX 256u
@@ -78,15 +79,12 @@ struct gwi_compactor {
 
 enum gwi_urgency { GWI_CALM, GWI_BRISK, GWI_LATE, GWI_BLOCKED };
 
-enum gwi_read { GWI_READ_NONE, GWI_READ_UNDER_WAY, GWI_READ_DONE };
-
 /* A page under work. */
 struct gwi_compact_job {
     bool open, drop;
     bool dry; /* a sample: records are counted, nothing is done, and the page may be let go */
     uint64_t expired_bytes;
-    uint64_t page;         /* its number */
-    uint64_t at, end;      /* addresses: next record to look at; end of the records, 0: unknown */
+    struct gwi_page_read in;
     uint64_t copied_bytes; /* of this page */
     bool abandoned;        /* not to be read, and nobody minds: the rest of the page is left */
     bool unreadable;       /* a chain behind one put aside cannot be read now */
@@ -94,14 +92,6 @@ struct gwi_compact_job {
     /* Records behind which the chain has to be read from the device first. */
     uint32_t undecided_count;
     gw_addr undecided[GWI_UNDECIDED_MAX];
-    /* The part of the page that was read from the device. */
-    uint8_t *buffer;
-    uint64_t buffer_bytes;
-    _Atomic uint64_t buffer_memory; /* the same, for the statistics */
-    uint64_t from, until;           /* addresses that it holds */
-    uint64_t asked;                 /* what `until` becomes when the read has come */
-    enum gwi_read read;
-    enum gw_status read_status;
     uint64_t retry_ns; /* after a failure: not before */
 };
 
@@ -137,14 +127,6 @@ enum gwi_settled {
     GWI_NO_ROOM,   /* no room for the copy; try again in a later turn */
 };
 
-/* A record that the scan has met. */
-struct gwi_met {
-    struct gw_record *record;
-    gw_addr address;
-    uint64_t hash;
-    uint16_t slot;
-};
-
 /* Decides about a record that lies below flushable. Requires: inside the epoch. */
 enum gwi_settled gwi_compact_settle(struct gw_thread *t, struct gwi_compact_job *job,
                                     const struct gwi_met *met);
@@ -161,7 +143,7 @@ enum gwi_settled gwi_compact_settle_indirection(struct gw_thread *t, struct gwi_
 void gwi_compact_look(struct gw_thread *t, uint64_t now_ns);
 bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job);
 void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64_t now_ns);
-void gwi_compact_job_begin(struct gwi_compact_job *job, uint64_t at);
+void gwi_compact_job_begin(struct gwi_compact_job *job, const struct gw_log *log, uint64_t page);
 void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job);
 
 /* ---- compact_sample.c ---- */

@@ -406,30 +406,28 @@ void gwi_compact_look(struct gw_thread *t, uint64_t now_ns)
 
 /* ---- pages ---- */
 
-void gwi_compact_job_begin(struct gwi_compact_job *job, uint64_t at)
+void gwi_compact_job_begin(struct gwi_compact_job *job, const struct gw_log *log, uint64_t page)
 {
     job->open = true;
     job->dry = false;
-    job->at = at;
-    job->end = 0;
     job->copied_bytes = job->expired_bytes = 0;
     job->abandoned = job->unreadable = false;
     job->stalls = 0;
-    job->from = job->until = 0;
-    job->read = GWI_READ_NONE;
     job->retry_ns = 0;
+    gwi_page_begin(&job->in, log, page);
 }
 
 bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
 {
     pthread_mutex_lock(&c->lock);
     bool got = true;
+    uint64_t page = 0;
     if (c->again != 0) {
         uint32_t i = (uint32_t)__builtin_ctzll(c->again);
         c->again &= ~((uint64_t)1 << i);
-        job->page = c->base + i;
+        page = c->base + i;
     } else if (next_is_to_be_had(c)) {
-        job->page = c->next++;
+        page = c->next++;
     } else {
         got = false;
     }
@@ -438,7 +436,7 @@ bool gwi_compact_claim(struct gwi_compactor *c, struct gwi_compact_job *job)
     pthread_mutex_unlock(&c->lock);
     if (!got)
         return false;
-    gwi_compact_job_begin(job, (job->page << c->log->page_bits) + GW_LOG_PAGE_HEADER);
+    gwi_compact_job_begin(job, c->log, page);
     return true;
 }
 
@@ -450,7 +448,7 @@ void gwi_compact_give_back(struct gwi_compactor *c, struct gwi_compact_job *job)
     if (job->dry)
         return;
     pthread_mutex_lock(&c->lock);
-    c->again |= (uint64_t)1 << (job->page - c->base);
+    c->again |= (uint64_t)1 << (job->in.page - c->base);
     work_update(c);
     pthread_mutex_unlock(&c->lock);
 }
@@ -460,7 +458,7 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64
     struct gwi_compactor *c = t->store->compactor;
     struct gw_log *log = c->log;
     GW_ASSERT(job->open && job->undecided_count == 0);
-    uint64_t bytes = job->end - (job->page << log->page_bits);
+    uint64_t bytes = job->in.end - (job->in.page << log->page_bits);
     job->open = false;
     gwi_count(&t->counters.compacted_bytes, bytes);
     atomic_fetch_sub_explicit(&log->waste, (int64_t)(log->page_bytes - bytes),
@@ -468,11 +466,11 @@ void gwi_compact_finish(struct gw_thread *t, struct gwi_compact_job *job, uint64
     pthread_mutex_lock(&c->lock);
     uint64_t empty = log->page_bytes - bytes, usual = usual_waste(c);
     c->waste_passed += (int64_t)empty;
-    gwi_compact_lap_page(c, job->page,
+    gwi_compact_lap_page(c, job->in.page,
                          (int64_t)(bytes + (empty > usual ? empty - usual : 0)) -
                              (int64_t)job->copied_bytes,
                          job->copied_bytes);
-    c->done |= (uint64_t)1 << (job->page - c->base);
+    c->done |= (uint64_t)1 << (job->in.page - c->base);
     while (c->done & 1) {
         c->done >>= 1;
         c->again >>= 1;

@@ -39,15 +39,15 @@ bool gwi_compact_sample_claim(struct gwi_compactor *c, struct gwi_compact_job *j
         atomic_load_explicit(log->device ? &log->flushed : &log->flushable, memory_order_acquire) >>
         log->page_bits;
     pthread_mutex_lock(&c->lock);
-    uint64_t first = c->next;
+    uint64_t first = c->next, page = 0;
     if (first < end) {
         c->sample_seed = c->sample_seed * 6364136223846793005u + 1442695040888963407u;
-        job->page = gwi_log_page_from(log, first + (c->sample_seed >> 33) % (end - first));
+        page = gwi_log_page_from(log, first + (c->sample_seed >> 33) % (end - first));
     }
     pthread_mutex_unlock(&c->lock);
-    if (first >= end || job->page >= end)
+    if (first >= end || page >= end)
         return false;
-    gwi_compact_job_begin(job, (job->page << log->page_bits) + GW_LOG_PAGE_HEADER);
+    gwi_compact_job_begin(job, log, page);
     job->dry = true;
     return true;
 }

@@ -9,6 +9,7 @@
 #include "index/compact.h"
 #include "index/device.h"
 #include "index/foreign.h"
+#include "index/pages.h"
 #include "index/store_cut.h"
 #include "index/store_internal.h"
 #include "index/table_snapshot.h"
@@ -156,6 +157,9 @@ enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **o
     st = gwi_compact_join(t);
     if (st != GW_OK)
         goto fail_compact;
+    st = gwi_pages_join(t);
+    if (st != GW_OK)
+        goto fail_pages;
     pthread_mutex_lock(&store->lock);
     GW_ASSERT(!store->threads[t->slot]);
     store->threads[t->slot] = t;
@@ -163,6 +167,8 @@ enum gw_status gw_store_thread_open(struct gw_store *store, struct gw_thread **o
     *out = t;
     return GW_OK;
 
+fail_pages:
+    gwi_compact_leave(t);
 fail_compact:
     gwi_cold_destroy(t->cold);
 fail_cold:
@@ -193,6 +199,7 @@ void gw_store_thread_close(struct gw_thread *t)
     store->threads[slot] = NULL;
     pthread_mutex_unlock(&store->lock);
     gwi_resolve_leave(t);
+    gwi_pages_leave(t);
     gwi_compact_leave(t);
     gwi_cold_destroy(t->cold);
     while (gw_log_writes(t->log, slot)) /* they call back on this queue, or never */
@@ -257,6 +264,7 @@ bool gw_store_poll(struct gw_thread *t)
         more |= t->log->device->poll(t->log->device, t->slot) != 0;
     }
     more |= gwi_compact_turn(t);
+    gwi_pages_turn(t);
     if (gwi_may_be_foreign(t))
         more |= gwi_resolve_turn(t);
     return gw_log_maintain(t->log, t->slot) || more || gw_epoch_waiting(store->epoch) != 0;
@@ -269,7 +277,8 @@ uint32_t gw_store_ready(struct gw_thread *t, uint64_t *hashes, uint32_t max)
 
 uint32_t gw_store_in_flight(const struct gw_thread *t)
 {
-    return t->cold ? gwi_cold_reads(t->cold) + gw_log_writes(t->log, t->slot) + gwi_compact_reads(t)
+    return t->cold ? gwi_cold_reads(t->cold) + gw_log_writes(t->log, t->slot) +
+                         gwi_compact_reads(t) + gwi_pages_reads(t)
                    : 0;
 }
 

@@ -230,6 +230,41 @@ void gw_store_walk(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t 
                    const struct gw_slots *slots, bool tombstones, uint32_t buckets_max,
                    gw_walk_cb fn, void *ctx);
 
+/* The same, tombstones too, for who has visited pages by gw_store_walk_page before, in this life of
+ * the store and while nobody else could change a key of these slots: `brought` says of which pages
+ * (by number) every record was handed out. Keys of which one of these is the newest record are left
+ * out and not read, but for some that share a chain with others. */
+typedef bool (*gw_walk_brought_cb)(void *ctx, uint64_t page);
+void gw_store_walk_rest(struct gw_thread *thread, struct gw_cursor *cursor, uint64_t hash_last,
+                        const struct gw_slots *slots, uint32_t buckets_max,
+                        gw_walk_brought_cb brought, gw_walk_cb fn, void *ctx);
+
+struct gw_page_cursor {
+    uint64_t owner;   /* tells those apart who read the same page at the same time on one thread */
+    uint64_t page;    /* its number: address / bytes of a page */
+    uint64_t at, end; /* 0, both, to begin */
+};
+
+/* Visits the records of a page on the device in the order of their addresses, and hands out those
+ * of these slots to which the index leads at once: the newest ones of their keys, tombstones and
+ * expired ones too. It looks at records_max at most and goes on there in the next call; fn returns
+ * false to be given the same record again then.
+ *   GW_OK        there is more
+ *   GW_END       the page is at its end, or gone
+ *   GW_PENDING   its next piece is being read: again in a later turn
+ *   GW_NOT_YET   too much is being read: again in a later turn
+ *   GW_E_UNREACHABLE  it lies in the object store, which does not answer: again later
+ *   else         it cannot be read
+ * Requires: entered; the page is one of gw_store_pages_cold; fn does not call the store with this
+ * thread. */
+GW_MUST_USE enum gw_status gw_store_walk_page(struct gw_thread *thread,
+                                              struct gw_page_cursor *cursor,
+                                              const struct gw_slots *slots, uint32_t records_max,
+                                              gw_walk_cb fn, void *ctx);
+/* The pages that are on the device only: [*first, *end). Requires: entered. */
+void gw_store_pages_cold(struct gw_thread *thread, uint64_t *first, uint64_t *end);
+uint64_t gw_store_page_bytes(const struct gw_thread *thread);
+
 /* Records that this thread has met and could not read so far: raised by a walk that leaves some
  * out. Its thread only. */
 uint64_t gw_store_unreadable(const struct gw_thread *thread);

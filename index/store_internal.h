@@ -32,6 +32,7 @@ struct gwi_cold;
 struct gwi_foreign;
 struct gwi_compactor;
 struct gwi_compact;
+struct gwi_pages;
 
 /* Adds what a thread counted to a sum. */
 void gwi_counters_add(struct gwi_counters *into, const struct gwi_counters *from);
@@ -84,6 +85,7 @@ struct gw_thread {
     bool gives_results;
     struct gwi_cold *cold; /* NULL: no device */
     struct gwi_compact *compact;
+    struct gwi_pages *pages; /* store_page.c */
     /* Wall time, loaded by gw_store_enter; it never goes back. One thread's is enough: a session
      * lives on one thread, so no session sees a key again that it has seen expired, and every
      * decision is made on one thread under the record's lock, seal or entry. Between threads the

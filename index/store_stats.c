@@ -5,6 +5,7 @@
 #include "index/cold.h"
 #include "index/compact.h"
 #include "index/device.h"
+#include "index/pages.h"
 #include "index/store_internal.h"
 
 void gwi_counters_add(struct gwi_counters *into, const struct gwi_counters *from)
@@ -93,7 +94,7 @@ static void memory_of_threads(const struct gw_store *store, struct gw_store_stat
         const struct gw_thread *t = store->threads[i];
         if (!t)
             continue;
-        out->memory_threads += sizeof *t + gwi_compact_bytes(t);
+        out->memory_threads += sizeof *t + gwi_compact_bytes(t) + gwi_pages_bytes(t);
         out->memory_cold += t->cold ? gwi_cold_bytes(t->cold) : 0;
     }
     pthread_mutex_unlock(lock);

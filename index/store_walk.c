@@ -32,6 +32,7 @@ struct walk {
     /* gw_store_walk_shared; NULL: everything is read. Below `shared` nothing is. */
     gw_walk_indirection_cb fn_in;
     uint64_t map_version, log_id, shared;
+    gw_walk_brought_cb brought; /* gw_store_walk_rest; NULL: nothing is left out */
 };
 
 static bool wanted(const struct gw_slots *slots, uint64_t entry)
@@ -119,6 +120,20 @@ static bool chain_top(const struct gw_thread *t, uint64_t entry, bool one, gw_ad
     return false;
 }
 
+/* Was all that counts of the chain brought with its page? What an entry leads to below head it has
+ * led to ever since head passed that page: entries change to new records only, and a split sets one
+ * lower in mixed chains only. */
+static bool is_brought(const struct walk *w, uint64_t entry, bool one)
+{
+    struct gw_thread *t = w->t;
+    if (GW_LIKELY(!w->brought) || !one)
+        return false;
+    gw_addr at = gw_addr_widen(gw_entry_narrow(entry), t->view.reference);
+    return at.v >= t->view.begin && at.v < t->view.head &&
+           !gwi_foreign_has(t->store->foreign, gw_entry_slot(entry), t->view.begin) &&
+           w->brought(w->ctx, at.v >> t->log->page_bits);
+}
+
 /* Calls fn for what was gathered of an entry's chain. */
 static bool visit(const struct walk *w, const struct gw_table_chain *bucket, uint64_t entry)
 {
@@ -151,7 +166,10 @@ static bool walk_chain(const struct walk *w, const struct gw_table_chain *bucket
 {
     struct gw_thread *t = w->t;
     struct gw_indirection within;
-    if (gwi_gather(t, entry, chain_is_one(t, bucket->first, entry)) != GW_OK)
+    bool one = chain_is_one(t, bucket->first, entry);
+    if (is_brought(w, entry, one))
+        return true;
+    if (gwi_gather(t, entry, one) != GW_OK)
         return false;
     if (GW_UNLIKELY(gwi_foreign_has(t->store->foreign, gw_entry_slot(entry), t->view.begin))) {
         gwi_chain_prefix(t, bucket->first, entry, &within);
@@ -315,6 +333,8 @@ static bool chain_request(const struct walk *w, const struct gw_table_chain *buc
 {
     gw_addr top;
     bool one = chain_is_one(w->t, bucket->first, entry);
+    if (is_brought(w, entry, one))
+        return true;
     if (w->fn_in) {
         if (!chain_top(w->t, entry, one, &top) || top.v < w->shared)
             return true;
@@ -410,6 +430,20 @@ void gw_store_walk(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_
                      .tombstones = tombstones,
                      .fn = fn,
                      .ctx = ctx};
+    walk(&w, cursor, buckets_max, walk_chain);
+}
+
+void gw_store_walk_rest(struct gw_thread *t, struct gw_cursor *cursor, uint64_t hash_last,
+                        const struct gw_slots *slots, uint32_t buckets_max,
+                        gw_walk_brought_cb brought, gw_walk_cb fn, void *ctx)
+{
+    struct walk w = {.t = t,
+                     .hash_last = hash_last,
+                     .slots = slots,
+                     .tombstones = true,
+                     .fn = fn,
+                     .ctx = ctx,
+                     .brought = brought};
     walk(&w, cursor, buckets_max, walk_chain);
 }
 

@@ -12,7 +12,10 @@
  *     come behind an acquire load of it (MIGRATION R10).
  *  4. Records come before indirections in the frame as in the chain, so a group ends where an
  *     indirection stands: it is linked when all before it is inserted (MIGRATION R15).
- *  5. A chunk's book is under a lock, one of a few: it is taken once a frame, by two dispatchers
+ *  5. Frames of a page of the source's log are as a chunk's, with a book of their own, but that
+ * they complete nothing and hold records of all chunks: what comes for a complete one is left out
+ *     (R12), looked at in the same stay in the epoch in which the others are inserted (R11, R13).
+ *  6. A chunk's book is under a lock, one of a few: it is taken once a frame, by two dispatchers
  *     only if an old connection and a new one deliver the same chunk at the same time. Insertion
  *     runs under it, so that of two such frames one finds the other's done. */
 #include "migration/incoming.h"
@@ -45,7 +48,8 @@ struct gwi_incoming {
     /* Relaxed: numbers for people. */
     _Atomic uint64_t bytes, records, pulled, led, blocked, linked, hot;
     struct book *book;
-    pthread_mutex_t lock[LOCKS];
+    _Atomic(struct book *) pages; /* owned; with the first frame of a page */
+    pthread_mutex_t lock[LOCKS];  /* chunks, and pages, by their numbers */
 };
 
 static void add(_Atomic uint64_t *counter, uint64_t n)
@@ -95,6 +99,7 @@ void gw_incoming_destroy(struct gw_incoming *in)
         return;
     for (uint32_t i = 0; i < LOCKS; i++)
         pthread_mutex_destroy(&in->inner->lock[i]);
+    free(atomic_load_explicit(&in->inner->pages, memory_order_relaxed));
     free(in->inner->book);
     free(in->inner);
     free(in->complete);
@@ -212,11 +217,14 @@ static enum gw_status link_one(struct gw_incoming *in, struct gw_thread *thread,
     return st;
 }
 
+#define ANY UINT32_MAX
+
 /* A frame's records on their way into the store: those up to `at` are there, and `n` gathered. */
 struct inserting {
     struct gw_incoming *in;
     struct gw_thread *thread;
     struct book *book;
+    uint32_t chunk; /* ANY: a page's */
     uint32_t at, n;
     struct gw_op ops[GROUP];
 };
@@ -227,20 +235,32 @@ static void inserted(struct inserting *x, uint32_t n)
     x->book->done = x->at > x->book->done ? x->at : x->book->done;
 }
 
+/* Leaves out what belongs to complete chunks (rule 5); returns how many are left. */
+static uint32_t drop_late(struct inserting *x)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < x->n; i++)
+        if (!gw_incoming_complete(x->in, x->ops[i].hash))
+            x->ops[n++] = x->ops[i];
+    return n;
+}
+
 static enum gw_status insert_gathered(struct inserting *x)
 {
-    enum gw_status st = x->at < x->book->done ? GW_OK : insert(x->thread, x->ops, x->n);
+    enum gw_status st = GW_OK;
+    if (x->at >= x->book->done)
+        st = insert(x->thread, x->ops, x->chunk == ANY ? drop_late(x) : x->n);
     if (st == GW_OK)
         inserted(x, x->n);
     x->n = 0;
     return st;
 }
 
-static enum gw_status insert_indirection(struct inserting *x, const struct gw_peer_indirection *m,
-                                         uint32_t chunk)
+static enum gw_status insert_indirection(struct inserting *x, const struct gw_peer_indirection *m)
 {
-    if (!gw_slots_has(&x->in->inner->slots, m->slot) || m->prefix_bits < x->in->chunk_bits ||
-        gw_chunk_of(m->hash_prefix, x->in->chunk_bits) != chunk)
+    if (x->chunk == ANY || !gw_slots_has(&x->in->inner->slots, m->slot) ||
+        m->prefix_bits < x->in->chunk_bits ||
+        gw_chunk_of(m->hash_prefix, x->in->chunk_bits) != x->chunk)
         return GW_E_PROTOCOL;
     enum gw_status st = insert_gathered(x);
     if (st == GW_OK && x->at >= x->book->done)
@@ -254,7 +274,7 @@ static enum gw_status insert_all(struct gw_incoming *in, struct gw_thread *threa
                                  const struct gw_store *store, uint32_t chunk, struct book *book,
                                  uint32_t count, struct gw_reader *r)
 {
-    struct inserting x = {.in = in, .thread = thread, .book = book};
+    struct inserting x = {.in = in, .thread = thread, .book = book, .chunk = chunk};
     enum gw_status st = GW_OK;
     for (uint32_t i = 0; i < count && st == GW_OK; i++) {
         struct gw_peer_record record;
@@ -262,13 +282,13 @@ static enum gw_status insert_all(struct gw_incoming *in, struct gw_thread *threa
         if (!gw_peer_record_decode(r, &record))
             return GW_E_PROTOCOL;
         if (gw_peer_indirection_of(&record, &indirection)) {
-            st = insert_indirection(&x, &indirection, chunk);
+            st = insert_indirection(&x, &indirection);
             continue;
         }
         struct gw_op *op = &x.ops[x.n];
         op_of_record(op, &record, store);
         if (!gw_slots_has(&in->inner->slots, op->slot) ||
-            gw_chunk_of(op->hash, in->chunk_bits) != chunk)
+            (chunk != ANY && gw_chunk_of(op->hash, in->chunk_bits) != chunk))
             return GW_E_PROTOCOL;
         if (++x.n == GROUP)
             st = insert_gathered(&x);
@@ -293,37 +313,80 @@ static bool complete(struct gw_incoming *in, uint32_t chunk)
            in->inner->chunks;
 }
 
-/* Requires: the chunk's lock. */
-static enum gw_status chunk_frame(struct gw_incoming *in, struct gw_thread *thread,
-                                  const struct gw_store *store, const struct gw_frame *f,
-                                  struct gw_reader *body, struct gw_incoming_result *result)
+/* The frame, if its number is the one that is wanted. *taken: it was, and all of it is there now.
+ * Requires: the book's lock. */
+static enum gw_status take_frame(struct gw_incoming *in, struct gw_thread *thread,
+                                 const struct gw_store *store, const struct gw_frame *f,
+                                 struct gw_reader *body, struct book *book, uint32_t chunk,
+                                 bool *taken)
 {
-    struct book *book = &in->inner->book[result->chunk];
     uint32_t number = (uint32_t)f->sequence;
-    bool last = f->flags & GW_CHUNK_LAST;
-    if (f->view != gw_incoming_attempt(in))
-        return GW_OK; /* of another attempt: whoever sent it sends over (R12) */
-    if (chunk_complete(in, result->chunk)) {
-        /* Told at once, so that the rest need not come. */
-        result->ack_due = last || number == 0;
-        return GW_OK;
-    }
     if (book->attempt != f->view)
         *book = (struct book){.attempt = f->view};
     if (number != book->next)
         return number < book->next ? GW_OK : GW_E_PROTOCOL;
-    enum gw_status st = insert_all(in, thread, store, result->chunk, book, f->count, body);
+    enum gw_status st = insert_all(in, thread, store, chunk, book, f->count, body);
     if (st != GW_OK)
         return st;
     book->next++;
     book->done = 0;
     add(&in->inner->bytes, f->bytes);
     add(&in->inner->records, f->count);
-    if (last) {
+    *taken = true;
+    return GW_OK;
+}
+
+/* Requires: the chunk's lock. */
+static enum gw_status chunk_frame(struct gw_incoming *in, struct gw_thread *thread,
+                                  const struct gw_store *store, const struct gw_frame *f,
+                                  struct gw_reader *body, struct gw_incoming_result *result)
+{
+    bool last = f->flags & GW_CHUNK_LAST, taken = false;
+    if (f->view != gw_incoming_attempt(in))
+        return GW_OK; /* of another attempt: whoever sent it sends over (R12) */
+    if (chunk_complete(in, result->chunk)) {
+        /* Told at once, so that the rest need not come. */
+        result->ack_due = last || (uint32_t)f->sequence == 0;
+        return GW_OK;
+    }
+    enum gw_status st = take_frame(in, thread, store, f, body, &in->inner->book[result->chunk],
+                                   result->chunk, &taken);
+    if (taken && last) {
         result->completed_all = complete(in, result->chunk);
         result->ack_due = true;
     }
-    return GW_OK;
+    return st;
+}
+
+/* The books of pages; NULL: no memory. What is not used of them is not touched. */
+static struct book *page_books(struct gwi_incoming *inner)
+{
+    struct book *books = atomic_load_explicit(&inner->pages, memory_order_acquire);
+    if (GW_LIKELY(books != NULL))
+        return books;
+    struct book *mine = calloc(GW_PASS_PAGES_MAX, sizeof *mine);
+    /* Acq_rel: who finds another one's finds it zeroed. */
+    if (mine && atomic_compare_exchange_strong_explicit(&inner->pages, &books, mine,
+                                                        memory_order_acq_rel, memory_order_acquire))
+        return mine;
+    free(mine);
+    return books;
+}
+
+/* Rule 5. Requires: the page's lock. */
+static enum gw_status page_frame(struct gw_incoming *in, struct gw_thread *thread,
+                                 const struct gw_store *store, const struct gw_frame *f,
+                                 struct gw_reader *body, struct gw_incoming_result *result)
+{
+    bool taken = false;
+    if (f->view != gw_incoming_attempt(in))
+        return GW_OK;
+    struct book *books = page_books(in->inner);
+    if (!books)
+        return GW_WOULD_BLOCK;
+    enum gw_status st = take_frame(in, thread, store, f, body, &books[result->chunk], ANY, &taken);
+    result->ack_due = taken && (f->flags & GW_CHUNK_LAST);
+    return st;
 }
 
 /* Nothing waits for these, and nobody is told: what cannot be inserted now comes again. A record
@@ -333,7 +396,7 @@ static enum gw_status hot_frame(struct gw_incoming *in, struct gw_thread *thread
                                 const struct gw_store *store, const struct gw_frame *f,
                                 struct gw_reader *body)
 {
-    if ((f->flags & GW_CHUNK_LAST) || f->sequence != 0)
+    if ((f->flags & (GW_CHUNK_LAST | GW_CHUNK_PAGE)) || f->sequence != 0)
         return GW_E_PROTOCOL;
     if (f->view != gw_incoming_attempt(in))
         return GW_OK;
@@ -363,28 +426,31 @@ enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_thread *threa
                                  const struct gw_store *store, const struct gw_frame *f,
                                  struct gw_reader body, struct gw_incoming_result *result)
 {
-    *result = (struct gw_incoming_result){.chunk = (uint32_t)(f->sequence >> 32)};
-    if (result->chunk >= in->inner->chunks || !gw_frame_count_plausible(f, RECORD_BYTES_LEAST))
+    bool page = f->flags & GW_CHUNK_PAGE;
+    *result = (struct gw_incoming_result){.chunk = (uint32_t)(f->sequence >> 32), .page = page};
+    if (result->chunk >= (page ? GW_PASS_PAGES_MAX : in->inner->chunks) ||
+        !gw_frame_count_plausible(f, RECORD_BYTES_LEAST))
         return GW_E_PROTOCOL;
     if (f->flags & GW_CHUNK_HOT)
         return hot_frame(in, thread, store, f, &body);
     pthread_mutex_t *lock = &in->inner->lock[result->chunk % LOCKS];
     pthread_mutex_lock(lock);
-    enum gw_status st = chunk_frame(in, thread, store, f, &body, result);
+    enum gw_status st = (page ? page_frame : chunk_frame)(in, thread, store, f, &body, result);
     pthread_mutex_unlock(lock);
     if (st == GW_WOULD_BLOCK)
         add(&in->inner->blocked, 1);
     return st;
 }
 
-size_t gw_incoming_ack(const struct gw_incoming *in, uint32_t chunk, uint8_t *room,
-                       size_t room_bytes)
+size_t gw_incoming_ack(const struct gw_incoming *in, const struct gw_incoming_result *result,
+                       uint8_t *room, size_t room_bytes)
 {
     struct gw_writer w = gwi_frame_start(room, room_bytes);
     return gwi_frame_finish(&w, (struct gw_frame){
                                     .kind = GW_KIND_CHUNK_ACK,
+                                    .flags = result->page ? GW_CHUNK_PAGE : 0,
                                     .session = in->job,
-                                    .sequence = (uint64_t)chunk << 32,
+                                    .sequence = (uint64_t)result->chunk << 32,
                                     .view = gw_incoming_attempt(in),
                                 });
 }

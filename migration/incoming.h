@@ -51,8 +51,9 @@ uint32_t gw_incoming_chunks_done(const struct gw_incoming *in);
 bool gw_incoming_links(const struct gw_incoming *in);
 
 struct gw_incoming_result {
-    bool ack_due;       /* send gw_incoming_ack for `chunk` on this connection */
+    bool ack_due;       /* send gw_incoming_ack on this connection */
     bool completed_all; /* this frame completed the last chunk: tell the machine ALL_COMPLETE */
+    bool page;          /* `chunk` is a page's number: the frame was of a page */
     uint32_t chunk;
 };
 /* Inserts one CHUNK frame, and links its indirections, each behind the records before it (R14). Of
@@ -73,8 +74,8 @@ GW_MUST_USE enum gw_status gw_incoming_chunk(struct gw_incoming *in, struct gw_t
                                              struct gw_reader body,
                                              struct gw_incoming_result *result);
 /* CHUNK_ACK, GW_FRAME_HEADER bytes. */
-size_t gw_incoming_ack(const struct gw_incoming *in, uint32_t chunk, uint8_t *room,
-                       size_t room_bytes);
+size_t gw_incoming_ack(const struct gw_incoming *in, const struct gw_incoming_result *result,
+                       uint8_t *room, size_t room_bytes);
 
 /* A PULL for `n` keys; 0: the room does not suffice. leads: the answer may be where a key lies. The
  * caller remembers under `sequence` which keys it asked for, in this order. */

@@ -1,8 +1,7 @@
 /* outgoing.c - claiming, walking and acknowledging the chunks of an outgoing job.
  *
- * A chunk's word: 63-32 low half of the attempt in which it was claimed or acknowledged, 7-0 state.
- * It is free if its attempt is not the current one and it is not acknowledged, so that a restart is
- * one store and no pass over the chunks.
+ * A chunk is free if its word's attempt is not the current one and it is not acknowledged, so that
+ * a restart is one store and no pass over the chunks.
  *
  * Rules:
  *  1. A chunk is claimed by CAS, once an attempt. What its claimer does afterwards under an older
@@ -26,21 +25,6 @@
 #include "index/indirection.h"
 #include "migration/frame_internal.h"
 #include "migration/outgoing_internal.h"
-
-enum chunk_state { CHUNK_FREE = 0, CHUNK_CLAIMED, CHUNK_SENT, CHUNK_ACKED };
-
-static uint64_t word_make(uint64_t attempt, enum chunk_state state)
-{
-    return attempt << 32 | state;
-}
-static enum chunk_state word_state(uint64_t word)
-{
-    return (enum chunk_state)(word & 0xff);
-}
-static uint32_t word_attempt(uint64_t word)
-{
-    return (uint32_t)(word >> 32);
-}
 
 static uint64_t load(const _Atomic uint64_t *word)
 {
@@ -79,12 +63,14 @@ enum gw_status gw_outgoing_create(uint64_t job, const struct gw_slots *slots, ui
     o->hand = aligned_alloc(GW_CACHE_LINE, dispatchers * sizeof *o->hand);
     if (o->hand)
         memset(o->hand, 0, dispatchers * sizeof *o->hand);
-    if (!o->word || !o->hand || gw_unlinker_create(slots, dispatchers, &o->unlinker) != GW_OK) {
+    bool pass = gwi_pass_init(&o->pass);
+    if (!pass || !o->word || !o->hand ||
+        gw_unlinker_create(slots, dispatchers, &o->unlinker) != GW_OK) {
         gw_outgoing_destroy(o);
         return GW_E_NOMEM;
     }
     for (uint32_t i = 0; i < o->chunks; i++)
-        atomic_init(&o->word[i], word_make(attempt - 1, CHUNK_FREE));
+        atomic_init(&o->word[i], gwi_word_make(attempt - 1, GWI_FREE));
     *out = o;
     return GW_OK;
 }
@@ -98,6 +84,7 @@ void gw_outgoing_destroy(struct gw_outgoing *out)
         free(out->hand[i].sent);
     free(out->hand);
     free(out->word);
+    gwi_pass_destroy(&out->pass);
     pthread_mutex_destroy(&out->hot.lock);
     free(out);
 }
@@ -105,6 +92,7 @@ void gw_outgoing_destroy(struct gw_outgoing *out)
 void gw_outgoing_set(struct gw_outgoing *o, const struct gw_outgoing_options *options)
 {
     o->options = *options;
+    gwi_pass_restart(&o->pass, gwi_outgoing_current(o), true);
     gwi_hot_restart(o, gwi_outgoing_current(o), true);
 }
 
@@ -122,25 +110,32 @@ size_t gw_outgoing_frame_bytes_max(const struct gw_store *store)
 
 static bool acked_counts(const struct gw_outgoing *o, uint64_t word)
 {
-    return word_state(word) == CHUNK_ACKED &&
-           (int32_t)(word_attempt(word) - (uint32_t)(load(&o->acked) >> 32)) >= 0;
+    return gwi_word_state(word) == GWI_ACKED &&
+           (int32_t)(gwi_word_attempt(word) - (uint32_t)(load(&o->acked) >> 32)) >= 0;
 }
 
-bool gw_outgoing_acked(struct gw_outgoing *o, uint32_t chunk, uint64_t attempt)
+static bool chunk_acked(struct gw_outgoing *o, uint32_t chunk, uint64_t attempt)
 {
     if (chunk >= o->chunks || gwi_outgoing_current(o) != attempt)
         return false;
     uint64_t word = load(&o->word[chunk]);
     do {
-        if (acked_counts(o, word) || word_attempt(word) != (uint32_t)attempt)
+        if (acked_counts(o, word) || gwi_word_attempt(word) != (uint32_t)attempt)
             return acked_counts(o, word); /* again, or a claim of a later attempt */
-    } while (!swap(&o->word[chunk], &word, word_make(attempt, CHUNK_ACKED)));
+    } while (!swap(&o->word[chunk], &word, gwi_word_make(attempt, GWI_ACKED)));
     uint64_t acked = load(&o->acked);
     do {
         if ((int32_t)((uint32_t)attempt - (uint32_t)(acked >> 32)) < 0)
             return false; /* rule 2 */
     } while (!swap(&o->acked, &acked, acked + 1));
     return true;
+}
+
+bool gw_outgoing_acked(struct gw_outgoing *o, const struct gw_frame *ack)
+{
+    uint32_t which = (uint32_t)(ack->sequence >> 32);
+    return ack->flags & GW_CHUNK_PAGE ? gwi_pass_acked(o, which, ack->view)
+                                      : chunk_acked(o, which, ack->view);
 }
 
 void gw_outgoing_restart(struct gw_outgoing *o, uint64_t attempt, bool from_scratch)
@@ -150,6 +145,7 @@ void gw_outgoing_restart(struct gw_outgoing *o, uint64_t attempt, bool from_scra
         atomic_store_explicit(&o->acked, attempt << 32, memory_order_relaxed);
     atomic_store_explicit(&o->next, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&o->retries, 1, memory_order_relaxed);
+    gwi_pass_restart(&o->pass, attempt, from_scratch);
     /* It publishes the attempt, with release: who sees it sees from when on acks count, and whether
      * indirections are allowed; pairs with gwi_outgoing_current(). */
     gwi_hot_restart(o, attempt, from_scratch);
@@ -176,8 +172,8 @@ static bool claim(struct gw_outgoing *o, struct gwi_hand *hand, uint64_t attempt
         uint32_t chunk = (start + i) & (o->chunks - 1);
         uint64_t word = load(&o->word[chunk]);
         /* Claimed in this attempt or, if we are late, in a later one. */
-        if ((int32_t)(word_attempt(word) - (uint32_t)attempt) >= 0 || acked_counts(o, word) ||
-            !swap(&o->word[chunk], &word, word_make(attempt, CHUNK_CLAIMED)))
+        if ((int32_t)(gwi_word_attempt(word) - (uint32_t)attempt) >= 0 || acked_counts(o, word) ||
+            !swap(&o->word[chunk], &word, gwi_word_make(attempt, GWI_CLAIMED)))
             continue;
         atomic_store_explicit(&o->next, chunk + 1, memory_order_relaxed);
         hand->active = true;
@@ -290,6 +286,12 @@ static bool fill_indirection(void *ctx, const struct gw_indirection *in)
     return true;
 }
 
+static bool is_brought(void *ctx, uint64_t page)
+{
+    const struct fill *fill = ctx;
+    return gwi_pass_brought(fill->o, page);
+}
+
 /* One bucket; false: the frame is full or the bucket is busy, or being read. */
 static bool fill_bucket(struct gw_outgoing *o, struct gwi_hand *hand, struct gw_thread *thread,
                         struct fill *fill)
@@ -300,7 +302,8 @@ static bool fill_bucket(struct gw_outgoing *o, struct gwi_hand *hand, struct gw_
         gw_store_walk_shared(thread, &hand->cursor, last, &o->slots, o->options.map_version, 1,
                              fill_record, fill_indirection, fill);
     else
-        gw_store_walk(thread, &hand->cursor, last, &o->slots, true, 1, fill_record, fill);
+        gw_store_walk_rest(thread, &hand->cursor, last, &o->slots, 1, is_brought, fill_record,
+                           fill);
     if (GW_UNLIKELY(gw_store_unreadable(thread) != unreadable)) {
         /* Going on would lose what cannot be read, without a word: the chunk stays open, its
          * records stay here, and the job waits for somebody to mend the disk. */
@@ -336,6 +339,13 @@ enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
         return GW_END;
     if (GW_UNLIKELY(!atomic_load_explicit(&o->hot.over, memory_order_relaxed)))
         return gwi_hot_fill(o, thread, attempt, room, room_bytes, used);
+    if (!atomic_load_explicit(&o->indirect, memory_order_relaxed) &&
+        !atomic_load_explicit(&o->pass.over, memory_order_acquire)) {
+        enum gw_status st =
+            gwi_pass_fill(o, &hand->page, thread, attempt, room, room_bytes, buckets_max, used);
+        if (st != GW_END)
+            return st;
+    }
     hand_check(o, hand, attempt);
     if (!hand->active && !claim(o, hand, attempt))
         return GW_END;
@@ -364,8 +374,8 @@ enum gw_status gw_outgoing_fill(struct gw_outgoing *o, uint32_t dispatcher,
     count(&hand->indirections, fill.indirections);
     count(&hand->chunks, last);
     if (last) {
-        uint64_t word = word_make(attempt, CHUNK_CLAIMED);
-        (void)swap(&o->word[hand->chunk], &word, word_make(attempt, CHUNK_SENT)); /* rule 1 */
+        uint64_t word = gwi_word_make(attempt, GWI_CLAIMED);
+        (void)swap(&o->word[hand->chunk], &word, gwi_word_make(attempt, GWI_SENT)); /* rule 1 */
         hand->active = false;
     }
     return st;
@@ -399,7 +409,7 @@ static uint64_t chunks_left(const struct gw_outgoing *o)
     uint64_t left = 0;
     for (uint32_t i = 0; i < o->chunks; i++) {
         uint64_t word = load(&o->word[i]);
-        bool sent = word_state(word) == CHUNK_SENT && word_attempt(word) == attempt;
+        bool sent = gwi_word_state(word) == GWI_SENT && gwi_word_attempt(word) == attempt;
         left += !sent && !acked_counts(o, word);
     }
     return left;
@@ -422,11 +432,14 @@ void gw_outgoing_progress(const struct gw_outgoing *o, struct gw_outgoing_progre
         chunks += load(&o->hand[i].chunks);
         progress->indirections += load(&o->hand[i].indirections);
     }
-    progress->bytes = bytes + load(&o->pull_bytes) + load(&o->hot.bytes);
-    progress->records = records + load(&o->pull_records) + progress->hot_records;
+    uint64_t paged = load(&o->pass.bytes), paged_records = load(&o->pass.records);
+    progress->bytes = bytes + load(&o->pull_bytes) + load(&o->hot.bytes) + paged;
+    progress->records = records + load(&o->pull_records) + progress->hot_records + paged_records;
     /* As those that were sent, once there are some. */
     bool known = chunks > 0;
-    progress->bytes_left = known ? bytes / chunks * left : o->options.bytes / o->chunks * left;
-    progress->records_left =
-        known ? records * left / chunks : o->options.records * left / o->chunks;
+    uint64_t total = o->options.bytes > paged ? o->options.bytes - paged : 0;
+    uint64_t total_records =
+        o->options.records > paged_records ? o->options.records - paged_records : 0;
+    progress->bytes_left = known ? bytes / chunks * left : total / o->chunks * left;
+    progress->records_left = known ? records * left / chunks : total_records * left / o->chunks;
 }

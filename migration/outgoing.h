@@ -5,8 +5,10 @@
  * Of each key the newest version goes out, tombstones too (R14); all frames of a chunk are made by
  * one dispatcher and go out on its one connection, in order, numbered from 0, the last one marked.
  * Where indirections are allowed, records that lie in the shared tier stay there, and behind the
- * others of their chain comes an indirection (index/indirection.h) in their place. Before all
- * chunks go the hot records that the sampling phase gathered, in frames of their own.
+ * others of their chain comes an indirection (index/indirection.h) in their place. Where they are
+ * not, what lies on the device goes first, page by page in the order in which it lies there, and
+ * the chunks leave it out, if the range's records lie close enough for that. Before all that go the
+ * hot records that the sampling phase gathered, in frames of their own.
  * Thread rule: functions with a `dispatcher` are called by that dispatcher alone, different ones at
  * the same time; the others by anyone at any time, create and destroy apart. Those with a thread
  * require: entered. Layer: migration. */
@@ -29,9 +31,10 @@ void gw_outgoing_destroy(struct gw_outgoing *out); /* requires: no dispatcher us
 
 /* Zero, and without the call: none of it. */
 struct gw_outgoing_options {
-    uint64_t hot_bytes;      /* of hot records that go first, at most */
-    uint64_t map_version;    /* by which the range was given away (R16) */
-    uint64_t bytes, records; /* that will have to be sent: an estimate, for progress */
+    uint64_t hot_bytes;   /* of hot records that go first, at most */
+    uint64_t map_version; /* by which the range was given away (R16) */
+    /* That will have to be sent: an estimate, for progress; 0 records: no page is read as such. */
+    uint64_t bytes, records;
 };
 /* Before the first fill. */
 void gw_outgoing_set(struct gw_outgoing *out, const struct gw_outgoing_options *options);
@@ -42,7 +45,7 @@ void gw_outgoing_indirect(struct gw_outgoing *out, bool allowed);
 size_t gw_outgoing_frame_bytes_max(const struct gw_store *store);
 
 /* Makes at most one CHUNK frame in room (8-byte aligned or not), looking at no more than
- * buckets_max buckets, and goes on there next time.
+ * buckets_max buckets, or as many records of a page, and goes on there next time.
  *   GW_OK           *used bytes are to be sent, in this order, on this dispatcher's BULK
  *                   connection; 0: nothing to send yet, call again next turn
  *   GW_PENDING      likewise, and the walk waits for records from the device or for somebody who
@@ -56,9 +59,9 @@ GW_MUST_USE enum gw_status gw_outgoing_fill(struct gw_outgoing *out, uint32_t di
                                             uint8_t *room, size_t room_bytes, uint32_t buckets_max,
                                             size_t *used);
 
-/* A CHUNK_ACK came: frame.sequence >> 32, frame.view. False: of another attempt, or no such chunk;
+/* A CHUNK_ACK came, with this header. False: of another attempt, or no such chunk or page;
  * dropped. */
-bool gw_outgoing_acked(struct gw_outgoing *out, uint32_t chunk, uint64_t attempt);
+bool gw_outgoing_acked(struct gw_outgoing *out, const struct gw_frame *ack);
 /* Sends over what is not acknowledged; from_scratch: all of it. Attempts rise. */
 void gw_outgoing_restart(struct gw_outgoing *out, uint64_t attempt, bool from_scratch);
 bool gw_outgoing_done(const struct gw_outgoing *out); /* every chunk is acknowledged */

@@ -166,8 +166,7 @@ static enum gw_status on_bulk_frame(void *ctx, struct gw_conn *conn, const uint8
         gwi_haul_raise(&job->pause_ns, f.serial);
         atomic_store_explicit(&job->late_there_ns, f.confirmed, memory_order_relaxed);
     }
-    if (job && gw_outgoing_acked(job->out, (uint32_t)(f.sequence >> 32), f.view) &&
-        gw_outgoing_done(job->out) &&
+    if (job && gw_outgoing_acked(job->out, &f) && gw_outgoing_done(job->out) &&
         !atomic_exchange_explicit(&job->done_told, true, memory_order_acq_rel))
         gwi_dispatcher_post(h->d->server->dispatcher[0], GWI_MAIL_SHIPPED, job->id, NULL);
     gwi_dispatcher_exit(h->d);
@@ -609,7 +608,7 @@ enum gw_status gwi_haul_chunk_frame(struct gwi_link *link, const struct gw_frame
     }
     uint8_t ack[GW_FRAME_HEADER];
     if (result.ack_due) {
-        size_t n = gw_incoming_ack(in, result.chunk, ack, sizeof ack);
+        size_t n = gw_incoming_ack(in, &result, ack, sizeof ack);
         /* frame.serial and frame.confirmed, docs/PROTOCOL.md */
         gw_store64(ack + 40, atomic_load_explicit(&job->pause_ns, memory_order_relaxed));
         gw_store64(ack + 48, gwi_haul_late(d->server));

@@ -28,8 +28,9 @@ enum {
 };
 _Static_assert(AT_ZERO4 + 4 == GW_FRAME_HEADER, "the header's fields fill it");
 _Static_assert((GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_BATCH_RESUME | GW_BATCH_EARLY | GW_CHUNK_HOT |
-                GW_PULL_LEADS) == GW_FRAME_HAS_CRC + GW_CHUNK_LAST + GW_BATCH_RESUME +
-                                      GW_BATCH_EARLY + GW_CHUNK_HOT + GW_PULL_LEADS,
+                GW_PULL_LEADS | GW_CHUNK_PAGE) == GW_FRAME_HAS_CRC + GW_CHUNK_LAST +
+                                                      GW_BATCH_RESUME + GW_BATCH_EARLY +
+                                                      GW_CHUNK_HOT + GW_PULL_LEADS + GW_CHUNK_PAGE,
                "flags of a frame are distinct bits");
 
 static bool kind_exists(uint8_t kind)
@@ -48,7 +49,9 @@ static uint16_t flags_of(uint8_t kind)
 {
     switch (kind) {
     case GW_KIND_CHUNK:
-        return GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_CHUNK_HOT;
+        return GW_FRAME_HAS_CRC | GW_CHUNK_LAST | GW_CHUNK_HOT | GW_CHUNK_PAGE;
+    case GW_KIND_CHUNK_ACK:
+        return GW_FRAME_HAS_CRC | GW_CHUNK_PAGE;
     case GW_KIND_BATCH:
         return GW_FRAME_HAS_CRC | GW_BATCH_RESUME | GW_BATCH_EARLY;
     case GW_KIND_PULL:

@@ -65,7 +65,9 @@ enum gw_frame_kind {
 
 /* Flags of every kind; bits 1 and 4 are GW_CHUNK_LAST and GW_CHUNK_HOT (peer.h) and belong to CHUNK
  * alone, bits 2 and 3 are GW_BATCH_RESUME and GW_BATCH_EARLY (ops.h) and belong to BATCH alone, bit
- * 5 is GW_PULL_LEADS and belongs to PULL. */
+ * 5 is GW_PULL_LEADS and belongs to PULL, bit 6 is GW_CHUNK_PAGE and belongs to CHUNK and
+ * CHUNK_ACK.
+ */
 #define GW_FRAME_HAS_CRC 1u /* crc covers the whole frame with this field as zero */
 
 /* offset: 0 bytes 4, 4 magic 2, 6 version 1, 7 kind 1, 8 flags 2, 10 zero 2, 12 count 4,

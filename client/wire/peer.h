@@ -81,9 +81,15 @@ struct gw_applied {
  * chunk (R14). Only CHUNK frames
  * that are not hot hold any.
  * Bit 4 (GW_CHUNK_HOT): records of any chunk of the range that go first, of no chunk's book; the
- * chunk is 0, the frame number 0, and nothing acknowledges them. Not together with LAST. */
+ * chunk is 0, the frame number 0, and nothing acknowledges them. Not together with LAST.
+ * Bit 6 (GW_CHUNK_PAGE): records of any chunk of the range, of one page of the source's log; in
+ * frame.sequence, and in that of the CHUNK_ACK that answers the last one, which has the bit, too,
+ * is the page's number in the source's pass over its log instead of a chunk. It completes nothing:
+ * the source begins with its chunks when all pages are acknowledged. */
 #define GW_CHUNK_LAST              2u
 #define GW_CHUNK_HOT               16u
+#define GW_CHUNK_PAGE              64u
+#define GW_PASS_PAGES_MAX          (1u << 20) /* bounds the book that a target keeps of pages */
 #define GW_PEER_BYTES              0u
 #define GW_PEER_COUNTER            1u
 #define GW_PEER_INDIRECTION        2u

@@ -677,7 +677,7 @@ static void chunk(struct conn *c, const uint8_t *bytes, const struct gw_frame *f
         fail("a CHUNK frame was answered %s", gw_status_name(st));
     uint8_t ack[GW_FRAME_HEADER];
     if (result.ack_due)
-        conn_send(c, 1, ack, gw_incoming_ack(server->in, result.chunk, ack, sizeof ack));
+        conn_send(c, 1, ack, gw_incoming_ack(server->in, &result, ack, sizeof ack));
     if (result.completed_all)
         target_step(w->target, (struct gw_target_event){.kind = GW_TARGET_ON_ALL_COMPLETE});
 }
@@ -686,8 +686,7 @@ static void chunk_ack(const struct gw_frame *f)
 {
     struct server *server = &w->server[w->source];
     if (server->out && gw_source_job(server->source)->id == f->session &&
-        gw_outgoing_acked(server->out, (uint32_t)(f->sequence >> 32), f->view) &&
-        gw_outgoing_done(server->out))
+        gw_outgoing_acked(server->out, f) && gw_outgoing_done(server->out))
         source_step(w->source, (struct gw_source_event){.kind = GW_SOURCE_ON_ALL_CHUNKS_ACKED,
                                                         .attempt = f->view});
 }

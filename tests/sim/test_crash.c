@@ -69,10 +69,10 @@ static void say(const char *what, uint64_t points, const struct summary *sum)
             "%s=%" PRIu64 " deaths=%" PRIu64 " jobs=%" PRIu64 " cancelled=%" PRIu64
             " checkpoints=%" PRIu64 " undone=%" PRIu64 " replays=%" PRIu64 " resumed=%" PRIu64
             " pulls=%" PRIu64 " hot=%" PRIu64 " indirections=%" PRIu64 " linked=%" PRIu64
-            " foreign_reads=%" PRIu64 " leads=%" PRIu64 " followed=%" PRIu64 "\n",
+            " foreign_reads=%" PRIu64 " leads=%" PRIu64 " followed=%" PRIu64 " paged=%" PRIu64 "\n",
             what, points, sum->deaths, sum->jobs, sum->cancelled, sum->checkpoints, sum->undone,
             sum->replays, sum->resumed, sum->pulls, sum->hot, sum->indirections, sum->linked,
-            sum->foreign_reads, sum->leads, sum->followed);
+            sum->foreign_reads, sum->leads, sum->followed, sum->paged);
 }
 
 Test(crash, one_party_dies_at_every_point_of_a_migration)
@@ -114,6 +114,7 @@ Test(crash, one_party_dies_at_every_point_of_a_migration)
     cr_expect_gt(sum.resumed, points / 20);
     cr_expect_gt(sum.indirections, points / 20);
     cr_expect_gt(sum.foreign_reads, points / 20);
+    cr_expect_gt(sum.paged, points / 20);
 }
 
 Test(crash, two_parties_die_wherever_chance_has_it)
@@ -135,4 +136,5 @@ Test(crash, two_parties_die_wherever_chance_has_it)
     cr_expect_gt(sum.resumed, 0);
     cr_expect_gt(sum.indirections, seeds);
     cr_expect_gt(sum.foreign_reads, seeds / 20);
+    cr_expect_gt(sum.paged, seeds / 20);
 }

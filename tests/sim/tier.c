@@ -38,7 +38,9 @@ void tier_outgoing(int s, bool indirection)
 {
     struct server *server = &w->server[s];
     const struct gw_job *job = gw_source_job(server->source);
-    struct gw_outgoing_options options = {.map_version = job->commit_version};
+    /* Of every other job the cold part goes page by page, if it may not stay. */
+    struct gw_outgoing_options options = {.map_version = job->commit_version,
+                                          .records = (w->plan.seed + job->id) % 2 ? 1000000 : 0};
     if (gw_source_sampled(server->source))
         options.hot_bytes = job->options.sample_bytes ? job->options.sample_bytes : 100000;
     gw_outgoing_set(server->out, &options);
@@ -95,6 +97,7 @@ void tier_sent(int s, const uint8_t *bytes, size_t size)
     while (gw_peer_record_decode(&body, &record)) {
         if (gw_peer_indirection_of(&record, &m))
             must_be_shared(s, &m);
+        w->paged += f.flags & GW_CHUNK_PAGE ? 1 : 0;
     }
 }
 

@@ -450,6 +450,7 @@ bool world_run(const struct plan *plan, struct summary *summary, char *failure,
     summary->indirections += w->indirections;
     summary->leads += w->leads;
     summary->followed += w->followed;
+    summary->paged += w->paged;
     summary->linked += w->linked;
     for (int s = 0; s < SERVERS && plan->shared; s++)
         summary->foreign_reads += gw_ram_device_foreign_reads(w->server[s].device);

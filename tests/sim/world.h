@@ -277,7 +277,7 @@ struct world {
     int holder;                      /* who executes on it; -1: nobody has yet */
     /* For the summary: did the schedules reach what they are there for? */
     uint64_t pulls, moved, replays, restarts, breaks, deaths, checkpoints, undone, resumed;
-    uint64_t hot, indirections, linked, leads, followed;
+    uint64_t hot, indirections, linked, leads, followed, paged;
     bool failed;
     char failure[256];
 };
@@ -286,7 +286,7 @@ extern struct world *w;
 /* Runs one schedule; false: *failure says why. */
 struct summary {
     uint64_t pulls, moved, replays, restarts, breaks, jobs, cancelled, deaths, checkpoints, undone,
-        resumed, hot, indirections, linked, leads, followed, foreign_reads;
+        resumed, hot, indirections, linked, leads, followed, foreign_reads, paged;
     uint64_t step[PARTIES]; /* of the last run: how many there were */
 };
 bool world_run(const struct plan *plan, struct summary *summary, char *failure,

@@ -144,7 +144,9 @@ static void take_chunk(struct gw_thread *t, struct lane *lane)
         gw_store_exit(t);
         CHECK(st == GW_OK || st == GW_WOULD_BLOCK, "%s", gw_status_name(st));
         if (st == GW_OK && result.ack_due)
-            gw_outgoing_acked(out, result.chunk, f.view);
+            gw_outgoing_acked(out, &(struct gw_frame){.flags = f.flags & GW_CHUNK_PAGE,
+                                                      .sequence = (uint64_t)result.chunk << 32,
+                                                      .view = f.view});
         if (st == GW_OK) {
             lane->first = (lane->first + 1) % QUEUE;
             lane->count--;

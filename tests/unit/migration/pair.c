@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void side_open(struct side *side, uint32_t pages, uint32_t index_bytes, uint64_t log_id)
+static void side_open(struct side *side, uint32_t pages, uint32_t index_bytes, bool device,
+                      uint64_t log_id)
 {
     memset(side, 0, sizeof *side);
-    if (log_id)
+    if (device)
         side->ram = gw_ram_device_create(&(struct gw_ram_device_options){.log_id = log_id});
     struct gw_store_options o = {.log_bytes = (uint64_t)pages << GW_STORE_PAGE_BITS_MIN,
                                  .index_bytes = index_bytes ? index_bytes : 1 << 20,
@@ -44,8 +45,9 @@ void pair_open(struct pair *p, const struct pair_options *options)
     p->buckets_max = UINT32_MAX;
     uint32_t shared = options->shared_pages;
     uint32_t t_pages = options->t_log_pages ? options->t_log_pages : 64;
-    side_open(&p->s, shared ? shared : 64, options->index_bytes, shared ? 51 : 0);
-    side_open(&p->t, shared ? shared : t_pages, options->index_bytes, shared ? 52 : 0);
+    uint32_t own = options->device_pages, device = shared ? shared : own;
+    side_open(&p->s, device ? device : 64, options->index_bytes, device, shared ? 51 : 0);
+    side_open(&p->t, device ? device : t_pages, options->index_bytes, device, shared ? 52 : 0);
     if (shared) {
         gw_ram_device_know(p->t.ram, p->s.ram);
         gw_ram_device_know(p->s.ram, p->t.ram);
@@ -189,10 +191,10 @@ enum gw_status pair_deliver(struct pair *p, struct frame frame)
     enum gw_status st = pair_deliver_only(p, frame);
     if (st == GW_OK && p->result.ack_due) {
         uint8_t ack[GW_FRAME_HEADER];
-        cr_assert_eq(gw_incoming_ack(p->in, p->result.chunk, ack, sizeof ack), sizeof ack);
+        cr_assert_eq(gw_incoming_ack(p->in, &p->result, ack, sizeof ack), sizeof ack);
         struct gw_frame f = frame_header((struct frame){ack, sizeof ack});
         cr_assert_eq(f.kind, GW_KIND_CHUNK_ACK);
-        gw_outgoing_acked(p->out, (uint32_t)(f.sequence >> 32), f.view);
+        gw_outgoing_acked(p->out, &f);
     }
     return st;
 }

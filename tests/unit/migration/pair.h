@@ -47,6 +47,7 @@ struct pair_options {
     const char *slots;     /* NULL: all */
     uint32_t dispatchers;  /* of the source; 0: 1 */
     uint32_t shared_pages; /* not 0: logs of so many pages, over devices that know each other */
+    uint32_t device_pages; /* the same, over devices without a shared tier */
 };
 void pair_open(struct pair *p, const struct pair_options *options);
 void pair_close(struct pair *p);

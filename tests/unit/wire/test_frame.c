@@ -122,6 +122,7 @@ Test(frame, each_flag_belongs_to_its_kind)
         bool exists =                                                                              \
             bit == 0 ||                                                                            \
             (name == GW_KIND_CHUNK && (f.flags == GW_CHUNK_LAST || f.flags == GW_CHUNK_HOT)) ||    \
+            ((name == GW_KIND_CHUNK || name == GW_KIND_CHUNK_ACK) && f.flags == GW_CHUNK_PAGE) ||  \
             (name == GW_KIND_BATCH &&                                                              \
              (f.flags == GW_BATCH_RESUME || f.flags == GW_BATCH_EARLY)) ||                         \
             (name == GW_KIND_PULL && f.flags == GW_PULL_LEADS);                                    \
