@@ -212,7 +212,8 @@ struct gw_record_view {
 };
 
 struct gw_cursor {
-    uint64_t hash; /* start: the first hash wanted */
+    uint64_t hash;  /* start: the first hash wanted */
+    uint64_t ahead; /* 0 at the start; the walk's own */
     bool done;
 };
 

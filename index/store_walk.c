@@ -121,8 +121,8 @@ static bool chain_top(const struct gw_thread *t, uint64_t entry, bool one, gw_ad
 }
 
 /* Was all that counts of the chain brought with its page? What an entry leads to below head it has
- * led to ever since head passed that page: entries change to new records only, and a split sets one
- * lower in mixed chains only. */
+ * led to ever since head passed that page: an entry changes to new records only, and a split copies
+ * it as it is (tests/model/spin/pass.pml). */
 static bool is_brought(const struct walk *w, uint64_t entry, bool one)
 {
     struct gw_thread *t = w->t;
@@ -370,18 +370,21 @@ static bool chain_drop(const struct walk *w, const struct gw_table_chain *bucket
 }
 
 /* Begins to read what this bucket and those behind it have on the device; further where only few of
- * them have any, not at all where none has. */
-static void request_ahead(struct walk *w, uint64_t hash, uint64_t span)
+ * them have any, not at all where none has. Looked for again when the cursor is half way through
+ * what was looked at: callers come with a bucket at a time. */
+static void request_ahead(struct walk *w, struct gw_cursor *cursor, uint64_t span)
 {
     struct gw_table_chain bucket;
+    uint64_t hash = cursor->hash;
     w->requests = 0;
     for (uint32_t i = 0; i < COLD_SPARSE * COLD_AHEAD && hash <= w->hash_last; i++) {
         if (!each_entry(w, hash, i == 0 ? request_now : request_early, &bucket) ||
             hash + span < hash || w->requests >= COLD_AHEAD ||
             (i >= COLD_AHEAD && w->requests == 0))
-            return;
+            break;
         hash += span;
     }
+    cursor->ahead = cursor->hash + (hash - cursor->hash) / 2;
 }
 
 /* Moves the cursor behind the bucket whose last hash is `last`. */
@@ -407,8 +410,10 @@ static void walk(struct walk *w, struct gw_cursor *cursor, uint32_t buckets_max,
         uint64_t ahead = bucket.first + span * LOOKAHEAD;
         if (ahead > bucket.last && ahead <= w->hash_last)
             prefetch_records(w, ahead);
-        if (t->cold && (n == 0 || n % (COLD_AHEAD / 2) == 0))
-            request_ahead(w, cursor->hash, span);
+        if (t->cold && cursor->hash >= cursor->ahead)
+            request_ahead(w, cursor, span);
+        else if (t->cold) /* all of this one's at a time, again if it could not end */
+            each_entry(w, cursor->hash, request_now, &(struct gw_table_chain){0});
         t->tops_count = 0; /* those of a turn that could not end are asked for again */
         if (!each_entry(w, cursor->hash, fn, &bucket))
             return;

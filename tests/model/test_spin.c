@@ -56,6 +56,17 @@ Test(spin, hole_2_a_session_that_does_not_go_back_breaks_its_order)
     cr_expect_eq(run("session -DGOBACK"), HOLDS);
 }
 
+Test(spin, the_pass_over_the_log_and_the_walk_behind_it_bring_every_key)
+{
+    static const char *const holes[] = {"LED", "SENT", "MIXED", "UNREADABLE", "EARLY"};
+    cr_expect_eq(run("pass"), HOLDS);
+    for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "pass -DHOLE_%s", holes[i]);
+        cr_expect_eq(run(arguments), VIOLATED, "%s", holes[i]);
+    }
+}
+
 #define SPLIT "split "
 
 Test(spin, splitting_a_bucket_loses_doubles_and_undoes_nothing)
