@@ -203,6 +203,20 @@ static void kill_a_reader(struct gw_spawn *spawn, uint32_t keys)
     waitpid(child, &status, 0);
 }
 
+/* Without a shared tier the cold part goes page by page: does the source's log say so? */
+static bool went_by_page(const struct gw_spawn *spawn)
+{
+    char path[256], line[1024];
+    bool found = false;
+    snprintf(path, sizeof path, "%s/%s.log", spawn->directory, spawn->servers[0].id);
+    FILE *log = fopen(path, "r");
+    cr_assert_not_null(log, "%s", path);
+    while (!found && fgets(line, sizeof line, log))
+        found = strstr(line, "what=ship_by_page") != NULL;
+    fclose(log);
+    return found;
+}
+
 Test(beyond_memory, four_times_as_much_data_is_exact_and_moves_while_it_is_served)
 {
     struct gw_spawn spawn;
@@ -242,6 +256,7 @@ Test(beyond_memory, four_times_as_much_data_is_exact_and_moves_while_it_is_serve
         cr_expect_eq(stat_of(&spawn.servers[i], "corrupt"), 0);
     }
     cr_expect_gt(stat_of(&spawn.servers[1], "keys"), plan.keys / 3);
+    cr_expect(went_by_page(&spawn));
 
     gw_session_close(s);
     gw_cluster_close(cluster);
