@@ -69,8 +69,9 @@ void gwi_pages_turn(struct gw_thread *t)
     pages->look_ns = UINT64_MAX;
     for (uint32_t i = 0; i < READERS; i++) {
         struct reader *r = &pages->reader[i];
-        if (r->in.read == GWI_READ_NONE && now_ns - r->used_ns >= GIVE_BACK_NS) {
+        if (r->in.read != GWI_READ_UNDER_WAY && now_ns - r->used_ns >= GIVE_BACK_NS) {
             gwi_page_free(&r->in);
+            r->in.read = GWI_READ_NONE; /* whatever came: nobody came for it */
             r->used_ns = 0;
         }
         if (r->used_ns != 0)
@@ -190,8 +191,8 @@ static bool visit_met(struct gw_thread *t, struct visit *v, uint64_t *stopped)
     return true;
 }
 
-/* Goes over what the buffer holds. GW_OK; GW_END; GW_NOT_FOUND: *need bytes at in->at are not
- * there; GW_E_CORRUPT. */
+/* Goes over what the buffer holds. GW_OK; GW_END; GW_NOT_YET: *need bytes at in->at are not there;
+ * GW_E_CORRUPT. */
 static enum gw_status visit_buffer(struct gw_thread *t, struct gwi_page_read *in, struct visit *v,
                                    uint32_t records_max, uint64_t *need)
 {
@@ -222,7 +223,7 @@ static enum gw_status visit_buffer(struct gw_thread *t, struct gwi_page_read *in
             st = GW_END;
             break;
         case GWI_AT_MISSING:
-            st = GW_NOT_FOUND;
+            st = GW_NOT_YET;
             break;
         case GWI_AT_BAD:
             st = GW_E_CORRUPT;
@@ -256,18 +257,22 @@ enum gw_status gw_store_walk_page(struct gw_thread *t, struct gw_page_cursor *cu
     if (cursor->end != 0)
         in->end = cursor->end;
     struct visit v = {.slots = slots, .fn = fn, .ctx = ctx};
-    uint64_t need;
+    uint64_t need = 0;
     if (st == GW_OK)
         st = visit_buffer(t, in, &v, records_max, &need);
     if (in->end != 0) {
         cursor->at = in->at;
         cursor->end = in->end;
     }
-    if (st == GW_NOT_FOUND) {
+    if (st == GW_NOT_YET) {
         st = gwi_page_fetch(t, in, gwi_page_missing(log, in), need, PIECE_BYTES);
         st = st == GW_WOULD_BLOCK || st == GW_E_NOMEM ? GW_NOT_YET : st;
     }
     r->done = st != GW_OK && st != GW_PENDING && st != GW_NOT_YET;
+    /* Acquire: begin before the trim. What was trimmed meanwhile was dead. */
+    if (GW_UNLIKELY(r->done && st != GW_END) &&
+        page_end <= atomic_load_explicit(&log->begin, memory_order_acquire))
+        return GW_END;
     return st;
 }
 

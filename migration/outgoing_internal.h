@@ -69,18 +69,18 @@ struct gwi_hot {
     _Atomic uint64_t bytes, records; /* for people */
 };
 
-/* The pass over the log. `over` and the words are read without the lock, all else is under it; a
- * page's word changes under it, but for the CAS to SENT. */
+/* The pass over the log. `over`, `from` and the words are read without the lock, all else is under
+ * it; a page's word changes under it, but for the CAS to SENT. */
 struct gwi_pass {
     pthread_mutex_t lock;
     atomic_bool over;
-    bool begun, worth; /* `worth`: since it has begun */
-    uint64_t first;    /* the page of the first word; set once, before `over` */
-    uint64_t attempt;  /* the current one; a little before gw_outgoing.attempt says so */
-    uint64_t from;     /* attempt from which on acks count */
-    uint32_t next;     /* where to look for a page to claim */
-    uint32_t limit;    /* pages of the pass; UINT32_MAX: not known yet */
-    uint32_t settled;  /* of them: acknowledged, or unreadable */
+    bool begun, worth;     /* `worth`: since it has begun */
+    uint64_t first;        /* the page of the first word; set once, before `over` */
+    uint64_t attempt;      /* the current one; a little before gw_outgoing.attempt says so */
+    uint32_t next;         /* where to look for a page to claim */
+    uint32_t limit;        /* pages of the pass; UINT32_MAX: not known yet */
+    uint32_t settled;      /* of them: acknowledged, or unreadable */
+    _Atomic uint64_t from; /* attempt from which on acks count */
     _Atomic uint64_t *word;
     _Atomic uint64_t bytes, records; /* for people */
 };

@@ -32,7 +32,8 @@
 static bool counts(const struct gwi_pass *pass, uint64_t word)
 {
     return (gwi_word_state(word) == GWI_ACKED || gwi_word_state(word) == GWI_UNREADABLE) &&
-           (int32_t)(gwi_word_attempt(word) - (uint32_t)pass->from) >= 0;
+           (int32_t)(gwi_word_attempt(word) -
+                     (uint32_t)atomic_load_explicit(&pass->from, memory_order_relaxed)) >= 0;
 }
 
 bool gwi_pass_init(struct gwi_pass *pass)
@@ -55,10 +56,10 @@ void gwi_pass_restart(struct gwi_pass *pass, uint64_t attempt, bool from_scratch
     pass->attempt = attempt;
     pass->next = 0;
     if (from_scratch) {
-        pass->from = attempt;
         pass->settled = 0;
         pass->limit = pass->begun && !pass->worth ? 0 : NO_LIMIT;
-        /* Relaxed: who sees the attempt sees it. */
+        /* Relaxed, both: who sees the attempt sees them. */
+        atomic_store_explicit(&pass->from, attempt, memory_order_relaxed);
         atomic_store_explicit(&pass->over, false, memory_order_relaxed);
     }
     pthread_mutex_unlock(&pass->lock);
@@ -141,9 +142,9 @@ bool gwi_pass_acked(struct gw_outgoing *o, uint32_t page, uint64_t attempt)
     bool counted = false;
     pthread_mutex_lock(&pass->lock);
     if (page < GW_PASS_PAGES_MAX && attempt == pass->attempt) {
-        uint64_t word = atomic_load_explicit(&pass->word[page], memory_order_relaxed);
-        counted =
-            word == gwi_word_make(attempt, GWI_CLAIMED) || word == gwi_word_make(attempt, GWI_SENT);
+        /* Sent to its end: before that nobody can have all of it. */
+        counted = atomic_load_explicit(&pass->word[page], memory_order_relaxed) ==
+                  gwi_word_make(attempt, GWI_SENT);
         if (counted)
             settle(pass, page, attempt, GWI_ACKED);
     }

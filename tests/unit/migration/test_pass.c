@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/base/log_line.h"
 #include "index/base/rand.h"
 #include "pair.h"
 
@@ -32,7 +33,12 @@ static void closed(void)
     pair_close(&p);
 }
 
-TestSuite(pass, .timeout = 120);
+static void quiet(void)
+{
+    gw_log_set_level(GW_LOG_ERROR);
+}
+
+TestSuite(pass, .init = quiet, .timeout = 120);
 
 static char *name(uint32_t i)
 {
@@ -238,6 +244,16 @@ Test(pass, an_object_store_that_is_away_is_waited_for)
     closed();
 }
 
+Test(pass, a_page_that_is_not_found_is_left_to_the_walk)
+{
+    opened(KEYS, 1, 1 << 20);
+    fill(KEYS, 600);
+    gw_ram_device_fail(p.s.ram, GW_RAM_READ, 0, 1, GW_NOT_FOUND);
+    ship_all();
+    expect_all(KEYS, 600);
+    closed();
+}
+
 Test(pass, a_restart_sends_over_the_pages_that_are_not_acknowledged)
 {
     opened(KEYS, 1, 1 << 20);
@@ -267,6 +283,9 @@ Test(pass, acks_of_an_earlier_attempt_and_of_no_page_do_not_count)
     struct gw_frame ack = {.flags = GW_CHUNK_PAGE, .view = first, .sequence = 0};
     cr_expect_not(gw_outgoing_acked(p.out, &ack), "of a page that nobody has claimed");
     struct frame frame = made_by(0);
+    cr_assert_eq(frame_header(frame).sequence, 0);
+    cr_assert_not(frame_header(frame).flags & GW_CHUNK_LAST);
+    cr_expect_not(gw_outgoing_acked(p.out, &ack), "of a page that has not been sent to its end");
     cr_assert_eq(arrive(frame), GW_OK);
     gw_outgoing_restart(p.out, first + 1, true);
     gw_incoming_restart(p.in, first + 1);
