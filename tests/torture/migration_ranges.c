@@ -2,17 +2,21 @@
  * and doubles nothing: every counter ends as what it was plus what was added (MIGRATION R5, R7,
  * R10, R12). How: two stores in one process, three threads on each; frames go from thread to thread
  * through short queues, pulls and their answers likewise. Some keys are absent at the source, some
- * deleted. Where a server has networks and parks, a thread here simply asks again. */
+ * deleted. Every other round the source has a device and little memory, and no shared tier: what
+ * lies there goes page by page. Where a server has networks and parks, a thread here simply asks
+ * again. */
 #include <string.h>
 
 #include "index/base/rand.h"
 #include "index/store.h"
 #include "migration/incoming.h"
 #include "migration/outgoing.h"
+#include "tests/support/ram_device.h"
 #include "tests/torture/torture.h"
 
 #define SIDE       3u /* threads of each store */
 #define KEYS       4000u
+#define FILLERS    3000u /* of the source, behind the keys: more than its memory */
 #define CHUNK_BITS 5u
 #define QUEUE      4u
 #define FRAME      4096u
@@ -38,7 +42,9 @@ static struct gw_incoming *in;
 static struct lane lanes[SIDE];
 static uint8_t keys[KEYS][16];
 static _Atomic int64_t added[KEYS];
-static _Atomic uint32_t serving; /* threads of the target that are not done */
+static _Atomic uint32_t serving;     /* threads of the target that are not done */
+static struct gw_ram_device *device; /* of the source; NULL: it has none */
+static _Atomic uint64_t pages_all;   /* frames of pages */
 static uint64_t rounds, pulls_all, adds_all;
 
 static int64_t initial(uint32_t key)
@@ -56,11 +62,14 @@ static struct gw_op op_of(struct gw_store *store, uint32_t key, uint8_t verb)
 static void execute(struct gw_thread *t, struct gw_op *op)
 {
     size_t used;
-    uint64_t room[8];
-    gw_store_enter(t);
-    gw_store_execute(t, op, 1, (uint8_t *)room, sizeof room, &used);
-    gw_store_exit(t);
-    gw_store_poll(t);
+    uint64_t room[64], hashes[16];
+    do {
+        gw_store_enter(t);
+        gw_store_execute(t, op, 1, (uint8_t *)room, sizeof room, &used);
+        gw_store_exit(t);
+        gw_store_poll(t);
+        while (gw_store_ready(t, hashes, 16) != 0) {}
+    } while (op->status == GW_PENDING || (device && op->status == GW_E_FULL));
 }
 
 /* ---- the source ---- */
@@ -104,10 +113,12 @@ static void source(uint32_t number)
     struct gw_thread *t;
     CHECK(gw_store_thread_open(from, &t) == GW_OK, "no thread");
     struct lane *lane = &lanes[number];
+    uint64_t hashes[16];
     while (atomic_load_explicit(&serving, memory_order_acquire)) {
         answer_pull(t, lane);
         ship(number, t, lane);
         gw_store_poll(t);
+        while (gw_store_ready(t, hashes, 16) != 0) {}
     }
     gw_store_thread_close(t);
 }
@@ -143,6 +154,7 @@ static void take_chunk(struct gw_thread *t, struct lane *lane)
             gw_incoming_chunk(in, t, to, &f, gw_frame_body(frame->bytes, &f), &result);
         gw_store_exit(t);
         CHECK(st == GW_OK || st == GW_WOULD_BLOCK, "%s", gw_status_name(st));
+        atomic_fetch_add_explicit(&pages_all, result.page, memory_order_relaxed);
         if (st == GW_OK && result.ack_due)
             gw_outgoing_acked(out, &(struct gw_frame){.flags = f.flags & GW_CHUNK_PAGE,
                                                       .sequence = (uint64_t)result.chunk << 32,
@@ -243,13 +255,14 @@ static void body(uint32_t number, void *ctx)
 
 /* ---- a round ---- */
 
-static struct gw_store *open_store(void)
+static struct gw_store *open_store(struct gw_ram_device *ram)
 {
     struct gw_store *store;
-    CHECK(gw_store_open(&(struct gw_store_options){.log_bytes = 8u << 20,
+    CHECK(gw_store_open(&(struct gw_store_options){.log_bytes = ram ? 512u << 10 : 8u << 20,
                                                    .index_bytes = 256u << 10,
                                                    .page_bits = 16,
-                                                   .hash_seed = SEED},
+                                                   .hash_seed = SEED,
+                                                   .device = ram ? gw_ram_device_face(ram) : NULL},
                         &store) == GW_OK,
           "no store");
     return store;
@@ -272,6 +285,19 @@ static void fill(void)
             op = op_of(from, i, GW_VERB_DELETE);
             execute(t, &op);
         }
+    }
+    static const uint8_t value[400];
+    for (uint32_t i = 0; device && i < FILLERS; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "filler-%u", i);
+        struct gw_op op = {.key = (const uint8_t *)key,
+                           .key_bytes = (uint16_t)strlen(key),
+                           .verb = GW_VERB_UPSERT,
+                           .value = value,
+                           .value_bytes = sizeof value};
+        gw_store_hash(from, &op);
+        execute(t, &op);
+        CHECK(op.status == GW_OK, "%s", gw_status_name((enum gw_status)op.status));
     }
     gw_store_thread_close(t);
 }
@@ -304,10 +330,13 @@ int main(void)
         pthread_mutex_init(&lanes[i].lock, NULL);
     uint64_t end = torture_now_ms() + torture_duration_ms();
     do {
-        from = open_store();
-        to = open_store();
+        device = rounds % 2 ? gw_ram_device_create(&(struct gw_ram_device_options){.seed = rounds})
+                            : NULL;
+        from = open_store(device);
+        to = open_store(NULL);
         fill();
         CHECK(gw_outgoing_create(1, &all, CHUNK_BITS, 1, SIDE, &out) == GW_OK, "no memory");
+        gw_outgoing_set(out, &(struct gw_outgoing_options){.records = KEYS + FILLERS});
         CHECK(gw_incoming_create(1, &all, CHUNK_BITS, 1, &in) == GW_OK, "no memory");
         for (uint32_t i = 0; i < SIDE; i++)
             lanes[i].first = lanes[i].count = 0, lanes[i].pull.size = lanes[i].answer.size = 0;
@@ -319,10 +348,14 @@ int main(void)
         gw_outgoing_destroy(out);
         gw_store_close(from);
         gw_store_close(to);
+        if (device)
+            gw_ram_device_destroy(device);
         rounds++;
-    } while (torture_now_ms() < end);
+    } while (torture_now_ms() < end || rounds < 2);
+    CHECK(pages_all > 0, "nothing went page by page");
     CHECK(pulls_all > 0, "nothing was pulled, the test says nothing");
-    printf("rounds=%llu pulls=%llu adds=%llu\n", (unsigned long long)rounds,
-           (unsigned long long)pulls_all, (unsigned long long)adds_all);
+    printf("rounds=%llu pulls=%llu adds=%llu pages=%llu\n", (unsigned long long)rounds,
+           (unsigned long long)pulls_all, (unsigned long long)adds_all,
+           (unsigned long long)pages_all);
     return 0;
 }
