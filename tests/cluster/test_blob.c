@@ -265,7 +265,7 @@ Test(blob, a_cold_key_that_is_asked_for_in_a_move_is_read_where_it_lies)
     cr_assert(gw_spawn_server(&w.spawn, "B"), "%s", w.spawn.error);
     harness_until_healthy(&w.spawn);
     HARNESS_CHECK(&w.spawn, 0, "migrate", "--slots", "0-8191", "--from", "A", "--to", "B",
-                  "--no-sampling", "--rate", "700KB/s");
+                  "--no-sampling", "--rate", "200KB/s");
     for (uint64_t end = harness_now_ms() + 20000;
          of_move(&w, "1", "transferred_ms") == 0 && harness_now_ms() < end;)
         harness_sleep_ms(50);
@@ -278,8 +278,10 @@ Test(blob, a_cold_key_that_is_asked_for_in_a_move_is_read_where_it_lies)
     FILE *file = fopen(folder, "we"); /* where a directory should be: every request fails */
     cr_assert(file && fclose(file) == 0);
     world_each(&w, false, half, w.keys, 7);
-    cr_expect(w.wrong == 0 && w.missing == 0 && w.failed == 0, "%llu wrong, %llu missing",
-              (unsigned long long)w.wrong, (unsigned long long)w.missing);
+    cr_expect(w.wrong == 0 && w.missing == 0 && w.failed == 0,
+              "%llu wrong, %llu missing, %llu failed (%s)", (unsigned long long)w.wrong,
+              (unsigned long long)w.missing, (unsigned long long)w.failed,
+              gw_status_name(w.failure));
     /* Most of them lie on the source's disk yet; those that stayed there alone would be fewer. */
     cr_expect_gt(w.good, half / 7 * 9 / 16, "of %u, what the source has is not to be had",
                  half / 7);
