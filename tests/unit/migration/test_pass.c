@@ -213,15 +213,25 @@ Test(pass, no_chunk_begins_before_every_page_is_acknowledged)
     closed();
 }
 
-Test(pass, a_page_that_cannot_be_read_is_left_to_the_walk)
+static void fail_and_ship(uint64_t skip, uint64_t count, enum gw_status status)
 {
     opened(KEYS, 1, 1 << 20);
     fill(KEYS, 600);
-    gw_ram_device_fail(p.s.ram, GW_RAM_READ, 3, 2, GW_E_IO);
+    gw_ram_device_fail(p.s.ram, GW_RAM_READ, skip, count, status);
     ship_all();
     expect_all(KEYS, 600);
     cr_expect_gt(page_frames, 0);
     closed();
+}
+
+Test(pass, a_page_that_cannot_be_read_is_left_to_the_walk)
+{
+    fail_and_ship(3, 2, GW_E_IO);
+}
+
+Test(pass, a_page_that_is_not_found_is_left_to_the_walk)
+{
+    fail_and_ship(0, 1, GW_NOT_FOUND);
 }
 
 Test(pass, an_object_store_that_is_away_is_waited_for)
@@ -240,16 +250,6 @@ Test(pass, an_object_store_that_is_away_is_waited_for)
     for (uint32_t i = 0; i < KEYS; i++)
         ours += moves(name(i));
     cr_expect_eq(page_records + chunk_records, ours, "page by page after all");
-    expect_all(KEYS, 600);
-    closed();
-}
-
-Test(pass, a_page_that_is_not_found_is_left_to_the_walk)
-{
-    opened(KEYS, 1, 1 << 20);
-    fill(KEYS, 600);
-    gw_ram_device_fail(p.s.ram, GW_RAM_READ, 0, 1, GW_NOT_FOUND);
-    ship_all();
     expect_all(KEYS, 600);
     closed();
 }
