@@ -227,10 +227,10 @@ static void replay(struct gw_session *s, struct gwi_op *op)
         gwi_keep_drop(s, op);
         op->issued_ns = issued_ns;
     }
-    if (gwi_op_writes(op)) {
-        gwi_op_bytes(op)[1] |= GW_WIRE_RESENT;
-        op->unsure = true;
-    }
+    /* Of a read, too: what it saw and what its own session wrote behind that may both be in what
+     * the server has recovered. It must not show the latter (as in session_lane.c). */
+    gwi_op_bytes(op)[1] |= GW_WIRE_RESENT;
+    op->unsure |= gwi_op_writes(op);
     s->stats.replayed++;
     gwi_route_queue(s, op);
     s->dispatch_due = true;
