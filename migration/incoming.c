@@ -545,6 +545,15 @@ enum gw_status gw_incoming_pull_answer(struct gw_incoming *in, struct gw_thread 
         case GW_PULL_LEAD:
             st = take_lead(in, f, &body, &lead);
             break;
+        case GW_PULL_UNREACHABLE:
+            st = GW_E_UNREACHABLE;
+            break;
+        case GW_PULL_CORRUPT:
+            st = GW_E_CORRUPT;
+            break;
+        case GW_PULL_UNREADABLE:
+            st = GW_E_IO;
+            break;
         default:
             st = GW_E_PROTOCOL;
             break;

@@ -88,8 +88,9 @@ size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence, bool le
                         size_t room_bytes);
 /* Of the i-th key of the pull. GW_END: *lead says where it lies, see gw_incoming_follow. GW_OK: a
  * record is here now, whoever brought it, or its chunk is complete: start over. GW_NOT_FOUND: the
- * source has none: start over; absent counts now. GW_RETRY: ask again later. GW_E_FULL: no room for
- * it. GW_E_TOO_LARGE. */
+ * source has none: start over; absent counts now. GW_RETRY: ask again later. GW_E_UNREACHABLE,
+ * GW_E_CORRUPT, GW_E_IO: the source cannot read it, and that is the end of those who wait for it;
+ * who comes later asks anew. GW_E_FULL: no room for it. GW_E_TOO_LARGE. */
 struct gw_incoming_lead {
     struct gw_indirection to;
     uint64_t job, attempt; /* of the answer */

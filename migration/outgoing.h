@@ -70,7 +70,8 @@ uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
 /* Answers one PULL (header *f, body behind it) by a PULL_ANSWER. Where indirections are allowed and
  * the PULL asks for leads, a key of which nothing is in memory, and whose chain goes on in the
  * shared tier, is answered by where (GW_PULL_LEAD), and not read. What does not fit, is
- * busy, is no key of the range or is being unlinked is answered "ask again" (2). scratch: for
+ * busy, is no key of the range or is being unlinked is answered "ask again" (2), and what cannot be
+ * read by that (GW_PULL_UNREACHABLE and behind it). scratch: for
  * values while they are read; both should take the largest record, else a large one is never
  * answered. GW_E_PROTOCOL: the body is not what the header says; GW_E_TOO_LARGE: not even the
  * answers without records fit.

@@ -83,6 +83,23 @@ static void answer_lead(struct pull *p, const struct gw_op *op)
     p->leads++;
 }
 
+/* What is said of a key without a record, by how its look-up has ended. */
+static enum gw_pull_found found_of(enum gw_status st)
+{
+    switch (st) {
+    case GW_NOT_FOUND:
+        return GW_PULL_ABSENT;
+    case GW_E_UNREACHABLE:
+        return GW_PULL_UNREACHABLE;
+    case GW_E_CORRUPT:
+        return GW_PULL_CORRUPT;
+    case GW_E_IO:
+        return GW_PULL_UNREADABLE;
+    default: /* busy, or larger than the scratch */
+        return GW_PULL_ASK_AGAIN;
+    }
+}
+
 static void answer(struct pull *p, const struct gw_op *op)
 {
     p->left--;
@@ -92,9 +109,6 @@ static void answer(struct pull *p, const struct gw_op *op)
         break;
     case GW_TOMBSTONE:
         answer_record(p, op, true);
-        break;
-    case GW_NOT_FOUND:
-        gw_write8(&p->w, GW_PULL_ABSENT);
         break;
     case GW_END:
         answer_lead(p, op);
@@ -107,8 +121,8 @@ static void answer(struct pull *p, const struct gw_op *op)
             gw_write8(&p->w, GW_PULL_ASK_AGAIN);
         }
         break;
-    default: /* busy, or larger than the scratch */
-        gw_write8(&p->w, GW_PULL_ASK_AGAIN);
+    default:
+        gw_write8(&p->w, found_of((enum gw_status)op->status));
         break;
     }
 }
@@ -224,7 +238,7 @@ size_t gw_outgoing_pull_late(struct gw_outgoing *o, const struct gw_op *op, enum
         atomic_fetch_add_explicit(&o->pull_records, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&o->pull_bytes, gw_writer_used(&w), memory_order_relaxed);
     } else {
-        gw_write8(&w, !closing && st == GW_NOT_FOUND ? GW_PULL_ABSENT : GW_PULL_ASK_AGAIN);
+        gw_write8(&w, closing ? GW_PULL_ASK_AGAIN : found_of(st));
     }
     GW_ASSERT(!w.bad);
     return gw_writer_used(&w);

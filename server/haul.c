@@ -204,6 +204,12 @@ static void on_pulled(void *ctx, uint32_t i, enum gw_status outcome,
         gwi_park_to_front(&a->d->park, key);
         return;
     }
+    if (outcome == GW_E_UNREACHABLE || outcome == GW_E_CORRUPT || outcome == GW_E_IO) {
+        key->failed = (int8_t)outcome;
+        key->pull_wanted = false;
+        gwi_park_to_front(&a->d->park, key);
+        return;
+    }
     a->d->park.unsent_pulls++;
     a->again = true;
 }

@@ -224,7 +224,9 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
 {
     struct behind behind = {.count = 0};
     struct gwi_parked_op *before = NULL; /* the last one of those that stay behind */
+    const int8_t unreadable = key->failed;
     bool done = false;
+    key->failed = GW_OK;
     for (bool gone = false; !gone;) {
         struct gwi_parked_op *p = before ? before->next : key->first;
         if (!p || behind.count == BEHIND_MAX) {
@@ -276,6 +278,8 @@ static bool try_operations(struct gwi_dispatcher *d, struct gwi_parked_key *key)
                 return done;
             }
         }
+        if (op.status == GW_ABSENT && unreadable != GW_OK)
+            op.status = unreadable;
         if (op.status == GW_ABSENT && !key->pull_wanted) {
             key->pull_wanted = true;
             d->park.unsent_pulls++;

@@ -322,7 +322,7 @@ bool gw_pull_answer_decode(struct gw_reader *r, enum gw_pull_found *found, struc
     if (r->bad || gw_reader_left(r) == 0)
         return false;
     uint8_t byte = gw_read8(r);
-    gwi_expect(r, byte <= GW_PULL_LEAD);
+    gwi_expect(r, byte <= GW_PULL_UNREADABLE);
     if (r->bad)
         return false;
     *found = (enum gw_pull_found)byte;

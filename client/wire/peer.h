@@ -126,7 +126,11 @@ enum gw_pull_found {
     GW_PULL_RECORD = 1,
     GW_PULL_ASK_AGAIN = 2, /* not the owner of the range any more, or not known: ask again later */
     GW_PULL_ELSEWHERE = 3, /* in another answer to this PULL */
-    GW_PULL_LEAD = 4       /* only where GW_PULL_LEADS was asked */
+    GW_PULL_LEAD = 4,      /* only where GW_PULL_LEADS was asked */
+    /* There is, or may be, a record, and it cannot be had: who waits for it is told so. */
+    GW_PULL_UNREACHABLE = 5, /* GW_E_UNREACHABLE: its object store does not answer */
+    GW_PULL_CORRUPT = 6,     /* GW_E_CORRUPT */
+    GW_PULL_UNREADABLE = 7   /* GW_E_IO */
 };
 #define GW_PULL_KEY_BYTES_LEAST    3u
 #define GW_PULL_ANSWER_BYTES_LEAST 1u

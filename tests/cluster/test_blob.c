@@ -251,8 +251,9 @@ static uint64_t of_move(struct world *w, const char *id, const char *name)
 }
 
 /* Goal: a key that is asked for in the middle of a move, and lies in the shared tier, is read there
- * and not sent; while the object store is away the source is asked for the key itself; and the move
- * ends with all keys right. How: a move so slow that everything is asked for before it comes. */
+ * and not sent; while the object store is away the source is asked for the key itself, and who asks
+ * for what nobody can read is told so, in time; and the move ends with all keys right. How: a move
+ * so slow that everything is asked for before it comes. */
 Test(blob, a_cold_key_that_is_asked_for_in_a_move_is_read_where_it_lies)
 {
     struct world w;
@@ -285,6 +286,13 @@ Test(blob, a_cold_key_that_is_asked_for_in_a_move_is_read_where_it_lies)
     /* Most of them lie on the source's disk yet; those that stayed there alone would be fewer. */
     cr_expect_gt(w.good, half / 7 * 9 / 16, "of %u, what the source has is not to be had",
                  half / 7);
+    /* Of the older half nobody has the records at hand that were not asked for. */
+    world_each(&w, false, 3, half, 7);
+    cr_expect(w.wrong == 0 && w.missing == 0 && w.failed == 0,
+              "the older half: %llu wrong, %llu missing, %llu failed (%s)",
+              (unsigned long long)w.wrong, (unsigned long long)w.missing,
+              (unsigned long long)w.failed, gw_status_name(w.failure));
+    cr_expect_gt(w.unreachable, half / 7 / 8, "of %u", half / 7);
     cr_assert_eq(unlink(folder), 0);
     cr_assert_eq(rename(away, folder), 0);
     HARNESS_CHECK(&w.spawn, 0, "job", "watch", "1", "--timeout", "90");

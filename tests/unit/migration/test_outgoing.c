@@ -569,6 +569,19 @@ Test(outgoing, late_answers_come_behind_the_others_at_their_places)
     cr_expect_eq(p.pulled[0], unsaid);
     cr_expect_eq(p.pulled[3], GW_RETRY);
 
+    /* What cannot be read is said, so that nobody waits for it. */
+    static const enum gw_status failures[] = {GW_E_UNREACHABLE, GW_E_CORRUPT, GW_E_IO};
+    for (int i = 0; i < 3; i++) {
+        uint8_t failed[1];
+        late[i] = (struct gw_pull_late){failed, gw_outgoing_pull_late(p.out, NULL, failures[i],
+                                                                      failed, sizeof failed)};
+        answer = (struct frame){malloc(512), 0};
+        answer.size = gw_outgoing_pull_more(&f, late, answer.bytes, GW_FRAME_HEADER + 5);
+        cr_expect_eq(pair_deliver_answer(&p, answer, 4), GW_OK);
+        cr_expect_eq(p.pulled[i], failures[i]);
+        late[i] = (struct gw_pull_late){0};
+    }
+
     /* A job that is over says nothing of a key. */
     uint8_t one[8];
     cr_expect_eq(gw_outgoing_pull_late(NULL, &op, GW_NOT_FOUND, one, sizeof one), 1);

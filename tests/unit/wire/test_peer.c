@@ -111,7 +111,7 @@ Test(peer, rule_15_a_pull_says_where_a_key_lies_by_a_lead_and_by_nothing_else)
     r = gw_reader_of(room, 1 + gw_writer_used(&w));
     cr_expect_not(gw_pull_answer_decode(&r, &found, &record));
     cr_expect(r.bad);
-    room[0] = GW_PULL_LEAD + 1;
+    room[0] = GW_PULL_UNREADABLE + 1;
     r = gw_reader_of(room, 1);
     cr_expect_not(gw_pull_answer_decode(&r, &found, &record));
     cr_expect(r.bad);

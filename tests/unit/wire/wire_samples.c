@@ -270,6 +270,8 @@ size_t wire_samples(struct wire_sample *out, size_t max)
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[3], &w),
            gw_pull_answer_encode(GW_PULL_RECORD, &sample_peer_record[4], &w),
            gw_pull_answer_encode(GW_PULL_ELSEWHERE, NULL, &w),
+           gw_pull_answer_encode(GW_PULL_UNREACHABLE, NULL, &w),
+           gw_pull_answer_encode(GW_PULL_UNREADABLE, NULL, &w),
            gw_pull_answer_encode(GW_PULL_ASK_AGAIN, NULL, &w));
     SAMPLE("pull_answer", uint8_t value[GW_PEER_INDIRECTION_BYTES];
            const struct gw_peer_record in =
