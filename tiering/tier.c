@@ -143,12 +143,14 @@ static enum gw_status submit_far(struct gw_tier *tier, uint32_t queue, uint64_t 
         return GW_WOULD_BLOCK;
     q->free_ops = op->next;
     uint64_t wait_ns = tier->read_deadline_ns;
-    if (atomic_load_explicit(&tier->ailing, memory_order_relaxed) && wait_ns > GWI_TIER_AILING_NS)
-        wait_ns = GWI_TIER_AILING_NS; /* relaxed: a hint */
+    bool glance = atomic_load_explicit(&tier->ailing, memory_order_relaxed); /* a hint */
+    if (glance && wait_ns > GWI_TIER_AILING_NS)
+        wait_ns = GWI_TIER_AILING_NS;
     *op = (struct tier_op){.queue = q,
                            .at = at,
                            .origin = origin,
                            .foreign = foreign,
+                           .glance = glance,
                            .room = room,
                            .bytes = bytes,
                            .cb = cb,

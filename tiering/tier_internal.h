@@ -36,7 +36,9 @@
 #define GWI_TIER_SAID_NS      UINT64_C(50000000000) /* a read's trouble is in status */
 #define GWI_TIER_OWNER_AGE_NS UINT64_C(15000000000)
 #define GWI_TIER_AGAIN_NS     UINT64_C(500000000)
-#define GWI_TIER_AILING_NS    UINT64_C(1000000000) /* a read's deadline then */
+#define GWI_TIER_AILING_NS    UINT64_C(50000000)   /* a read's deadline then */
+#define GWI_TIER_TRIAL_NS     UINT64_C(1000000000) /* and that of one that tries all the same, */
+#define GWI_TIER_TRIALS_NS    UINT64_C(100000000)  /* of which there is one each so long */
 #define GWI_TIER_PROBE_NS     UINT64_C(1000000000)
 #define GWI_TIER_LIST_MAX     1000u /* of a call (blob.h) */
 
@@ -49,6 +51,7 @@ struct tier_op {
     uint32_t bytes, done, origin, past_incarnation; /* do not hold what is wanted next */
     uint8_t listed;                                 /* enum tier_listed */
     bool foreign, waited, past;
+    bool glance; /* the object store is ailing: nothing is fetched for it */
     enum gw_status status;
     gw_device_cb cb;
     void *arg;
@@ -166,7 +169,8 @@ struct gw_tier {
     _Atomic uint64_t progress_ns; /* when something was last uploaded; at first: the start */
     _Atomic uint64_t remote_bytes;
     _Atomic bool unwell;        /* uploader: the object store fails, or is not ours */
-    _Atomic bool ailing;        /* uploader: the object store has failed for a read's deadline */
+    _Atomic bool ailing;        /* uploader: the object store has failed for a read's deadline, */
+    _Atomic uint64_t got_ns;    /* and for as long the reader has got nothing from it */
     _Atomic bool adopted, full; /* full: a write found no room since the last drop */
 
     _Atomic uint64_t objects_bytes, uploaded_raw_bytes, uploaded_bytes, uploads_failed,

@@ -15,7 +15,11 @@
  *     waited; who came later tries again in the time that he has left.
  *  5. Callbacks of the object store copy bytes and leave a note. Decompression is done here.
  *  6. A read of several frames asks for some of them at once: a page is not worth as many round
- *     trips as it has frames. */
+ *     trips as it has frames.
+ *  7. While the object store is ailing a read takes what is in the cache or already on its way, and
+ *     is given up soon, but not at once, for some try again at once. With the usual deadline reads
+ *     would stand in line, behind as many as may be under way, until their clients give up. One in
+ *     a while tries all the same: perhaps it is only puts that fail. What comes ends the ailing. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +86,25 @@ void gwi_tier_give_up(struct gw_tier *tier, struct tier_op *op, enum gw_status s
 }
 
 /* ---- fetching ---- */
+
+bool gwi_tier_may_ask(struct gw_tier *tier, struct tier_op *op)
+{
+    uint64_t now = op->glance ? gwi_tier_now() : 0;
+    if (op->glance && now - tier->reader->trial_ns >= GWI_TIER_TRIALS_NS) {
+        tier->reader->trial_ns = now;
+        op->glance = false;
+        op->deadline_ns = now + (tier->read_deadline_ns < GWI_TIER_TRIAL_NS ? tier->read_deadline_ns
+                                                                            : GWI_TIER_TRIAL_NS);
+    }
+    return !op->glance;
+}
+
+void gwi_tier_got(struct gw_tier *tier)
+{
+    /* Relaxed, both: hints. */
+    atomic_store_explicit(&tier->got_ns, gwi_tier_now(), memory_order_relaxed);
+    atomic_store_explicit(&tier->ailing, false, memory_order_relaxed);
+}
 
 /* Object store's thread: takes a note. */
 static void fetched(void *ctx, enum gw_status status, const uint8_t *data, size_t bytes)
@@ -150,7 +173,9 @@ static void fetch_for(struct gw_tier *tier, struct tier_op *op, const struct tie
                       const struct tier_cached *head)
 {
     struct tier_cached *c;
-    enum gw_status status = begin_fetch(tier, key, head, op->deadline_ns, &c);
+    enum gw_status status = gwi_tier_may_ask(tier, op)
+                                ? begin_fetch(tier, key, head, op->deadline_ns, &c)
+                                : GW_WOULD_BLOCK;
     if (status == GW_OK)
         wait_for(c, op);
     else
@@ -305,6 +330,8 @@ static void answer(struct gw_tier *tier, struct tier_cached *c)
 {
     enum gw_status status = c->status;
     if (status == GW_OK)
+        gwi_tier_got(tier);
+    if (status == GW_OK)
         status = c->key.part == GWI_TIER_HEAD ? take_head(tier, c) : take_frame(c);
     free(c->body);
     c->body = NULL;
@@ -387,7 +414,8 @@ void gwi_tier_run(struct gw_tier *tier, struct tier_op *op)
         key.part = number + 1;
         struct tier_cached *c = gwi_tier_cache_find(tier->reader, &key);
         if (!c || !c->ready) {
-            fetch_ahead(tier, op, head, number);
+            if (!op->glance)
+                fetch_ahead(tier, op, head, number);
             if (c)
                 wait_for(c, op);
             else

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "index/base/clock.h"
@@ -233,6 +234,88 @@ static void await_away(const struct world *w, uint64_t at, bool away)
     }
 }
 
+/* Every request fails, or what there was is back. */
+static void store_away(const struct world *w, bool away)
+{
+    char folder[4150], moved[4300];
+    snprintf(folder, sizeof folder, "%s/%016x", w->store, CLUSTER);
+    snprintf(moved, sizeof moved, "%s.away", folder);
+    if (!away)
+        cr_assert_eq(unlink(folder), 0);
+    cr_assert_eq(rename(away ? folder : moved, away ? moved : folder), 0);
+    if (away) /* a failure that may pass by itself: requests are tried again */
+        cr_assert_eq(symlink(folder, folder), 0);
+}
+
+/* Goal: once it is known that the object store is away a read does not wait for its turn at it, and
+ * when the store is back, reads are as before. How: all that a queue takes at once; most have their
+ * answer before the one that tries all the same could have it. */
+Test(tier, reads_do_not_stand_in_line_while_the_store_is_away)
+{
+    enum { READS = 64, MOST = 56, ROUNDS = 3 };
+    static struct tier_note notes[READS];
+    struct world w = world_make(4);
+    world_open(&w);
+    for (uint64_t p = 1; p < 20 * 8; p++)
+        write_page(&w, p * PAGE);
+    await_shared(&w, 20 * SEGMENT);
+    store_away(&w, true);
+    cr_assert_eq(tier_read(w.device, 0, PAGE, w.page, PAGE), GW_E_UNREACHABLE);
+    await_away(&w, PAGE, true);
+    uint8_t *room = tier_room(READS * 4096);
+    uint32_t soon = 0; /* a round may be disturbed */
+    for (uint32_t round = 0; round < ROUNDS && soon < MOST; round++) {
+        memset(notes, 0, sizeof notes);
+        uint64_t end = gwi_tier_now() + GWI_TIER_TRIAL_NS * 3 / 4;
+        for (uint32_t i = 0; i < READS; i++)
+            cr_assert_eq(w.device->read(w.device, 0, gw_addr_of((1 + i) * PAGE), room + i * 4096,
+                                        4096, tier_noted, &notes[i]),
+                         GW_PENDING);
+        for (soon = 0; soon < MOST && gwi_tier_now() < end; usleep(1000))
+            soon += w.device->poll(w.device, 0);
+        tier_await(w.device, 0, notes, READS);
+        for (uint32_t i = 0; i < READS; i++)
+            cr_expect_eq(notes[i].status, GW_E_UNREACHABLE);
+    }
+    cr_expect_geq(soon, MOST, "%u of %u", soon, READS);
+    free(room);
+    store_away(&w, false);
+    await_away(&w, PAGE, false);
+    for (uint64_t p = 1; p < 20 * 8; p++)
+        check_page(&w, 0, p * PAGE);
+    world_end(&w);
+}
+
+/* Goal: a store that takes nothing but gives what it has is not taken for one that is away. How:
+ * directories with the names of the objects that come next. */
+Test(tier, what_is_there_can_be_read_while_nothing_can_be_put)
+{
+    struct world w = world_make(4);
+    world_open(&w);
+    for (uint64_t p = 1; p < 12 * 8; p++)
+        write_page(&w, p * PAGE);
+    await_shared(&w, 12 * SEGMENT);
+    char name[GWI_TIER_NAME_BYTES], path[2][4200];
+    for (uint32_t i = 0; i < 2; i++) {
+        gwi_tier_object_name(CLUSTER, STORE, (12 + i) * SEGMENT, 1, name);
+        snprintf(path[i], sizeof path[i], "%s/%s", w.store, name);
+        cr_assert_eq(mkdir(path[i], 0777), 0);
+    }
+    for (uint64_t p = 12 * 8; p < 13 * 8; p++)
+        write_page(&w, p * PAGE);
+    await_away(&w, PAGE, true); /* nothing but puts was tried */
+    uint64_t end = gwi_tier_now() + WAIT_NS;
+    while (tier_read(w.device, 0, PAGE, w.page, PAGE) != GW_OK)
+        cr_assert(gwi_tier_now() < end, "no read ever tries");
+    for (uint64_t p = 1; p < 8 * 8; p++)
+        check_page(&w, 0, p * PAGE);
+    cr_expect_eq(w.device->shared(w.device), 12 * SEGMENT, "then nothing was tested");
+    cr_assert_eq(rmdir(path[0]), 0);
+    cr_assert_eq(rmdir(path[1]), 0);
+    await_shared(&w, 13 * SEGMENT);
+    world_end(&w);
+}
+
 Test(tier, a_restart_finds_what_was_dropped_with_the_store_away)
 {
     struct world w = world_make(4);
@@ -242,13 +325,8 @@ Test(tier, a_restart_finds_what_was_dropped_with_the_store_away)
     await_shared(&w, 20 * SEGMENT);
     uint32_t objects = objects_in(&w);
     world_close(&w);
-    char away[4150], error[512] = "";
-    snprintf(away, sizeof away, "%s/%016x", w.store, CLUSTER);
-    char moved[4300];
-    snprintf(moved, sizeof moved, "%s.away", away);
-    cr_assert_eq(rename(away, moved), 0);
-    FILE *f = fopen(away, "w"); /* a file where a directory should be: every request fails */
-    cr_assert(f && fclose(f) == 0);
+    char error[512] = "";
+    store_away(&w, true);
     w.options.ssd.incarnation = 2;
     world_open(&w);
     struct gw_addr_range gap = {gw_addr_of(5 * PAGE), gw_addr_of(6 * PAGE)};
@@ -266,8 +344,7 @@ Test(tier, a_restart_finds_what_was_dropped_with_the_store_away)
     cr_assert_eq(tier_read(w.device, 0, resume.v, w.page, PAGE), GW_NOT_FOUND);
     await_away(&w, PAGE, true);
     cr_expect_not(w.device->away(w.device, gw_addr_of(20 * SEGMENT)), "it is on the disk");
-    cr_assert_eq(unlink(away), 0);
-    cr_assert_eq(rename(moved, away), 0);
+    store_away(&w, false);
     await_away(&w, PAGE, false);
     for (uint64_t p = 1; p < 20 * 8 + 2; p++)
         if (p != 5)
