@@ -313,8 +313,8 @@ Test(session_crash, hole_17_a_kept_operation_holds_its_slot_until_it_is_durable)
     world_destroy(w);
 }
 
-/* A read whose answer is not durable, and a write behind it: the server dies, and has recovered both
- * the write and that it was done. It says of the read that it comes too late. */
+/* A read whose answer is not durable, and a write behind it: the server dies, and has recovered
+ * both the write and that it was done. It says of the read that it comes too late. */
 Test(session_crash, a_read_that_was_held_does_not_show_the_write_behind_it)
 {
     struct world *w = kept_world(GW_WIRE_DURABILITY_MEMORY, GW_ACKNOWLEDGE_DURABLE);
