@@ -133,6 +133,13 @@ static int tier_wait_fd(struct gw_device *device, uint32_t queue)
 
 /* ---- reads and writes ---- */
 
+bool gwi_tier_gives_nothing(const struct gw_tier *tier)
+{
+    /* Relaxed, both: hints. */
+    return atomic_load_explicit(&tier->ailing, memory_order_relaxed) &&
+           atomic_load_explicit(&tier->gets_fail, memory_order_relaxed);
+}
+
 static enum gw_status submit_far(struct gw_tier *tier, uint32_t queue, uint64_t at, uint32_t origin,
                                  bool foreign, void *room, uint32_t bytes, gw_device_cb cb,
                                  void *arg)
@@ -143,7 +150,7 @@ static enum gw_status submit_far(struct gw_tier *tier, uint32_t queue, uint64_t 
         return GW_WOULD_BLOCK;
     q->free_ops = op->next;
     uint64_t wait_ns = tier->read_deadline_ns;
-    bool glance = atomic_load_explicit(&tier->ailing, memory_order_relaxed); /* a hint */
+    bool glance = gwi_tier_gives_nothing(tier);
     if (glance && wait_ns > GWI_TIER_AILING_NS)
         wait_ns = GWI_TIER_AILING_NS;
     *op = (struct tier_op){.queue = q,

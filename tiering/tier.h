@@ -18,8 +18,9 @@
  *
  * When the object store fails: reads of what is on disk go on, and writes, up to the disk's bound
  * (GW_E_FULL then, as without a shared tier); reads of what is there only wait up to the read
- * deadline and are then answered GW_E_UNREACHABLE. Once it has failed for as long as that they wait
- * for a second only: whoever asks for many cold keys is not to wait for one after the other.
+ * deadline and are then answered GW_E_UNREACHABLE. Once it has failed for as long as that, reads
+ * too, they wait for 50 ms only: whoever asks for many cold keys is not to wait for one after the
+ * other. Ten a second try all the same, for a second.
  * Uploading catches up by itself.
  *
  * Trimming: what lies below the log's begin is deleted there as well, but never above

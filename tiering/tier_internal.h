@@ -51,7 +51,7 @@ struct tier_op {
     uint32_t bytes, done, origin, past_incarnation; /* do not hold what is wanted next */
     uint8_t listed;                                 /* enum tier_listed */
     bool foreign, waited, past;
-    bool glance; /* the object store is ailing: nothing is fetched for it */
+    bool glance; /* nothing is fetched for it: tier_read.c rule 7 */
     enum gw_status status;
     gw_device_cb cb;
     void *arg;
@@ -169,8 +169,8 @@ struct gw_tier {
     _Atomic uint64_t progress_ns; /* when something was last uploaded; at first: the start */
     _Atomic uint64_t remote_bytes;
     _Atomic bool unwell;        /* uploader: the object store fails, or is not ours */
-    _Atomic bool ailing;        /* uploader: the object store has failed for a read's deadline, */
-    _Atomic uint64_t got_ns;    /* and for as long the reader has got nothing from it */
+    _Atomic bool ailing;        /* uploader: the object store has failed for a read's deadline */
+    _Atomic bool gets_fail;     /* reader: and what it last wanted from it has not come */
     _Atomic bool adopted, full; /* full: a write found no room since the last drop */
 
     _Atomic uint64_t objects_bytes, uploaded_raw_bytes, uploaded_bytes, uploads_failed,
@@ -201,6 +201,8 @@ static inline void gwi_tier_add(_Atomic uint64_t *word, uint64_t add)
     atomic_fetch_add_explicit(word, add, memory_order_relaxed); /* a number */
 }
 bool gwi_tier_in_hole(const struct gw_tier *tier, uint64_t at);
+/* Is it known that reads of the object store fail? */
+bool gwi_tier_gives_nothing(const struct gw_tier *tier);
 
 /* ---- tier_read.c ---- */
 GW_MUST_USE enum gw_status gwi_tier_reader_begin(struct gw_tier *tier);

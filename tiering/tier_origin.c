@@ -73,7 +73,7 @@ static struct tier_origin *origin_of(struct gw_tier *tier, uint32_t number)
  * way. */
 static enum gw_status wait_for(struct tier_origin *o, struct tier_op *op, bool all)
 {
-    if (!o->listing && !gwi_tier_may_ask(o->tier, op))
+    if (o->listing ? op->glance : !gwi_tier_may_ask(o->tier, op))
         return GW_WOULD_BLOCK; /* tier_read.c rule 7 */
     if (!o->listing) {
         uint32_t count = o->count;
@@ -224,8 +224,7 @@ void gwi_tier_origin_answer(struct gw_tier *tier, struct tier_origin *o)
     enum gw_status status = o->status;
     uint32_t names = 0, before = o->count;
     uint64_t deadline = 0;
-    if (status == GW_OK)
-        gwi_tier_got(tier);
+    gwi_tier_got(tier, status);
     if (status == GW_OK)
         status = take_names(o, &names);
     free(o->body);

@@ -16,10 +16,10 @@
  *  5. Callbacks of the object store copy bytes and leave a note. Decompression is done here.
  *  6. A read of several frames asks for some of them at once: a page is not worth as many round
  *     trips as it has frames.
- *  7. While the object store is ailing a read takes what is in the cache or already on its way, and
- *     is given up soon, but not at once, for some try again at once. With the usual deadline reads
+ *  7. While the object store is ailing and gives nothing, a read takes what is in the cache and is
+ *     given up soon, but not at once, for some try again at once. With the usual deadline reads
  *     would stand in line, behind as many as may be under way, until their clients give up. One in
- *     a while tries all the same: perhaps it is only puts that fail. What comes ends the ailing. */
+ *     a while tries all the same, and is waited for by nobody else; what comes ends it for all. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,21 +89,24 @@ void gwi_tier_give_up(struct gw_tier *tier, struct tier_op *op, enum gw_status s
 
 bool gwi_tier_may_ask(struct gw_tier *tier, struct tier_op *op)
 {
-    uint64_t now = op->glance ? gwi_tier_now() : 0;
-    if (op->glance && now - tier->reader->trial_ns >= GWI_TIER_TRIALS_NS) {
+    if (!op->glance)
+        return true;
+    uint64_t now = gwi_tier_now(), wait_ns = tier->read_deadline_ns;
+    if (gwi_tier_gives_nothing(tier)) {
+        if (now - tier->reader->trial_ns < GWI_TIER_TRIALS_NS)
+            return false;
         tier->reader->trial_ns = now;
-        op->glance = false;
-        op->deadline_ns = now + (tier->read_deadline_ns < GWI_TIER_TRIAL_NS ? tier->read_deadline_ns
-                                                                            : GWI_TIER_TRIAL_NS);
+        wait_ns = wait_ns < GWI_TIER_TRIAL_NS ? wait_ns : GWI_TIER_TRIAL_NS;
     }
-    return !op->glance;
+    op->glance = false;
+    op->deadline_ns = now + wait_ns;
+    return true;
 }
 
-void gwi_tier_got(struct gw_tier *tier)
+void gwi_tier_got(struct gw_tier *tier, enum gw_status status)
 {
-    /* Relaxed, both: hints. */
-    atomic_store_explicit(&tier->got_ns, gwi_tier_now(), memory_order_relaxed);
-    atomic_store_explicit(&tier->ailing, false, memory_order_relaxed);
+    atomic_store_explicit(&tier->gets_fail, status != GW_OK && status != GW_NOT_FOUND,
+                          memory_order_relaxed); /* a hint */
 }
 
 /* Object store's thread: takes a note. */
@@ -180,6 +183,15 @@ static void fetch_for(struct gw_tier *tier, struct tier_op *op, const struct tie
         wait_for(c, op);
     else
         gwi_tier_give_up(tier, op, status);
+}
+
+/* Waits with others for what is on its way. */
+static void join(struct gw_tier *tier, struct tier_cached *c, struct tier_op *op)
+{
+    if (op->glance)
+        gwi_tier_give_up(tier, op, GW_WOULD_BLOCK); /* that may take longer than it has */
+    else
+        wait_for(c, op);
 }
 
 /* Rule 6: asks for the frames that the operation needs behind this one, of the same object. */
@@ -329,8 +341,7 @@ static void copy_from(const struct tier_cached *c, struct tier_op *op)
 static void answer(struct gw_tier *tier, struct tier_cached *c)
 {
     enum gw_status status = c->status;
-    if (status == GW_OK)
-        gwi_tier_got(tier);
+    gwi_tier_got(tier, status);
     if (status == GW_OK)
         status = c->key.part == GWI_TIER_HEAD ? take_head(tier, c) : take_frame(c);
     free(c->body);
@@ -388,7 +399,7 @@ static struct tier_cached *head_of(struct gw_tier *tier, struct tier_op *op, uin
     if (!c)
         fetch_for(tier, op, &key, NULL);
     else if (!c->ready)
-        wait_for(c, op);
+        join(tier, c, op);
     return c && c->ready ? c : NULL;
 }
 
@@ -417,7 +428,7 @@ void gwi_tier_run(struct gw_tier *tier, struct tier_op *op)
             if (!op->glance)
                 fetch_ahead(tier, op, head, number);
             if (c)
-                wait_for(c, op);
+                join(tier, c, op);
             else
                 fetch_for(tier, op, &key, head);
             return;
@@ -477,7 +488,12 @@ static void *reader_main(void *arg)
         r->listed = NULL;
         bool ends = r->ends;
         pthread_mutex_unlock(&r->lock);
-        struct tier_op *later = later_take(r);
+        uint64_t now = r->later ? gwi_tier_now() : 0;
+        struct tier_op *later = NULL;
+        if (r->later && now >= r->later_ns) { /* not whenever something else wakes us */
+            later = later_take(r);
+            r->later_ns = now + LATER_NS;
+        }
         while (!ends && answers) {
             struct tier_cached *next = answers->next_answer;
             answer(tier, answers);

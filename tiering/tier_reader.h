@@ -74,7 +74,8 @@ struct tier_reader {
     struct tier_origin **origins; /* GWI_TIER_ORIGINS_MAX */
     struct tier_key said;         /* what was last said to be missing or wrong, if anything was */
     bool says, says_corrupt;
-    uint64_t trial_ns; /* when a read last tried while the object store ails */
+    uint64_t trial_ns; /* when a read last tried while gets fail */
+    uint64_t later_ns; /* when `later` is tried */
 };
 
 /* tier_read.c */
@@ -83,8 +84,8 @@ void gwi_tier_run_all(struct gw_tier *tier, struct tier_op *ops);
 void gwi_tier_later(struct gw_tier *tier, struct tier_op *op);
 /* Whether the object store may be asked for what it wants next (tier_read.c rule 7). */
 bool gwi_tier_may_ask(struct gw_tier *tier, struct tier_op *op);
-/* It has given something. */
-void gwi_tier_got(struct gw_tier *tier);
+/* How the object store has answered. */
+void gwi_tier_got(struct gw_tier *tier, enum gw_status status);
 /* Why a read failed, in the words of device.h. */
 void gwi_tier_give_up(struct gw_tier *tier, struct tier_op *op, enum gw_status status);
 

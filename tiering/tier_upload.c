@@ -455,10 +455,8 @@ static void probe(struct gw_tier *tier)
     /* Relaxed, both: hints. */
     atomic_store_explicit(&tier->unwell, up->unwell_ns || up->owner == TIER_OWNER_OTHER,
                           memory_order_relaxed);
-    uint64_t got = atomic_load_explicit(&tier->got_ns, memory_order_relaxed);
-    got = got > up->unwell_ns ? got : up->unwell_ns;
     atomic_store_explicit(&tier->ailing,
-                          up->unwell_ns && now > got && now - got >= tier->read_deadline_ns,
+                          up->unwell_ns && now - up->unwell_ns >= tier->read_deadline_ns,
                           memory_order_relaxed);
     if (a->under_way) {
         pthread_mutex_lock(&up->lock);

@@ -287,7 +287,7 @@ Test(tier, reads_do_not_stand_in_line_while_the_store_is_away)
 }
 
 /* Goal: a store that takes nothing but gives what it has is not taken for one that is away. How:
- * directories with the names of the objects that come next. */
+ * directories with the names of the objects that come next; it is away for a while, too. */
 Test(tier, what_is_there_can_be_read_while_nothing_can_be_put)
 {
     struct world w = world_make(4);
@@ -304,10 +304,15 @@ Test(tier, what_is_there_can_be_read_while_nothing_can_be_put)
     for (uint64_t p = 12 * 8; p < 13 * 8; p++)
         write_page(&w, p * PAGE);
     await_away(&w, PAGE, true); /* nothing but puts was tried */
+    for (uint64_t p = 1; p < 4 * 8; p++)
+        check_page(&w, 0, p * PAGE);
+    store_away(&w, true);
+    cr_assert_eq(tier_read(w.device, 0, 5 * SEGMENT, w.page, PAGE), GW_E_UNREACHABLE);
+    store_away(&w, false);
     uint64_t end = gwi_tier_now() + WAIT_NS;
-    while (tier_read(w.device, 0, PAGE, w.page, PAGE) != GW_OK)
+    while (tier_read(w.device, 0, 5 * SEGMENT, w.page, PAGE) != GW_OK)
         cr_assert(gwi_tier_now() < end, "no read ever tries");
-    for (uint64_t p = 1; p < 8 * 8; p++)
+    for (uint64_t p = 4 * 8; p < 8 * 8; p++)
         check_page(&w, 0, p * PAGE);
     cr_expect_eq(w.device->shared(w.device), 12 * SEGMENT, "then nothing was tested");
     cr_assert_eq(rmdir(path[0]), 0);
