@@ -248,6 +248,8 @@ static void lose(struct gw_session *s, struct gwi_op *op)
     uint64_t issued_ns = op->held->issued_ns;
     gwi_keep_drop(s, op);
     op->issued_ns = issued_ns;
+    if (!gwi_op_writes(op))
+        gwi_op_bytes(op)[1] |= GW_WIRE_RESENT; /* as in `replay` */
     gwi_route_queue(s, op);
     s->dispatch_due = true;
     if (effect)

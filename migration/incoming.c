@@ -250,6 +250,8 @@ static enum gw_status insert_gathered(struct inserting *x)
     enum gw_status st = GW_OK;
     if (x->at >= x->book->done)
         st = insert(x->thread, x->ops, x->chunk == ANY ? drop_late(x) : x->n);
+    if (st == GW_E_UNREACHABLE) /* of our own chain: the object store will be back */
+        st = GW_PENDING;
     if (st == GW_OK)
         inserted(x, x->n);
     x->n = 0;

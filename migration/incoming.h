@@ -59,7 +59,8 @@ struct gw_incoming_result {
 /* Inserts one CHUNK frame, and links its indirections, each behind the records before it (R14). Of
  * a frame of hot records those are inserted that can be at once; the others come with their chunks.
  *   GW_OK           done or dropped; see *result
- *   GW_PENDING      not all of it: a chain that it goes to is being read from the device. Offer the
+ *   GW_PENDING      not all of it: a chain that it goes to is being read from the device, or cannot
+ *                   be read now. Offer the
  *                   same frame again when gw_store_ready has named a hash
  *   GW_WOULD_BLOCK  not all of it: the store is full or a record is busy. Offer the same frame
  *                   again later, and nothing else of this connection before it
@@ -89,7 +90,7 @@ size_t gw_incoming_pull(const struct gw_incoming *in, uint64_t sequence, bool le
 /* Of the i-th key of the pull. GW_END: *lead says where it lies, see gw_incoming_follow. GW_OK: a
  * record is here now, whoever brought it, or its chunk is complete: start over. GW_NOT_FOUND: the
  * source has none: start over; absent counts now. GW_RETRY: ask again later. GW_E_UNREACHABLE,
- * GW_E_CORRUPT, GW_E_IO: the source cannot read it, and that is the end of those who wait for it;
+ * GW_E_CORRUPT, GW_E_IO: the source, or our own chain, cannot be read, which ends those who wait;
  * who comes later asks anew. GW_E_FULL: no room for it. GW_E_TOO_LARGE. */
 struct gw_incoming_lead {
     struct gw_indirection to;

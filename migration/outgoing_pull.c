@@ -94,6 +94,8 @@ static enum gw_pull_found found_of(enum gw_status st)
     case GW_E_CORRUPT:
         return GW_PULL_CORRUPT;
     case GW_E_IO:
+    case GW_E_LIMIT: /* more logs than can be told apart; one that nobody can read here */
+    case GW_E_UNSUPPORTED:
         return GW_PULL_UNREADABLE;
     default: /* busy, or larger than the scratch */
         return GW_PULL_ASK_AGAIN;

@@ -20,7 +20,8 @@
 #define RESOLVE_US      20000u
 #define RESOLVE_MAX     30000u /* times RESOLVE_US */
 #define CHECKPOINT_EACH 100u   /* while only older checkpoints need other logs */
-#define READ_TRIES      3u     /* each waits up to the tier's deadline */
+#define READ_TRIES      3u
+#define READ_PAUSE_US   1000000u /* the tier gives up soon while the object store is away */
 
 bool gwi_backup_page_wanted(const struct gwi_state *s, uint64_t at)
 {
@@ -46,6 +47,8 @@ static enum gw_status read_page(const struct gwi_backup_cold *c, uint64_t at, ui
     const uint32_t bytes = 1u << c->state->page_bits;
     enum gw_status st = GW_E_UNREACHABLE;
     for (uint32_t tries = 0; st == GW_E_UNREACHABLE && tries < READ_TRIES; tries++) {
+        if (tries > 0)
+            usleep(READ_PAUSE_US);
         int result = GW_PENDING;
         while ((st = device->read(device, queue, gw_addr_of(at), room, bytes, read_done,
                                   &result)) == GW_WOULD_BLOCK) {

@@ -44,7 +44,7 @@ struct gwi_parked_key {
     bool negative;    /* the previous owner has no such key: absent counts now (MIGRATION R10) */
     bool read_there;  /* it could not be had where an answer said: the source is to read it */
     bool led;         /* the pull's answer says where it lies: `lead` */
-    int8_t failed;    /* enum gw_status: the previous owner cannot read it; GW_OK: nothing such. For
+    int8_t failed;    /* enum gw_status: what its pull ended with; GW_OK: nothing such. For
                        * the operations of one try: who comes later asks anew */
     struct gw_incoming_lead lead;
 };

@@ -224,6 +224,7 @@ Test(session_crash, who_waits_for_durability_hears_of_doubt_only_where_there_was
     cr_expect_eq(w->answer[0].tag, 1);
     cr_expect_eq(w->answer[0].status, GW_IN_DOUBT);
     expect_batch(A, (uint64_t[]){3, 4}, 2);
+    cr_expect_eq(peer_batch(A)->op[0].flags, GW_WIRE_RESENT, "it must not show what came behind");
     cr_expect_eq(peer_batch(A)->op[1].flags, 0, "nothing of it can be there already");
     cr_expect_eq(stats_of(w).lost, 0, "the caller was told");
     cr_expect_eq(w->session->held, 0);
