@@ -151,7 +151,9 @@ Test(holes, hole_5_an_add_that_is_resent_before_its_history_has_come_is_applied_
     cr_assert_eq(read_reply(old, &reply), GW_KIND_REPLY);
     cr_assert_eq(reply.number, 1); /* and is lost */
     close(old);
-    HARNESS_CHECK(&spawn, 0, "migrate", "--slots", "0-16383", "--from", "A", "--to", "B");
+    HARNESS_CHECK(&spawn, 0, "migrate", "--slots", "0-16383", "--from", "A", "--to", "B",
+                  "--no-sampling", "--rate",
+                  "4MB/s"); /* 15 s of it: it is to be caught under way */
     for (uint32_t tries = 0; tries < 400 && !job_is(&spawn, "\"committed\""); tries++)
         cr_assert_not(job_is(&spawn, "\"done\""), "too fast for this test");
     HARNESS_CHECK(&spawn, 0, "job", "pause", "1");
