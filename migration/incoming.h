@@ -60,8 +60,8 @@ struct gw_incoming_result {
  * a frame of hot records those are inserted that can be at once; the others come with their chunks.
  *   GW_OK           done or dropped; see *result
  *   GW_PENDING      not all of it: a chain that it goes to is being read from the device, or cannot
- *                   be read now. Offer the
- *                   same frame again when gw_store_ready has named a hash
+ *                   be read now. Offer the same frame again when gw_store_ready has named a hash,
+ *                   or a little later
  *   GW_WOULD_BLOCK  not all of it: the store is full or a record is busy. Offer the same frame
  *                   again later, and nothing else of this connection before it
  *   GW_E_PROTOCOL   the frame is not what it says, is out of order, or holds keys that are not of

@@ -71,15 +71,14 @@ uint64_t gw_outgoing_attempt(const struct gw_outgoing *out);
  * the PULL asks for leads, a key of which nothing is in memory, and whose chain goes on in the
  * shared tier, is answered by where (GW_PULL_LEAD), and not read. What does not fit, is
  * busy, is no key of the range or is being unlinked is answered "ask again" (2), and what cannot be
- * read by that (GW_PULL_UNREACHABLE and behind it). scratch: for
- * values while they are read; both should take the largest record, else a large one is never
- * answered. GW_E_PROTOCOL: the body is not what the header says; GW_E_TOO_LARGE: not even the
- * answers without records fit.
- * A key whose record is on the device is offered to `cold` (NULL: asked for again) with its place
- * in the frame: true means that the caller executes the look-up again when the store has the
- * record, and hands its outcome to gw_outgoing_pull_late. If any was taken the answer is
- * GW_PENDING: room holds the frame with the answers to the others, "elsewhere" in place of those
- * that were taken, and gw_outgoing_pull_more makes the frames in which these come. */
+ * read by why (GW_PULL_UNREACHABLE, _CORRUPT, _UNREADABLE). scratch: for values while they are
+ * read; both should take the largest record, else a large one is never answered. GW_E_PROTOCOL: the
+ * body is not what the header says; GW_E_TOO_LARGE: not even the answers without records fit. A key
+ * whose record is on the device is offered to `cold` (NULL: asked for again) with its place in the
+ * frame: true means that the caller executes the look-up again when the store has the record, and
+ * hands its outcome to gw_outgoing_pull_late. If any was taken the answer is GW_PENDING: room holds
+ * the frame with the answers to the others, "elsewhere" in place of those that were taken, and
+ * gw_outgoing_pull_more makes the frames in which these come. */
 typedef bool (*gw_pull_cold_cb)(void *ctx, uint32_t index, const struct gw_op *op);
 GW_MUST_USE enum gw_status gw_outgoing_answer_pull(
     struct gw_outgoing *out, struct gw_thread *thread, const struct gw_store *store,
