@@ -350,6 +350,8 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
 {
     struct room room;
     struct plan plan = {.urgency = GWI_CALM};
+    /* Relaxed: a number; as it is before it is looked at. */
+    uint32_t frames = atomic_load_explicit(&c->log->frames_target, memory_order_relaxed);
     reserve_follow(c);
     room_measure(c, &room);
     if (c->log->device)
@@ -366,6 +368,8 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     atomic_store_explicit(&c->log->compact_full, plan.compact_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->user_full, plan.user_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->delete_full, plan.delete_full, memory_order_relaxed);
+    /* Release: all that was said. */
+    atomic_store_explicit(&c->log->looked, room.tail_page << 32 | frames, memory_order_release);
     gwi_compact_sample_plan(c, room.tail, room.used, plan.full && !active, now_ns);
     trim_later(c);
     work_update(c);
@@ -391,7 +395,10 @@ void gwi_compact_look(struct gw_thread *t, uint64_t now_ns)
     struct gwi_compactor *c = t->store->compactor;
     /* Relaxed: hints. */
     uint64_t tail = gw_log_tail(c->log).v;
+    uint64_t looked = atomic_load_explicit(&c->log->looked, memory_order_relaxed);
     if (tail < atomic_load_explicit(&c->look_bytes, memory_order_relaxed) &&
+        looked >> 32 == tail >> c->log->page_bits &&
+        (uint32_t)looked == atomic_load_explicit(&c->log->frames_target, memory_order_relaxed) &&
         now_ns < atomic_load_explicit(&c->look_ns, memory_order_relaxed))
         return;
     if (pthread_mutex_trylock(&c->lock) != 0)
@@ -526,6 +533,7 @@ enum gw_status gwi_compactor_create(struct gw_store *store, struct gwi_compactor
     c->trimmed = c->base;
     c->futile = -1;
     atomic_store_explicit(&log->reserve, reserve_of(log->frames_count), memory_order_relaxed);
+    atomic_store_explicit(&log->looked, 0, memory_order_relaxed);
     gwi_compact_sweep_init(c);
     *out = c;
     return GW_OK;

@@ -88,6 +88,7 @@ enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes, uint32_t pa
     atomic_init(&log->page_limit, page + frames);
     atomic_init(&log->held_limit, page + frames);
     atomic_init(&log->tail, tail_word(page, GW_LOG_PAGE_HEADER));
+    atomic_init(&log->looked, UINT64_MAX);
     atomic_init(&log->cut, (page << page_bits) & ~GW_LOG_CUT_NAME);
     if (gwi_log_flush_begin(log) != GW_OK) {
         gw_log_destroy(log);
@@ -156,9 +157,11 @@ enum whose { USERS, DELETES, COMPACTIONS };
 enum reach { NEXT_PAGE, THIS_PAGE, NOWHERE };
 
 /* Relaxed but for the limit: numbers. */
-static enum reach reach_of(struct gw_log *log, uint64_t page, enum whose whose)
+static enum reach reach_of(struct gw_log *log, uint64_t page, enum whose whose, uint64_t *limit)
 {
     uint64_t keep = 0;
+    /* Acquire: pairs with the release that makes the frame ours. */
+    *limit = atomic_load_explicit(&log->page_limit, memory_order_acquire);
     if (whose == COMPACTIONS) {
         if (GW_UNLIKELY(atomic_load_explicit(&log->compact_full, memory_order_relaxed)))
             return THIS_PAGE;
@@ -172,25 +175,34 @@ static enum reach reach_of(struct gw_log *log, uint64_t page, enum whose whose)
         if (atomic_load_explicit(refused, memory_order_relaxed))
             return NOWHERE;
     }
-    /* Acquire: pairs with the release that makes the frame ours. */
-    uint64_t limit = atomic_load_explicit(&log->page_limit, memory_order_acquire);
-    if (GW_LIKELY(page + 1 + keep < limit))
+    if (GW_LIKELY(page + 1 + keep < *limit))
         return NEXT_PAGE;
-    return page + keep < limit || keep == 0 ? THIS_PAGE : NOWHERE;
+    return page + keep < *limit || keep == 0 ? THIS_PAGE : NOWHERE;
 }
 
-/* The answer when there is no page to go on to. */
-static enum gw_status no_page(struct gw_log *log)
+bool gwi_log_room_coming(const struct gw_log *log)
 {
-    /* Relaxed, all: what is seen late is seen in the next turn. */
+    /* Relaxed, but for `freed`: what is seen late is seen in the next turn. */
     bool coming = (log->device || log->evict) &&
                   !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
                   !atomic_load_explicit(&log->user_full, memory_order_relaxed);
     coming |= atomic_load_explicit(&log->room_coming, memory_order_relaxed);
-    /* Frames below begin come an epoch later. */
-    coming |= atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits >
-              atomic_load_explicit(&log->freed, memory_order_relaxed);
-    if (coming)
+    /* Frames below begin come an epoch later. Acquire: who finds that they have come finds the
+     * limit raised, too; pairs with head_freed. */
+    return coming | (atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits >
+                     atomic_load_explicit(&log->freed, memory_order_acquire));
+}
+
+/* The answer when there is no page to go on to from `page`. That compaction has not said that there
+ * will be room counts only once it has looked since the tail came to this page: whoever was to look
+ * may have had no processor while others filled several. And what was found against a limit that
+ * has changed since is not looked at further. */
+static enum gw_status no_page(struct gw_log *log, uint64_t page, uint64_t limit)
+{
+    /* Acquire: what compaction said when it looked. */
+    uint64_t looked = atomic_load_explicit(&log->looked, memory_order_acquire) >> 32;
+    if (looked < page || gwi_log_room_coming(log) ||
+        atomic_load_explicit(&log->page_limit, memory_order_acquire) != limit)
         return GW_NOT_YET;
     atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */
     return GW_E_FULL;
@@ -204,9 +216,10 @@ static enum gw_status allocate(struct gw_log *log, uint64_t units, enum whose wh
     uint64_t word = atomic_load_explicit(&log->tail, memory_order_acquire);
     for (uint32_t tries = 0; tries < ALLOCATE_TRIES; tries++) {
         uint64_t page = word >> GW_LOG_OFFSET_BITS, offset = word & OFFSET_MASK;
-        enum reach reach = reach_of(log, page, whose);
+        uint64_t limit;
+        enum reach reach = reach_of(log, page, whose, &limit);
         if (GW_UNLIKELY(reach == NOWHERE))
-            return no_page(log);
+            return no_page(log, page, limit);
         if (offset + bytes <= log->page_bytes) {
             if (GW_UNLIKELY(reach == THIS_PAGE)) { /* rule 3 */
                 if (!atomic_compare_exchange_weak_explicit(&log->tail, &word, word + bytes,
@@ -232,7 +245,7 @@ static enum gw_status allocate(struct gw_log *log, uint64_t units, enum whose wh
             continue;
         }
         if (reach == THIS_PAGE)
-            return no_page(log);
+            return no_page(log, page, limit);
         if (GW_UNLIKELY(word & GW_LOG_TAIL_CUT)) /* before the mark goes */
             gwi_log_cut_met(log, page);
         if (atomic_compare_exchange_weak_explicit(&log->tail, &word,

@@ -83,7 +83,10 @@ struct gw_log {
     _Atomic bool delete_full;  /* nor for deletes */
     _Atomic bool compact_full; /* nor for compaction: the rest is for the cut of a checkpoint */
     _Atomic bool room_coming;  /* it says: but there will be some soon */
-    _Atomic bool device_full;  /* the device refuses the next page, or fails to write any */
+    /* What it knew when it said so: the tail's page << 32 | frames_target; UINT64_MAX: nobody
+     * compacts. */
+    _Atomic uint64_t looked;
+    _Atomic bool device_full; /* the device refuses the next page, or fails to write any */
     /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
      * had back. */
     _Atomic int64_t waste;
@@ -165,8 +168,9 @@ void gw_log_cut_resume(struct gw_log *log, uint64_t number);
 /* Room for a record of `units` x 16 bytes at the tail; its words are not cleared. Requires: inside
  * the epoch; the caller fills all of it or makes it void before it leaves. A record lies above
  * every address that the caller had read before. GW_E_FULL: no page has room and none will get some
- * by itself; GW_NOT_YET: room is being made, try again after leaving the epoch; GW_RETRY: others
- * were in the way a bounded number of times. */
+ * by itself; GW_NOT_YET: room is being made, or nobody has looked yet whether it can be: try again
+ * after leaving the epoch and a turn; GW_RETRY: others were in the way a bounded number of times.
+ */
 GW_MUST_USE enum gw_status gw_log_allocate(struct gw_log *log, uint64_t units, gw_addr *out);
 /* The same for work that makes room: compaction takes from the reserve, deletes from half of it. */
 GW_MUST_USE enum gw_status gw_log_allocate_reserved(struct gw_log *log, uint64_t units,
@@ -211,6 +215,8 @@ uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue);
 void gw_log_frames_allow(struct gw_log *log, uint64_t frames);
 /* Frames that it has now: no other page has memory. */
 uint64_t gw_log_frames_held(const struct gw_log *log);
+/* Has it more than it may have, and will it give some of them up by itself? */
+bool gw_log_frames_coming(const struct gw_log *log);
 
 gw_addr gw_log_tail(const struct gw_log *log);
 uint64_t gw_log_record_bytes_max(const struct gw_log *log);

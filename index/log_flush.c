@@ -224,12 +224,14 @@ static void head_freed(void *arg)
             gw_memory_release(gw_log_page(log, page), log->page_bytes) == GW_OK)
             atomic_store_explicit(&io->released, true, memory_order_relaxed);
     }
-    atomic_store_explicit(&log->freed, to, memory_order_relaxed);
     /* Release: the frames are ours to give; pairs with the acquire in allocate. */
     if (to + target > limit) {
         atomic_store_explicit(&log->held_limit, to + target, memory_order_relaxed);
         atomic_store_explicit(&log->page_limit, to + target, memory_order_release);
     }
+    /* Release: behind the limit, or users are refused in between; pairs with
+     * gwi_log_room_coming. */
+    atomic_store_explicit(&log->freed, to, memory_order_release);
     /* Release: all of the above before the next mover. */
     atomic_store_explicit(&log->head_moving, 0, memory_order_release);
 }
@@ -287,6 +289,15 @@ static void limit_lowered(void *arg)
     atomic_store_explicit(&log->head_moving, 0, memory_order_release);
 }
 
+/* To where the limit may be lowered: what waits for the tail stays. */
+static uint64_t lowest_limit(const struct gw_log *log, uint64_t freed, uint64_t tail_page,
+                             uint32_t frames)
+{
+    uint64_t keep = tail_page + 1 + free_wanted(frames) +
+                    atomic_load_explicit(&log->reserve, memory_order_relaxed);
+    return freed + frames > keep ? freed + frames : keep;
+}
+
 /* Gives up frames that no page has come to yet. A thread inside may turn to a page that is being
  * taken away, for it has loaded the old limit; so its frame is not touched before all have left. */
 static void lower_limit(struct gw_log *log, uint64_t tail_page, uint32_t frames)
@@ -295,9 +306,7 @@ static void lower_limit(struct gw_log *log, uint64_t tail_page, uint32_t frames)
         return;
     uint64_t freed = atomic_load_explicit(&log->freed, memory_order_relaxed);
     uint64_t limit = atomic_load_explicit(&log->page_limit, memory_order_relaxed);
-    uint64_t keep = tail_page + 1 + free_wanted(frames) +
-                    atomic_load_explicit(&log->reserve, memory_order_relaxed);
-    uint64_t to = freed + frames > keep ? freed + frames : keep;
+    uint64_t to = lowest_limit(log, freed, tail_page, frames);
     if (to >= limit)
         return;
     atomic_store_explicit(&log->head_moving, 2, memory_order_relaxed);
@@ -319,6 +328,23 @@ static void raise_limit(struct gw_log *log, uint32_t frames)
         return;
     atomic_store_explicit(&log->held_limit, to, memory_order_relaxed);
     atomic_store_explicit(&log->page_limit, to, memory_order_release);
+}
+
+bool gw_log_frames_coming(const struct gw_log *log)
+{
+    /* What is read first only makes us say yes once too often. */
+    uint32_t frames = atomic_load_explicit(&log->frames_target, memory_order_relaxed);
+    uint64_t looked = atomic_load_explicit(&log->looked, memory_order_acquire);
+    bool said = looked == UINT64_MAX || (uint32_t)looked == frames;
+    if (gw_log_frames_held(log) <= frames)
+        return false;
+    if (!said || gwi_log_room_coming(log) ||
+        atomic_load_explicit(&log->head_moving, memory_order_acquire))
+        return true;
+    uint64_t tail_page =
+        atomic_load_explicit(&log->tail, memory_order_acquire) >> GW_LOG_OFFSET_BITS;
+    return lowest_limit(log, atomic_load_explicit(&log->freed, memory_order_relaxed), tail_page,
+                        frames) < atomic_load_explicit(&log->page_limit, memory_order_relaxed);
 }
 
 /* Gives the frames that come next their memory back, so that no allocation waits for it. */

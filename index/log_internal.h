@@ -11,6 +11,9 @@ void gwi_log_page_open(struct gw_log *log, uint64_t page);
 void gwi_log_page_close(struct gw_log *log, uint64_t page, uint64_t used);
 /* Somebody has met the mark of a cut in the tail word, at this page. */
 void gwi_log_cut_met(struct gw_log *log, uint64_t page);
+/* Is room being made for users, as far as the log and compaction know? Whether compaction has
+ * looked at what there is now is the caller's to ask (`looked`). */
+bool gwi_log_room_coming(const struct gw_log *log);
 /* The address that a tail word stands for; an offset beyond the page's end counts as its end. */
 static inline uint64_t gwi_log_address_of(const struct gw_log *log, uint64_t tail)
 {

@@ -54,16 +54,32 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
     return sides;
 }
 
+uint64_t gwi_index_leaves_frames(const struct gw_store *store)
+{
+    /* A page ahead: overflow lines are taken between two looks. */
+    uint64_t index =
+        gw_table_memory_bytes(store->table) + gw_table_lacks(store->table) + store->log->page_bytes;
+    index = index > store->index_bytes ? index : store->index_bytes;
+    uint64_t left = store->memory_bytes > index ? store->memory_bytes - index : 0;
+    return left >> store->log->page_bits;
+}
+
 /* Index and log live on one number of bytes: what the one takes the other gives up. What the index
  * was given at the start stays its own; the log gives up the rest frame by frame, and until it has,
  * the index waits. */
-static void share(const struct gw_store *store, uint64_t lacks)
+static void share(const struct gw_store *store)
 {
-    /* A page ahead: overflow lines are taken between two looks. */
-    uint64_t index = gw_table_memory_bytes(store->table) + lacks + store->log->page_bytes;
-    index = index > store->index_bytes ? index : store->index_bytes;
-    uint64_t left = store->memory_bytes > index ? store->memory_bytes - index : 0;
-    gw_log_frames_allow(store->log, left >> store->log->page_bits);
+    gw_log_frames_allow(store->log, gwi_index_leaves_frames(store));
+}
+
+/* What the index cannot get for its next step, although it has asked for it: the log has given what
+ * it could. 0: nothing, or that is not known yet. */
+static uint64_t refused_of(const struct gw_store *store)
+{
+    uint64_t lacks = gw_table_lacks(store->table), frames = gwi_index_leaves_frames(store);
+    uint64_t least = frames > GW_LOG_FRAMES_MIN ? frames : GW_LOG_FRAMES_MIN;
+    bool asked = atomic_load_explicit(&store->log->frames_target, memory_order_relaxed) <= least;
+    return asked && !gw_log_frames_coming(store->log) ? lacks : 0;
 }
 
 static uint64_t room_of(const struct gw_store *store)
@@ -78,14 +94,15 @@ static uint64_t room_of(const struct gw_store *store)
 bool gwi_index_turn(struct gw_thread *t)
 {
     struct gw_store *store = t->store;
-    uint64_t lacks = 0;
     bool wanted = gw_table_grow_wanted(store->table);
     if (GW_UNLIKELY(wanted)) {
         gw_epoch_enter(store->epoch, t->slot);
-        lacks = gw_table_grow(store->table, store->epoch, room_of(store), GROW_BUDGET);
+        /* First what is refused: what comes after that is in the room. */
+        uint64_t refused = refused_of(store);
+        gw_table_grow(store->table, store->epoch, room_of(store), refused, GROW_BUDGET);
         gw_epoch_exit(store->epoch, t->slot);
     }
     if (store->index_bytes_max > store->index_bytes && (wanted || t->turns++ % SHARE_TURNS == 0))
-        share(store, lacks);
-    return wanted && lacks == 0;
+        share(store);
+    return wanted && gw_table_lacks(store->table) == 0;
 }

@@ -380,6 +380,8 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift);
 /* A bounded piece of the growth of the index, and the share of memory between index and log;
  * outside of the epoch, once a turn. True: there is more to do at once. */
 bool gwi_index_turn(struct gw_thread *t);
+/* Frames that the index, with what it lacks, leaves to the log. */
+uint64_t gwi_index_leaves_frames(const struct gw_store *store);
 
 static inline void gwi_pause(void)
 {

@@ -240,10 +240,7 @@ static void count_off(struct gw_store *store, uint64_t dropped, uint64_t all)
 /* The index has what it needs; the log gets the rest (store_index.c). */
 static void share_memory(struct gw_store *store, bool populate)
 {
-    uint64_t index = gw_table_memory_bytes(store->table) + store->log->page_bytes;
-    index = index > store->index_bytes ? index : store->index_bytes;
-    uint64_t left = store->memory_bytes > index ? store->memory_bytes - index : 0;
-    gw_log_frames_allow(store->log, left >> store->log->page_bits);
+    gw_log_frames_allow(store->log, gwi_index_leaves_frames(store));
     if (!populate)
         return;
     gw_table_populate(store->table);

@@ -155,7 +155,7 @@ static void raise_all(struct worker *w, struct found *found, uint32_t n)
     for (uint32_t i = 0; i < n && !stopped(w->r); i++) {
         enum gw_status st;
         while ((st = raise_part(w, &found[i])) == GW_RETRY && !stopped(w->r)) {
-            gw_table_grow(store->table, store->epoch, UINT64_MAX, GROW_BUDGET);
+            gw_table_grow(store->table, store->epoch, UINT64_MAX, 0, GROW_BUDGET);
             gw_epoch_exit(store->epoch, w->slot);
             gw_epoch_poll(store->epoch);
             gw_epoch_enter(store->epoch, w->slot);
@@ -168,7 +168,7 @@ static void raise_all(struct worker *w, struct found *found, uint32_t n)
     gw_epoch_exit(store->epoch, w->slot);
     if (gw_table_grow_wanted(store->table)) {
         gw_epoch_enter(store->epoch, w->slot);
-        gw_table_grow(store->table, store->epoch, UINT64_MAX, GROW_BUDGET);
+        gw_table_grow(store->table, store->epoch, UINT64_MAX, 0, GROW_BUDGET);
         gw_epoch_exit(store->epoch, w->slot);
         gw_epoch_poll(store->epoch);
     }

@@ -83,11 +83,14 @@ bool gw_table_grow_wanted(const struct gw_table *table);
 /* Does a bounded piece of what growth is to do; every thread calls it once a turn while it is
  * wanted, inside of the epoch. At most `budget` buckets are split (some 150 ns each, in steps of
  * 64), or as much memory is mapped, prepared or given back as takes the same time.
- * room_bytes: how much more memory the table may take now (bytes_max is kept besides). Returns what
- * the next step needs and does not have, 0 if it lacks nothing: a chunk needs its doubled size in
- * one piece and gives the old one back when it has grown. */
-uint64_t gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
-                       uint32_t budget);
+ * room_bytes: how much more memory the table may take now (bytes_max is kept besides).
+ * refused_bytes: up to so much it cannot get in addition, as the caller knows; what lacks more
+ * waits, and with it the insertions that need the growth. */
+void gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
+                   uint64_t refused_bytes, uint32_t budget);
+/* What the next step needs and did not have when it was last tried, 0 if it lacks nothing: a chunk
+ * needs its doubled size in one piece and gives the old one back when it has grown. */
+uint64_t gw_table_lacks(const struct gw_table *table);
 
 /* Overflow lines in thousandths of the buckets at which this chunk of so many grows. */
 uint32_t gw_table_threshold(uint64_t chunk, uint32_t directory_bits);

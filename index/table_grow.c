@@ -22,7 +22,8 @@
  *  4. The old chunk's memory goes an epoch after that: nobody has a place in it then.
  *  5. No growth without room for all of the doubled chunk. A chunk that may not grow goes on with
  *     overflow lines; it asks again whenever it takes one. Without a line an insertion waits for
- *     the growth (GW_RETRY), unless that has been denied: then the table is full. */
+ *     the growth (GW_RETRY), unless that has been denied: then the table is full. To lack room that
+ *     others are about to give up is not to be denied it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,7 +83,9 @@ bool gwi_grow_helps(const struct gw_table *table, struct gwi_arena *arena)
     if (atomic_load_explicit(&arena->used, memory_order_relaxed) <= arena->lines_grow)
         return gw_table_grow_wanted(table);
     gwi_grow_want(table, arena->number);
-    return !atomic_load_explicit(&arena->denied, memory_order_relaxed); /* as of its last turn */
+    /* As of the last turn. What one chunk lacks in vain every other one waits behind. */
+    return !atomic_load_explicit(&arena->denied, memory_order_relaxed) &&
+           !atomic_load_explicit(&table->grow->refused, memory_order_relaxed);
 }
 
 bool gw_table_grow_wanted(const struct gw_table *table)
@@ -297,7 +300,8 @@ static bool choose(struct gw_table *table, uint64_t room_bytes, uint64_t *lacks)
             if (atomic_load_explicit(&arena->used, memory_order_relaxed) <= arena->lines_grow)
                 continue; /* it has grown since */
             enum gw_status st = growth_start(table, arena, word, room_bytes, lacks);
-            atomic_store_explicit(&arena->denied, st != GW_OK, memory_order_relaxed);
+            bool denied = st != GW_OK && st != GW_WOULD_BLOCK;
+            atomic_store_explicit(&arena->denied, denied, memory_order_relaxed);
             if (st == GW_WOULD_BLOCK) {
                 gwi_grow_want(table, number);
                 return false;
@@ -327,7 +331,7 @@ static void work_settle(struct gw_table *table)
 
 /* One piece, under the lock. Returns its cost, 0: there is nothing to do, or it cannot be done. */
 static uint32_t step_locked(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
-                            uint64_t *lacks)
+                            uint64_t refused_bytes)
 {
     struct gwi_grow *grow = table->grow;
     uint32_t cost = 0;
@@ -338,18 +342,28 @@ static uint32_t step_locked(struct gw_table *table, struct gw_epoch *epoch, uint
         cost = unmap_some(grow);
     } else if (grow->preparing) {
         cost = prepare_some(table);
-    } else if (!splitting && choose(table, room_bytes, lacks)) {
-        cost = MAP_COST;
+    } else if (!splitting) {
+        uint64_t lacks = 0;
+        cost = choose(table, room_bytes, &lacks) ? MAP_COST : 0;
+        bool refused = lacks != 0 && lacks <= refused_bytes;
+        /* Relaxed, both: what is seen late is seen in the next turn. */
+        atomic_store_explicit(&grow->lacks, lacks, memory_order_relaxed);
+        atomic_store_explicit(&grow->refused, refused, memory_order_relaxed);
     }
     work_settle(table);
     return cost;
 }
 
-uint64_t gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
-                       uint32_t budget)
+uint64_t gw_table_lacks(const struct gw_table *table)
+{
+    return atomic_load_explicit(&table->grow->lacks, memory_order_relaxed);
+}
+
+void gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
+                   uint64_t refused_bytes, uint32_t budget)
 {
     struct gwi_grow *grow = table->grow;
-    uint64_t bytes_max = gw_table_memory_bytes(table), lacks = 0;
+    uint64_t bytes_max = gw_table_memory_bytes(table);
     bytes_max = room_bytes < UINT64_MAX - bytes_max ? bytes_max + room_bytes : UINT64_MAX;
     for (uint32_t used = 0; used <= budget && gw_table_grow_wanted(table);) {
         /* Acquire: *growth. It stays while we are inside, for its trigger was or will be deferred
@@ -371,13 +385,12 @@ uint64_t gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t 
         }
         uint64_t bytes = gw_table_memory_bytes(table);
         uint32_t cost =
-            step_locked(table, epoch, bytes < bytes_max ? bytes_max - bytes : 0, &lacks);
+            step_locked(table, epoch, bytes < bytes_max ? bytes_max - bytes : 0, refused_bytes);
         atomic_store_explicit(&grow->lock, 0, memory_order_release);
         if (cost == 0)
             break;
         used += cost;
     }
-    return lacks;
 }
 
 void gwi_grow_end(struct gw_table *table)

@@ -66,7 +66,11 @@ struct gwi_grow {
     _Atomic uint64_t splits;
     _Atomic uint64_t wanted[(1u << GW_DIRECTORY_BITS_MAX) / 64]; /* a bit a chunk */
     _Atomic uint32_t lock; /* 1: one thread does what follows; the others do not wait for it */
-    uint32_t choose_next;  /* where the search for a wanted chunk goes on */
+    /* What the chunk lacks whose turn it is to grow; will it not get that? Written under the lock.
+     */
+    _Atomic uint64_t lacks;
+    _Atomic bool refused;
+    uint32_t choose_next; /* where the search for a wanted chunk goes on */
     struct gwi_growth *preparing;
     /* Log2 of each chunk's buckets, of a growing one as it will be: for who is outside of the
      * epoch. Written before the directory leads to the chunk. */

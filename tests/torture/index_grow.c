@@ -56,7 +56,7 @@ static enum gw_status insert(const struct key *k, uint64_t tag, gw_addr at, uint
     _Atomic uint64_t *place;
     enum gw_status st;
     while ((st = gw_table_insert(table, k->hash, tag, at, &place, entry)) == GW_RETRY)
-        gw_table_grow(table, epoch, UINT64_MAX, 64);
+        gw_table_grow(table, epoch, UINT64_MAX, 0, 64);
     return st;
 }
 
@@ -186,7 +186,7 @@ static void play(uint32_t number, struct gw_rand *rand)
     while (inserted < OWN || shared_next < SHARED) {
         gw_epoch_poll(epoch);
         gw_epoch_enter(epoch, slot);
-        gw_table_grow(table, epoch, UINT64_MAX, 64 * (uint32_t)gw_rand_below(rand, 4));
+        gw_table_grow(table, epoch, UINT64_MAX, 0, 64 * (uint32_t)gw_rand_below(rand, 4));
         gw_epoch_exit(epoch, slot);
         gw_epoch_enter(epoch, slot);
         for (uint32_t i = 0; i < 16 && inserted < OWN; i++)
@@ -203,7 +203,7 @@ static void play(uint32_t number, struct gw_rand *rand)
     while (gw_table_grow_wanted(table) || gw_epoch_waiting(epoch) != 0) {
         gw_epoch_poll(epoch);
         gw_epoch_enter(epoch, slot);
-        gw_table_grow(table, epoch, UINT64_MAX, 256);
+        gw_table_grow(table, epoch, UINT64_MAX, 0, 256);
         gw_epoch_exit(epoch, slot);
     }
     gw_epoch_leave(epoch, slot);

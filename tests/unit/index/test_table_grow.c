@@ -60,13 +60,18 @@ static void close_table(struct fixture *f)
 }
 
 /* One turn of a thread: what is due, and a piece of growth. */
-static uint64_t turn(struct fixture *f, uint64_t room, uint32_t budget)
+static uint64_t turn_refused(struct fixture *f, uint64_t room, uint64_t refused, uint32_t budget)
 {
     gw_epoch_poll(f->epoch);
     gw_epoch_enter(f->epoch, f->slot);
-    uint64_t lacks = gw_table_grow(f->table, f->epoch, room, budget);
+    gw_table_grow(f->table, f->epoch, room, refused, budget);
     gw_epoch_exit(f->epoch, f->slot);
-    return lacks;
+    return gw_table_lacks(f->table);
+}
+
+static uint64_t turn(struct fixture *f, uint64_t room, uint32_t budget)
+{
+    return turn_refused(f, room, UINT64_MAX, budget);
 }
 
 static void grow_all(struct fixture *f)

@@ -61,7 +61,7 @@ static void grow(struct fixture *f)
 {
     for (int i = 0; i < 1000 && gw_table_grow_wanted(f->table); i++) {
         gw_epoch_enter(f->epoch, f->slot);
-        gw_table_grow(f->table, f->epoch, UINT64_MAX, 512);
+        gw_table_grow(f->table, f->epoch, UINT64_MAX, 0, 512);
         gw_epoch_exit(f->epoch, f->slot);
         gw_epoch_poll(f->epoch);
     }
