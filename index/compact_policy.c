@@ -362,12 +362,15 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     c->drop = plan.drop;
     c->goal = plan.goal;
     atomic_store_explicit(&c->urgency, plan.urgency, memory_order_relaxed);
-    /* Coming first: a user between the two stores waits a turn too long instead of being refused.
-     */
-    atomic_store_explicit(&c->log->room_coming, active || plan.coming, memory_order_relaxed);
+    /* Coming first if there is, last if there is not: a user between the stores waits a turn too
+     * long instead of being refused. */
+    bool coming = active || plan.coming;
+    if (coming)
+        atomic_store_explicit(&c->log->room_coming, true, memory_order_release);
     atomic_store_explicit(&c->log->compact_full, plan.compact_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->user_full, plan.user_full, memory_order_relaxed);
     atomic_store_explicit(&c->log->delete_full, plan.delete_full, memory_order_relaxed);
+    atomic_store_explicit(&c->log->room_coming, coming, memory_order_release);
     /* Release: all that was said. */
     atomic_store_explicit(&c->log->looked, room.tail_page << 32 | frames, memory_order_release);
     gwi_compact_sample_plan(c, room.tail, room.used, plan.full && !active, now_ns);

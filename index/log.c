@@ -186,7 +186,8 @@ bool gwi_log_room_coming(const struct gw_log *log)
     bool coming = (log->device || log->evict) &&
                   !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
                   !atomic_load_explicit(&log->user_full, memory_order_relaxed);
-    coming |= atomic_load_explicit(&log->room_coming, memory_order_relaxed);
+    /* Acquire: begin as it was when compaction said so. */
+    coming |= atomic_load_explicit(&log->room_coming, memory_order_acquire);
     /* Frames below begin come an epoch later. Acquire: who finds that they have come finds the
      * limit raised, too; pairs with head_freed. */
     return coming | (atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits >
@@ -194,14 +195,17 @@ bool gwi_log_room_coming(const struct gw_log *log)
 }
 
 /* The answer when there is no page to go on to from `page`. That compaction has not said that there
- * will be room counts only once it has looked since the tail came to this page: whoever was to look
- * may have had no processor while others filled several. And what was found against a limit that
- * has changed since is not looked at further. */
+ * will be room counts only once it has looked since the tail came to this page, and since the log
+ * may have as many frames as it may: whoever was to look may have had no processor while others
+ * filled several pages. And what was found against a limit that has changed since, or is about to
+ * rise, is not looked at further. */
 static enum gw_status no_page(struct gw_log *log, uint64_t page, uint64_t limit)
 {
-    /* Acquire: what compaction said when it looked. */
-    uint64_t looked = atomic_load_explicit(&log->looked, memory_order_acquire) >> 32;
-    if (looked < page || gwi_log_room_coming(log) ||
+    uint32_t frames = atomic_load_explicit(&log->frames_target, memory_order_relaxed);
+    /* Acquire, all: in the order in which they are asked. */
+    if (atomic_load_explicit(&log->looked, memory_order_acquire) >> 32 < page ||
+        !gwi_log_looked_at(log, frames) || gwi_log_room_coming(log) ||
+        atomic_load_explicit(&log->freed, memory_order_acquire) + frames > limit ||
         atomic_load_explicit(&log->page_limit, memory_order_acquire) != limit)
         return GW_NOT_YET;
     atomic_store_explicit(&log->full, 1, memory_order_relaxed); /* a statistic */

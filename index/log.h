@@ -10,10 +10,9 @@
  *
  * With a device, or in cache mode, read_only follows the tail at a distance. Without both,
  * read_only moves only when it is asked to, head moves with begin, and when the frames are used up
- * an allocation is answered GW_E_FULL, once for each that does not fit: smaller ones may still fit
- * the last page.
- * Thread rule: any thread; addresses are followed inside the epoch, through a view loaded after
- * entering it. Layer: index. */
+ * and compaction makes no room an allocation is answered GW_E_FULL, once for each that does not
+ * fit: smaller ones may still fit the last page. Thread rule: any thread; addresses are followed
+ * inside the epoch, through a view loaded after entering it. Layer: index. */
 #ifndef GW_INDEX_LOG_H
 #define GW_INDEX_LOG_H
 
@@ -215,8 +214,9 @@ uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue);
 void gw_log_frames_allow(struct gw_log *log, uint64_t frames);
 /* Frames that it has now: no other page has memory. */
 uint64_t gw_log_frames_held(const struct gw_log *log);
-/* Has it more than it may have, and will it give some of them up by itself? */
-bool gw_log_frames_coming(const struct gw_log *log);
+/* Has it more than it may have, and will it give some of them up by itself? *held: what it has, as
+ * of the answer. Requires: inside the epoch. */
+bool gw_log_frames_coming(const struct gw_log *log, uint64_t *held);
 
 gw_addr gw_log_tail(const struct gw_log *log);
 uint64_t gw_log_record_bytes_max(const struct gw_log *log);

@@ -13,10 +13,13 @@
  *     neither flushed nor head pass it. When many in a row have failed users are answered as if
  *     there was no room, until one succeeds: they would wait for ever else.
  *  5. A page has its frame from the raise of page_limit until head_freed: page p lies in frame
- *     (p - first_page) mod frames_count, and page_limit <= freed + frames_count, so no two pages
- *     that are alive share a frame. The log may be told to hold fewer frames than there are; frames
- *     above that number are given back to the system when head passes them, and get memory again
- *     before the tail comes to them.
+ *     (p - first_page) mod frames_count, and page_limit <= freed + frames_count (but for the moment
+ *     in which head_freed raises both), so no two pages that are alive share a frame. The log may
+ *     be told to hold fewer frames than there are; frames above that number are given back to the
+ *     system when head passes them, and get memory again before the tail comes to them.
+ *  6. While it has more than it may have the tail gets no frame that becomes free; but where only
+ *     compaction frees any the limit follows the tail as far as compaction's copies need it, or
+ *     nothing would ever be freed again. Users wait meanwhile.
  * Design: DESIGN sections 4 and 5; FASTER (SIGMOD'18) section 5. */
 #include <stddef.h>
 #include <stdlib.h>
@@ -102,8 +105,9 @@ void gw_log_frames_allow(struct gw_log *log, uint64_t frames)
 
 uint64_t gw_log_frames_held(const struct gw_log *log)
 {
-    /* Relaxed: numbers for a budget, each only rises; freed first, so that it is not above. */
-    uint64_t freed = atomic_load_explicit(&log->freed, memory_order_relaxed);
+    /* Acquire: freed first, and then no older limit than it was raised with, so that it is never
+     * above. */
+    uint64_t freed = atomic_load_explicit(&log->freed, memory_order_acquire);
     return atomic_load_explicit(&log->held_limit, memory_order_relaxed) - freed;
 }
 
@@ -224,10 +228,19 @@ static void head_freed(void *arg)
             gw_memory_release(gw_log_page(log, page), log->page_bytes) == GW_OK)
             atomic_store_explicit(&io->released, true, memory_order_relaxed);
     }
+    uint64_t next = to + target;
+    if (!log->device && !log->evict) { /* rule 6; never more frames than before */
+        uint64_t tail =
+            atomic_load_explicit(&log->tail, memory_order_acquire) >> GW_LOG_OFFSET_BITS;
+        uint64_t copies = tail + atomic_load_explicit(&log->reserve, memory_order_relaxed);
+        uint64_t most = limit + (to - freed);
+        copies = copies < most ? copies : most;
+        next = next > copies ? next : copies;
+    }
     /* Release: the frames are ours to give; pairs with the acquire in allocate. */
-    if (to + target > limit) {
-        atomic_store_explicit(&log->held_limit, to + target, memory_order_relaxed);
-        atomic_store_explicit(&log->page_limit, to + target, memory_order_release);
+    if (next > limit) {
+        atomic_store_explicit(&log->held_limit, next, memory_order_relaxed);
+        atomic_store_explicit(&log->page_limit, next, memory_order_release);
     }
     /* Release: behind the limit, or users are refused in between; pairs with
      * gwi_log_room_coming. */
@@ -289,11 +302,12 @@ static void limit_lowered(void *arg)
     atomic_store_explicit(&log->head_moving, 0, memory_order_release);
 }
 
-/* To where the limit may be lowered: what waits for the tail stays. */
+/* To where the limit may be lowered: what waits for the tail stays. Without a device that is no
+ * more than compaction takes for scarce, so that it begins. */
 static uint64_t lowest_limit(const struct gw_log *log, uint64_t freed, uint64_t tail_page,
                              uint32_t frames)
 {
-    uint64_t keep = tail_page + 1 + free_wanted(frames) +
+    uint64_t keep = tail_page + 1 + (log->device ? free_wanted(frames) : 2) +
                     atomic_load_explicit(&log->reserve, memory_order_relaxed);
     return freed + frames > keep ? freed + frames : keep;
 }
@@ -330,16 +344,17 @@ static void raise_limit(struct gw_log *log, uint32_t frames)
     atomic_store_explicit(&log->page_limit, to, memory_order_release);
 }
 
-bool gw_log_frames_coming(const struct gw_log *log)
+bool gw_log_frames_coming(const struct gw_log *log, uint64_t *held)
 {
-    /* What is read first only makes us say yes once too often. */
+    /* What is read first only makes us say yes once too often. The trigger before what it changes:
+     * the caller is inside the epoch, so one that is not under way now does not run meanwhile. */
+    bool moving = atomic_load_explicit(&log->head_moving, memory_order_acquire) != 0;
     uint32_t frames = atomic_load_explicit(&log->frames_target, memory_order_relaxed);
-    uint64_t looked = atomic_load_explicit(&log->looked, memory_order_acquire);
-    bool said = looked == UINT64_MAX || (uint32_t)looked == frames;
-    if (gw_log_frames_held(log) <= frames)
+    bool said = gwi_log_looked_at(log, frames);
+    *held = gw_log_frames_held(log);
+    if (*held <= frames)
         return false;
-    if (!said || gwi_log_room_coming(log) ||
-        atomic_load_explicit(&log->head_moving, memory_order_acquire))
+    if (!said || moving || gwi_log_room_coming(log))
         return true;
     uint64_t tail_page =
         atomic_load_explicit(&log->tail, memory_order_acquire) >> GW_LOG_OFFSET_BITS;

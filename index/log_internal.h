@@ -11,9 +11,15 @@ void gwi_log_page_open(struct gw_log *log, uint64_t page);
 void gwi_log_page_close(struct gw_log *log, uint64_t page, uint64_t used);
 /* Somebody has met the mark of a cut in the tail word, at this page. */
 void gwi_log_cut_met(struct gw_log *log, uint64_t page);
-/* Is room being made for users, as far as the log and compaction know? Whether compaction has
- * looked at what there is now is the caller's to ask (`looked`). */
+/* Is room being made for users, as far as the log and compaction know? Before that: has compaction
+ * looked since the log may have this many frames? */
 bool gwi_log_room_coming(const struct gw_log *log);
+static inline bool gwi_log_looked_at(const struct gw_log *log, uint32_t frames)
+{
+    /* Acquire: what it said. */
+    uint64_t looked = atomic_load_explicit(&log->looked, memory_order_acquire);
+    return looked == UINT64_MAX || (uint32_t)looked == frames;
+}
 /* The address that a tail word stands for; an offset beyond the page's end counts as its end. */
 static inline uint64_t gwi_log_address_of(const struct gw_log *log, uint64_t tail)
 {

@@ -5,9 +5,10 @@
 #include "index/base/hash.h"
 #include "index/foreign.h"
 
-#define GROW_BUDGET 512u /* buckets split a turn: some 80 us while a chunk grows */
-#define SHARE_TURNS 64u  /* the shares are looked at again after so many turns */
-#define SIDES_STEPS 64u  /* records of a chain read to tell where it goes */
+#define GROW_BUDGET  512u /* buckets split a turn: some 80 us while a chunk grows */
+#define SHARE_TURNS  64u  /* the shares are looked at again after so many turns */
+#define SIDES_STEPS  64u  /* records of a chain read to tell where it goes */
+#define ASK_AGAIN_NS 500000000u
 
 void gwi_index_range(void *ctx, gw_addr *begin, gw_addr *reference)
 {
@@ -54,55 +55,82 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
     return sides;
 }
 
-uint64_t gwi_index_leaves_frames(const struct gw_store *store)
+/* ---- one number of bytes for index and log ----
+ *
+ * What the one takes the other gives up. What the index was given at the start stays its own; the
+ * log gives up the rest frame by frame, and until it has, the index waits, and with it insertions
+ * that cannot do without growth. When the log has nothing more to give, because nothing in it is
+ * garbage, they are refused, and the log may have its frames again: nobody would use them. The
+ * index asks once more after ASK_AGAIN_NS, for in the meantime records may have become garbage. */
+
+static uint64_t now(void)
+{
+    return gw_clock_now_ns(gw_clock_system());
+}
+
+static uint64_t leaves_frames(const struct gw_store *store, uint64_t lacks)
 {
     /* A page ahead: overflow lines are taken between two looks. */
-    uint64_t index =
-        gw_table_memory_bytes(store->table) + gw_table_lacks(store->table) + store->log->page_bytes;
+    uint64_t index = gw_table_memory_bytes(store->table) + lacks + store->log->page_bytes;
     index = index > store->index_bytes ? index : store->index_bytes;
     uint64_t left = store->memory_bytes > index ? store->memory_bytes - index : 0;
     return left >> store->log->page_bits;
 }
 
-/* Index and log live on one number of bytes: what the one takes the other gives up. What the index
- * was given at the start stays its own; the log gives up the rest frame by frame, and until it has,
- * the index waits. */
-static void share(const struct gw_store *store)
+void gwi_index_share(struct gw_store *store)
 {
-    gw_log_frames_allow(store->log, gwi_index_leaves_frames(store));
+    /* Relaxed: a hint; what is seen late is seen in the next turn. */
+    bool asks = atomic_load_explicit(&store->index_refused_ns, memory_order_relaxed) == 0;
+    gw_log_frames_allow(store->log, leaves_frames(store, asks ? gw_table_lacks(store->table) : 0));
 }
 
-/* What the index cannot get for its next step, although it has asked for it: the log has given what
- * it could. 0: nothing, or that is not known yet. */
-static uint64_t refused_of(const struct gw_store *store)
+/* What the table may take now, and what of the rest it is refused. Requires: inside the epoch. */
+static void room_look(struct gw_store *store, uint64_t *room, uint64_t *refused)
 {
-    uint64_t lacks = gw_table_lacks(store->table), frames = gwi_index_leaves_frames(store);
-    uint64_t least = frames > GW_LOG_FRAMES_MIN ? frames : GW_LOG_FRAMES_MIN;
+    uint64_t lacks = gw_table_lacks(store->table), held;
+    uint64_t since = atomic_load_explicit(&store->index_refused_ns, memory_order_relaxed);
+    uint64_t least = leaves_frames(store, lacks);
+    least = least > GW_LOG_FRAMES_MIN ? least : GW_LOG_FRAMES_MIN;
     bool asked = atomic_load_explicit(&store->log->frames_target, memory_order_relaxed) <= least;
-    return asked && !gw_log_frames_coming(store->log) ? lacks : 0;
-}
-
-static uint64_t room_of(const struct gw_store *store)
-{
+    bool coming = gw_log_frames_coming(store->log, &held);
+    *refused = since != 0 || (asked && !coming) ? lacks : 0;
+    held <<= store->log->page_bits;
     uint64_t used = gw_table_memory_bytes(store->table), max = store->index_bytes_max;
-    uint64_t held = gw_log_frames_held(store->log) << store->log->page_bits;
     uint64_t shared = store->memory_bytes > held ? store->memory_bytes - held : 0;
     max = shared < max ? shared : max;
-    return used < max ? max - used : 0;
+    *room = used < max ? max - used : 0;
+}
+
+/* Notes since when the index is refused what it lacks, or that it asks for it (again). */
+static void refusal_note(struct gw_store *store)
+{
+    /* Relaxed, all: whose note is lost makes it in the next turn. */
+    uint64_t since = atomic_load_explicit(&store->index_refused_ns, memory_order_relaxed);
+    if (gw_table_lacks(store->table) == 0) {
+        if (since != 0)
+            atomic_store_explicit(&store->index_refused_ns, 0, memory_order_relaxed);
+    } else if (since == 0) {
+        if (gw_table_grow_refused(store->table))
+            atomic_store_explicit(&store->index_refused_ns, now(), memory_order_relaxed);
+    } else if (now() - since >= ASK_AGAIN_NS) {
+        gw_table_grow_ask(store->table);
+        atomic_store_explicit(&store->index_refused_ns, 0, memory_order_relaxed);
+    }
 }
 
 bool gwi_index_turn(struct gw_thread *t)
 {
     struct gw_store *store = t->store;
-    bool wanted = gw_table_grow_wanted(store->table);
+    bool wanted = gw_table_grow_wanted(store->table), more = false;
     if (GW_UNLIKELY(wanted)) {
+        uint64_t room, refused;
         gw_epoch_enter(store->epoch, t->slot);
-        /* First what is refused: what comes after that is in the room. */
-        uint64_t refused = refused_of(store);
-        gw_table_grow(store->table, store->epoch, room_of(store), refused, GROW_BUDGET);
+        room_look(store, &room, &refused);
+        more = gw_table_grow(store->table, store->epoch, room, refused, GROW_BUDGET);
         gw_epoch_exit(store->epoch, t->slot);
+        refusal_note(store);
     }
     if (store->index_bytes_max > store->index_bytes && (wanted || t->turns++ % SHARE_TURNS == 0))
-        share(store);
-    return wanted && gw_table_lacks(store->table) == 0;
+        gwi_index_share(store);
+    return more;
 }

@@ -50,8 +50,9 @@ struct gw_store {
     uint64_t hash_seed;
     uint64_t memory_bytes; /* index and log together */
     uint64_t index_bytes, index_bytes_max;
-    uint64_t units_max;   /* of a record */
-    _Atomic bool expires; /* a record with an expiry was written once */
+    _Atomic uint64_t index_refused_ns; /* since when; 0: the index asks for what it lacks */
+    uint64_t units_max;                /* of a record */
+    _Atomic bool expires;              /* a record with an expiry was written once */
     /* gw_store_retain: without `retains` nothing of this counts */
     bool retains;
     _Atomic uint64_t retain_begin, retain_end;
@@ -380,8 +381,8 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift);
 /* A bounded piece of the growth of the index, and the share of memory between index and log;
  * outside of the epoch, once a turn. True: there is more to do at once. */
 bool gwi_index_turn(struct gw_thread *t);
-/* Frames that the index, with what it lacks, leaves to the log. */
-uint64_t gwi_index_leaves_frames(const struct gw_store *store);
+/* Gives the log the frames that the index leaves to it. */
+void gwi_index_share(struct gw_store *store);
 
 static inline void gwi_pause(void)
 {

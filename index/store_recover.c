@@ -240,7 +240,7 @@ static void count_off(struct gw_store *store, uint64_t dropped, uint64_t all)
 /* The index has what it needs; the log gets the rest (store_index.c). */
 static void share_memory(struct gw_store *store, bool populate)
 {
-    gw_log_frames_allow(store->log, gwi_index_leaves_frames(store));
+    gwi_index_share(store);
     if (!populate)
         return;
     gw_table_populate(store->table);

@@ -51,8 +51,9 @@ void gw_table_populate(struct gw_table *table);
  *   GW_OK      it is there, at *place; the release that publishes the record was the confirming CAS
  *   GW_EXISTS  another one is there: *place and *entry say which; nothing was put in
  *   GW_RETRY   other threads were in the way for a bounded number of times, or there will be room
- * when the chunk has grown: call gw_table_grow and try again GW_E_FULL  no free place, and no
- * overflow line may be taken */
+ *              when the chunk has grown, for which it may wait for memory that others give up: call
+ *              gw_table_grow and try again
+ *   GW_E_FULL  no free place, no overflow line may be taken, and the chunk may not grow */
 GW_MUST_USE enum gw_status gw_table_insert(struct gw_table *table, uint64_t hash, uint64_t tag,
                                            gw_addr address, _Atomic uint64_t **place,
                                            uint64_t *entry);
@@ -84,13 +85,18 @@ bool gw_table_grow_wanted(const struct gw_table *table);
  * wanted, inside of the epoch. At most `budget` buckets are split (some 150 ns each, in steps of
  * 64), or as much memory is mapped, prepared or given back as takes the same time.
  * room_bytes: how much more memory the table may take now (bytes_max is kept besides).
- * refused_bytes: up to so much it cannot get in addition, as the caller knows; what lacks more
- * waits, and with it the insertions that need the growth. */
-void gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
+ * refused_bytes: up to so much it cannot get in addition, as the caller knows; what lacks more, or
+ * lacks it for the first time, waits, and with it the insertions that need the growth. True: there
+ * is more to do at once. */
+bool gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
                    uint64_t refused_bytes, uint32_t budget);
 /* What the next step needs and did not have when it was last tried, 0 if it lacks nothing: a chunk
  * needs its doubled size in one piece and gives the old one back when it has grown. */
 uint64_t gw_table_lacks(const struct gw_table *table);
+/* Was it refused that? Then insertions for which there is no line are told GW_E_FULL. */
+bool gw_table_grow_refused(const struct gw_table *table);
+/* They wait again: the caller is asking for it once more. */
+void gw_table_grow_ask(struct gw_table *table);
 
 /* Overflow lines in thousandths of the buckets at which this chunk of so many grows. */
 uint32_t gw_table_threshold(uint64_t chunk, uint32_t directory_bits);

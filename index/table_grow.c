@@ -148,6 +148,7 @@ static void growth_finish(struct gw_table *table, struct gw_epoch *epoch, struct
     atomic_fetch_add_explicit(&grow->buckets, (uint64_t)1 << gwi_chunk_bits(growth->old_word),
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&grow->splits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&grow->grown_chunks, 1, memory_order_relaxed);
     /* Release: the next growth may begin. Before the trigger, so that who enters after that does
      * not find *growth any more. */
     atomic_store_explicit(&grow->splitting, NULL, memory_order_release);
@@ -210,6 +211,8 @@ static uint32_t unmap_some(struct gwi_grow *grow)
         return cost;
     atomic_fetch_sub_explicit(&grow->bytes, growth->charged_bytes, memory_order_relaxed);
     atomic_store_explicit(&grow->unmapping, growth->next, memory_order_relaxed);
+    /* Release: behind the bytes; pairs with step_locked. */
+    atomic_fetch_sub_explicit(&grow->grown_chunks, 1, memory_order_release);
     free(growth);
     return cost;
 }
@@ -343,9 +346,13 @@ static uint32_t step_locked(struct gw_table *table, struct gw_epoch *epoch, uint
     } else if (grow->preparing) {
         cost = prepare_some(table);
     } else if (!splitting) {
-        uint64_t lacks = 0;
+        /* What is refused has been asked for: the last one lacked as much. And the memory of a
+         * chunk that has grown comes in any case. Acquire, before the room is looked at by choose:
+         * what has come is in it. */
+        uint64_t lacks = 0, asked = gw_table_lacks(table);
+        bool coming = atomic_load_explicit(&grow->grown_chunks, memory_order_acquire) != 0;
         cost = choose(table, room_bytes, &lacks) ? MAP_COST : 0;
-        bool refused = lacks != 0 && lacks <= refused_bytes;
+        bool refused = lacks != 0 && lacks <= refused_bytes && lacks <= asked && !coming;
         /* Relaxed, both: what is seen late is seen in the next turn. */
         atomic_store_explicit(&grow->lacks, lacks, memory_order_relaxed);
         atomic_store_explicit(&grow->refused, refused, memory_order_relaxed);
@@ -359,7 +366,17 @@ uint64_t gw_table_lacks(const struct gw_table *table)
     return atomic_load_explicit(&table->grow->lacks, memory_order_relaxed);
 }
 
-void gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
+bool gw_table_grow_refused(const struct gw_table *table)
+{
+    return atomic_load_explicit(&table->grow->refused, memory_order_relaxed);
+}
+
+void gw_table_grow_ask(struct gw_table *table)
+{
+    atomic_store_explicit(&table->grow->refused, false, memory_order_relaxed);
+}
+
+bool gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room_bytes,
                    uint64_t refused_bytes, uint32_t budget)
 {
     struct gwi_grow *grow = table->grow;
@@ -391,6 +408,7 @@ void gw_table_grow(struct gw_table *table, struct gw_epoch *epoch, uint64_t room
             break;
         used += cost;
     }
+    return gw_table_grow_wanted(table) && (gw_table_lacks(table) == 0 || to_unmap(grow));
 }
 
 void gwi_grow_end(struct gw_table *table)

@@ -34,7 +34,7 @@ struct gwi_arena {
     uint32_t lines_insert;    /* insertions take none beyond; the rest is for splits */
     uint32_t lines_grow;      /* the chunk wants to grow when it uses more */
     uint32_t number;          /* of the chunk */
-    _Atomic uint32_t denied;  /* the last time it wanted to grow it could not */
+    _Atomic uint32_t denied;  /* when it last wanted to grow it may not, whatever the room */
 };
 static_assert(sizeof(struct gwi_arena) == sizeof(struct gw_bucket), "it is line 0");
 
@@ -70,7 +70,8 @@ struct gwi_grow {
      */
     _Atomic uint64_t lacks;
     _Atomic bool refused;
-    uint32_t choose_next; /* where the search for a wanted chunk goes on */
+    _Atomic uint32_t grown_chunks; /* old ones whose memory has not been given back */
+    uint32_t choose_next;          /* where the search for a wanted chunk goes on */
     struct gwi_growth *preparing;
     /* Log2 of each chunk's buckets, of a growing one as it will be: for who is outside of the
      * epoch. Written before the directory leads to the chunk. */

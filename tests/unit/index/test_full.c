@@ -146,3 +146,82 @@ Test(full, a_log_of_garbage_is_not_full_before_somebody_has_looked, .timeout = 6
     cr_expect_gt(waited, 0, "the log never was in want of room: this shows nothing");
     fixture_close(&f);
 }
+
+/* It is answered for good. */
+static enum gw_status write_big(uint64_t key)
+{
+    static uint8_t value[1000];
+    key |= (uint64_t)1 << 32;
+    op_bytes(&f, GW_VERB_UPSERT, &key, 8, 0);
+    f.op.value = value;
+    f.op.value_bytes = sizeof value;
+    enum gw_status st = run_out();
+    cr_assert(st == GW_OK || st == GW_E_FULL, "big key %lu: %s", (unsigned long)key,
+              gw_status_name(st));
+    return st;
+}
+
+/* Does the log hold what the index does not, but for the page that is kept for that? */
+static bool log_has_the_rest(void)
+{
+    uint64_t held = gw_log_frames_held(f.store->log) << PAGE_BITS;
+    return held + gw_table_memory_bytes(f.store->table) + 2 * PAGE >= f.store->memory_bytes;
+}
+
+/* A log that is full of records of which so many of 100 live, and an index that wants some pages of
+ * it. What compaction frees goes to the index, and its copies need room meanwhile. True: the index
+ * had to ask for them. */
+static bool share_full_log(uint32_t live)
+{
+    enum { FRAMES = 128, COUNTERS = 45000, COUNTERS_MAX = 80000, RECORD = 1024 };
+    fixture_open(&f, &(struct gw_store_options){.log_bytes = FRAMES * PAGE,
+                                                .page_bits = PAGE_BITS,
+                                                .index_bytes = PAGE,
+                                                .index_bytes_max = 64 * PAGE});
+    uint64_t counters = 0;
+    for (; counters < COUNTERS; counters++) {
+        count_key(&counters);
+        cr_assert_eq(run_out(), GW_OK);
+    }
+    struct gw_store_stats stats;
+    gw_store_stats(f.store, &stats);
+    uint64_t keys = (stats.log_bytes_total - stats.log_bytes_used) / 100 * live / RECORD;
+    for (uint64_t n = 0; n < 3 * keys; n++) {
+        if (n % keys == 0) /* what follows is not written in place */
+            cr_assert_eq(gw_store_shift_read_only(f.store), GW_OK);
+        write_big(n % keys);
+    }
+    cr_assert_eq(gw_store_shift_read_only(f.store), GW_OK);
+    bool asked = false;
+    uint32_t full = 0;
+    for (; counters < COUNTERS_MAX && full < 100; counters++) {
+        if (counters % 1024 == 0) /* what is written over makes garbage */
+            cr_assert_eq(gw_store_shift_read_only(f.store), GW_OK);
+        write_big(counters % keys);
+        count_key(&counters);
+        enum gw_status st = run_out();
+        cr_assert(st == GW_OK || st == GW_E_FULL, "%u %% live, counter %lu: %s", live,
+                  (unsigned long)counters, gw_status_name(st));
+        full += st == GW_E_FULL;
+        asked |= gw_table_lacks(f.store->table) != 0;
+    }
+    for (uint32_t turns = 0; full != 0 && !log_has_the_rest(); turns++) {
+        cr_assert_lt(turns, ENOUGH, "%u %% live: the index keeps what it cannot use", live);
+        gw_store_poll(f.thread);
+    }
+    uint64_t first = 0;
+    for (uint32_t n = 0; n < 200; n++)
+        write_big(n % keys);
+    op_bytes(&f, GW_VERB_READ, &first, 8, 0);
+    cr_expect_eq(run_out(), GW_OK, "reads go on");
+    fixture_close(&f);
+    return asked;
+}
+
+Test(full, an_index_that_asks_a_full_log_for_frames_stops_nobody, .timeout = 120)
+{
+    uint32_t asked = 0;
+    for (uint32_t live = 50; live <= 90; live += 1)
+        asked += share_full_log(live);
+    cr_expect_geq(asked, 5, "the index had to ask in %u cases only", asked);
+}
