@@ -62,6 +62,8 @@ struct gwi_compactor {
     /* Bytes that were passed and wait for a checkpoint, or a trim; since when they, and the newest
      * checkpoint, are what they are. */
     uint64_t passed, passed_end, passed_ns;
+    /* Since when `base` is what it is while pages are to be had, and the looks since. */
+    uint64_t moved_base, moved_ns, moved_looks;
     /* compact_worth.c */
     struct gwi_seen seen;
     struct gwi_lap lap, ahead; /* ahead: of pages that are done and belong to the next one */

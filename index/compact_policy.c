@@ -22,6 +22,8 @@
  *     checkpoints come. The last of the reserve is nobody's but the checkpoint's, whose cut needs a
  *     page: compaction stops before it, having passed a segment by then (it has more than one to
  *     copy to), so that a checkpoint, or two if two are kept, makes room.
+ *  6. Without a device nobody waits for ever: a log whose oldest page is not done for STUCK_NS, in
+ *     STUCK_LOOKS looks, has no room for its copies; users are refused although there is garbage.
  * Design: DESIGN section 6. */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +31,6 @@
 #include "index/compact_internal.h"
 #include "index/foreign.h"
 
-#define FRAMES_MIN        8u /* a log of fewer has none to spare */
 #define RESERVE_MAX       8u
 #define SEGMENTS_RESERVED 2u           /* one more with checkpoints: rule 5 */
 #define CUT_PAGES         4u           /* of the device, at least, for the cuts of checkpoints */
@@ -37,6 +38,8 @@
 #define LOOK_NS           5000000u
 #define LOOK_BLOCKED_NS   100000u
 #define UNDER_WORK_MAX    16u
+#define STUCK_NS          5000000000u /* without a page done: nothing is coming */
+#define STUCK_LOOKS       64u         /* nobody may have had a turn for as long */
 
 struct room {
     uint64_t begin, tail, tail_page, page_bytes;
@@ -128,10 +131,10 @@ struct plan {
 static uint32_t reserve_of(uint32_t frames)
 {
     uint32_t reserve = frames / 32;
-    return frames < FRAMES_MIN     ? 0
-           : reserve < 2           ? 2
-           : reserve > RESERVE_MAX ? RESERVE_MAX
-                                   : reserve;
+    return frames < GW_LOG_FRAMES_COMPACT ? 0
+           : reserve < 2                  ? 2
+           : reserve > RESERVE_MAX        ? RESERVE_MAX
+                                          : reserve;
 }
 
 /* A log that has given up frames for the index has fewer to spare. What pages under work count on
@@ -170,13 +173,13 @@ static void plan_memory(struct gwi_compactor *c, const struct room *room, struct
     uint64_t used = room->tail_page - c->base + 1, free = frames > used ? frames - used : 0;
     uint64_t share = frames / (c->evict ? 16 : 8);
     uint64_t low = share > reserve + 2 ? share : reserve + 2;
-    if (free > low || (frames < FRAMES_MIN && !c->evict))
+    if (free > low || (frames < GW_LOG_FRAMES_COMPACT && !c->evict))
         return;
     plan->full = free <= reserve + 1;
     int64_t least = (int64_t)room->page_bytes;
     if (least < (int64_t)(room->used / (c->evict ? 8 : 32)))
         least = (int64_t)(room->used / (c->evict ? 8 : 32));
-    plan->copy = frames >= FRAMES_MIN && gwi_compact_worth(c, room->garbage, least);
+    plan->copy = frames >= GW_LOG_FRAMES_COMPACT && gwi_compact_worth(c, room->garbage, least);
     plan->drop = !plan->copy && c->evict;
     if (!plan->copy && !plan->drop) {
         /* What has expired is looked for in the oldest pages: the others change in place. */
@@ -185,15 +188,19 @@ static void plan_memory(struct gwi_compactor *c, const struct room *room, struct
             make_flushable(c, sampled < room->tail_page ? sampled : room->tail_page);
         return;
     }
-    /* A page under work may need a page at the tail before it gives one back. */
-    uint64_t most = plan->drop ? UNDER_WORK_MAX : reserve > 2 ? reserve - 1 : 1;
+    /* A page under work may need a page at the tail before it gives one back, and deletes take half
+     * of the reserve: as many as the other half has room for, or each would wait for the others. */
+    uint64_t most = plan->drop ? UNDER_WORK_MAX : reserve > 3 ? reserve / 2 : 1;
+    uint64_t limit = atomic_load_explicit(&log->page_limit, memory_order_acquire);
+    if (!plan->drop && limit < room->tail_page + 1 + most) /* the reserve is not whole */
+        most = limit > room->tail_page + 2 ? limit - room->tail_page - 1 : 1;
     uint64_t wanted = low + 1 - free;
-    uint64_t limit = c->base + (wanted < most ? wanted : most);
-    limit = limit < room->tail_page ? limit : room->tail_page;
-    make_flushable(c, limit);
+    uint64_t end = c->base + (wanted < most ? wanted : most);
+    end = end < room->tail_page ? end : room->tail_page;
+    make_flushable(c, end);
     uint64_t flushable =
         atomic_load_explicit(&log->flushable, memory_order_acquire) >> log->page_bits;
-    plan->goal = limit < flushable ? limit : flushable;
+    plan->goal = end < flushable ? end : flushable;
     plan->urgency = free <= reserve ? GWI_BLOCKED : free * 2 <= low ? GWI_BRISK : GWI_CALM;
 }
 
@@ -346,6 +353,17 @@ static void work_update(struct gwi_compactor *c)
     atomic_store_explicit(&c->work, work, memory_order_relaxed);
 }
 
+/* Rule 6. */
+static bool is_stuck(struct gwi_compactor *c, bool active, uint64_t now_ns)
+{
+    if (c->log->device || !active || c->moved_base != c->base) {
+        c->moved_base = active ? c->base : UINT64_MAX;
+        c->moved_ns = now_ns;
+        c->moved_looks = 0;
+    }
+    return ++c->moved_looks > STUCK_LOOKS && now_ns - c->moved_ns >= STUCK_NS;
+}
+
 static void look(struct gwi_compactor *c, uint64_t now_ns)
 {
     struct room room;
@@ -362,9 +380,9 @@ static void look(struct gwi_compactor *c, uint64_t now_ns)
     c->drop = plan.drop;
     c->goal = plan.goal;
     atomic_store_explicit(&c->urgency, plan.urgency, memory_order_relaxed);
-    /* Coming first if there is, last if there is not: a user between the stores waits a turn too
-     * long instead of being refused. */
-    bool coming = active || plan.coming;
+    /* Coming first if there is, last if there is not, and read first: a user between the stores
+     * waits a turn too long instead of being refused. */
+    bool coming = (!is_stuck(c, active, now_ns) && active) || plan.coming;
     if (coming)
         atomic_store_explicit(&c->log->room_coming, true, memory_order_release);
     atomic_store_explicit(&c->log->compact_full, plan.compact_full, memory_order_relaxed);

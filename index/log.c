@@ -182,12 +182,12 @@ static enum reach reach_of(struct gw_log *log, uint64_t page, enum whose whose, 
 
 bool gwi_log_room_coming(const struct gw_log *log)
 {
-    /* Relaxed, but for `freed`: what is seen late is seen in the next turn. */
-    bool coming = (log->device || log->evict) &&
-                  !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
-                  !atomic_load_explicit(&log->user_full, memory_order_relaxed);
-    /* Acquire: begin as it was when compaction said so. */
-    coming |= atomic_load_explicit(&log->room_coming, memory_order_acquire);
+    /* Acquire, and first: what else compaction says, and begin, are not older. Relaxed: what is
+     * seen late is seen in the next turn. */
+    bool coming = atomic_load_explicit(&log->room_coming, memory_order_acquire);
+    coming |= (log->device || log->evict) &&
+              !atomic_load_explicit(&log->device_full, memory_order_relaxed) &&
+              !atomic_load_explicit(&log->user_full, memory_order_relaxed);
     /* Frames below begin come an epoch later. Acquire: who finds that they have come finds the
      * limit raised, too; pairs with head_freed. */
     return coming | (atomic_load_explicit(&log->begin, memory_order_relaxed) >> log->page_bits >
@@ -197,13 +197,14 @@ bool gwi_log_room_coming(const struct gw_log *log)
 /* The answer when there is no page to go on to from `page`. That compaction has not said that there
  * will be room counts only once it has looked since the tail came to this page, and since the log
  * may have as many frames as it may: whoever was to look may have had no processor while others
- * filled several pages. And what was found against a limit that has changed since, or is about to
- * rise, is not looked at further. */
+ * filled several pages. Nor is it said while frames are asked for that it may keep. And what was
+ * found against a limit that has changed since, or is about to rise, is not looked at further. */
 static enum gw_status no_page(struct gw_log *log, uint64_t page, uint64_t limit)
 {
-    uint32_t frames = atomic_load_explicit(&log->frames_target, memory_order_relaxed);
-    /* Acquire, all: in the order in which they are asked. */
-    if (atomic_load_explicit(&log->looked, memory_order_acquire) >> 32 < page ||
+    /* Acquire: `asked` as it was. And below: in the order in which they are asked. */
+    uint32_t frames = atomic_load_explicit(&log->frames_target, memory_order_acquire);
+    if (atomic_load_explicit(&log->asked, memory_order_relaxed) ||
+        atomic_load_explicit(&log->looked, memory_order_acquire) >> 32 < page ||
         !gwi_log_looked_at(log, frames) || gwi_log_room_coming(log) ||
         atomic_load_explicit(&log->freed, memory_order_acquire) + frames > limit ||
         atomic_load_explicit(&log->page_limit, memory_order_acquire) != limit)

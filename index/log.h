@@ -85,6 +85,7 @@ struct gw_log {
     /* What it knew when it said so: the tail's page << 32 | frames_target; UINT64_MAX: nobody
      * compacts. */
     _Atomic uint64_t looked;
+    _Atomic bool asked;       /* for frames that it may have again if it cannot spare them */
     _Atomic bool device_full; /* the device refuses the next page, or fails to write any */
     /* Bytes behind the last records of all closed pages at or above begin: neither live nor to be
      * had back. */
@@ -137,7 +138,8 @@ GW_MUST_USE enum gw_status gw_log_create(struct gw_epoch *epoch, uint64_t bytes,
                                          uint64_t start, struct gw_log **out);
 /* Before the first allocation: from now on full pages go to the device (NULL: none), or, with
  * evict, are dropped. GW_E_INVALID: fewer than GW_LOG_FRAMES_MIN pages; GW_E_NOMEM. */
-#define GW_LOG_FRAMES_MIN 6u
+#define GW_LOG_FRAMES_MIN     6u
+#define GW_LOG_FRAMES_COMPACT 8u /* a log of fewer in memory has none to spare for compaction */
 GW_MUST_USE enum gw_status gw_log_attach(struct gw_log *log, struct gw_device *device, bool evict);
 void gw_log_destroy(struct gw_log *log); /* requires: no write is on its way */
 
@@ -209,13 +211,16 @@ bool gw_log_maintain(struct gw_log *log, uint32_t queue);
 /* Writes that this queue has on their way. */
 uint32_t gw_log_writes(const struct gw_log *log, uint32_t queue);
 
-/* The log may have this many frames (cut to GW_LOG_FRAMES_MIN .. all). When it has more, it gives
+/* What it keeps whatever it may have: compaction goes on where nothing else makes room. */
+uint32_t gw_log_frames_least(const struct gw_log *log);
+/* The log may have this many frames (cut to gw_log_frames_least .. all). When it has more, it gives
  * up those that wait for the tail, and others as head rises. */
-void gw_log_frames_allow(struct gw_log *log, uint64_t frames);
+/* asked: it is not settled yet whether it has to; until then nobody is told that it is full. */
+void gw_log_frames_allow(struct gw_log *log, uint64_t frames, bool asked);
 /* Frames that it has now: no other page has memory. */
 uint64_t gw_log_frames_held(const struct gw_log *log);
 /* Has it more than it may have, and will it give some of them up by itself? *held: what it has, as
- * of the answer. Requires: inside the epoch. */
+ * of the answer (others may give it more at any time). Requires: inside the epoch. */
 bool gw_log_frames_coming(const struct gw_log *log, uint64_t *held);
 
 gw_addr gw_log_tail(const struct gw_log *log);

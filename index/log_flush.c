@@ -19,7 +19,8 @@
  *     system when head passes them, and get memory again before the tail comes to them.
  *  6. While it has more than it may have the tail gets no frame that becomes free; but where only
  *     compaction frees any the limit follows the tail as far as compaction's copies need it, or
- *     nothing would ever be freed again. Users wait meanwhile.
+ *     nothing would ever be freed again. Not so far that users could go on: they would take what is
+ *     to be given up.
  * Design: DESIGN sections 4 and 5; FASTER (SIGMOD'18) section 5. */
 #include <stddef.h>
 #include <stdlib.h>
@@ -94,13 +95,21 @@ static uint32_t mutable_pages(const struct gw_log *log, uint32_t frames)
     return share == 0 ? 1 : share < most ? share : most;
 }
 
-void gw_log_frames_allow(struct gw_log *log, uint64_t frames)
+uint32_t gw_log_frames_least(const struct gw_log *log)
 {
-    if (frames < GW_LOG_FRAMES_MIN)
-        frames = GW_LOG_FRAMES_MIN;
+    bool compacts = !log->device && !log->evict && log->frames_count >= GW_LOG_FRAMES_COMPACT;
+    return compacts ? GW_LOG_FRAMES_COMPACT : GW_LOG_FRAMES_MIN;
+}
+
+void gw_log_frames_allow(struct gw_log *log, uint64_t frames, bool asked)
+{
+    if (frames < gw_log_frames_least(log))
+        frames = gw_log_frames_least(log);
     if (frames > log->frames_count)
         frames = log->frames_count;
-    atomic_store_explicit(&log->frames_target, (uint32_t)frames, memory_order_relaxed);
+    if (atomic_load_explicit(&log->asked, memory_order_relaxed) != asked)
+        atomic_store_explicit(&log->asked, asked, memory_order_relaxed);
+    atomic_store_explicit(&log->frames_target, (uint32_t)frames, memory_order_release);
 }
 
 uint64_t gw_log_frames_held(const struct gw_log *log)

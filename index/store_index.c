@@ -5,10 +5,11 @@
 #include "index/base/hash.h"
 #include "index/foreign.h"
 
-#define GROW_BUDGET  512u /* buckets split a turn: some 80 us while a chunk grows */
-#define SHARE_TURNS  64u  /* the shares are looked at again after so many turns */
-#define SIDES_STEPS  64u  /* records of a chain read to tell where it goes */
-#define ASK_AGAIN_NS 500000000u
+#define GROW_BUDGET    512u /* buckets split a turn: some 80 us while a chunk grows */
+#define SHARE_TURNS    64u  /* the shares are looked at again after so many turns */
+#define SIDES_STEPS    64u  /* records of a chain read to tell where it goes */
+#define ASK_AGAIN_NS   500000000u
+#define ASK_IN_VAIN_NS 10000000000u /* although there seems to be nothing to be had */
 
 void gwi_index_range(void *ctx, gw_addr *begin, gw_addr *reference)
 {
@@ -61,7 +62,7 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
  * log gives up the rest frame by frame, and until it has, the index waits, and with it insertions
  * that cannot do without growth. When the log has nothing more to give, because nothing in it is
  * garbage, they are refused, and the log may have its frames again: nobody would use them. The
- * index asks once more after ASK_AGAIN_NS, for in the meantime records may have become garbage. */
+ * index asks once more after ASK_AGAIN_NS if records have become garbage by then. */
 
 static uint64_t now(void)
 {
@@ -80,8 +81,10 @@ static uint64_t leaves_frames(const struct gw_store *store, uint64_t lacks)
 void gwi_index_share(struct gw_store *store)
 {
     /* Relaxed: a hint; what is seen late is seen in the next turn. */
-    bool asks = atomic_load_explicit(&store->index_refused_ns, memory_order_relaxed) == 0;
-    gw_log_frames_allow(store->log, leaves_frames(store, asks ? gw_table_lacks(store->table) : 0));
+    uint64_t lacks = gw_table_lacks(store->table);
+    bool asks =
+        lacks != 0 && atomic_load_explicit(&store->index_refused_ns, memory_order_relaxed) == 0;
+    gw_log_frames_allow(store->log, leaves_frames(store, asks ? lacks : 0), asks);
 }
 
 /* What the table may take now, and what of the rest it is refused. Requires: inside the epoch. */
@@ -90,7 +93,8 @@ static void room_look(struct gw_store *store, uint64_t *room, uint64_t *refused)
     uint64_t lacks = gw_table_lacks(store->table), held;
     uint64_t since = atomic_load_explicit(&store->index_refused_ns, memory_order_relaxed);
     uint64_t least = leaves_frames(store, lacks);
-    least = least > GW_LOG_FRAMES_MIN ? least : GW_LOG_FRAMES_MIN;
+    if (least < gw_log_frames_least(store->log))
+        least = gw_log_frames_least(store->log);
     bool asked = atomic_load_explicit(&store->log->frames_target, memory_order_relaxed) <= least;
     bool coming = gw_log_frames_coming(store->log, &held);
     *refused = since != 0 || (asked && !coming) ? lacks : 0;
@@ -99,6 +103,18 @@ static void room_look(struct gw_store *store, uint64_t *room, uint64_t *refused)
     uint64_t shared = store->memory_bytes > held ? store->memory_bytes - held : 0;
     max = shared < max ? shared : max;
     *room = used < max ? max - used : 0;
+}
+
+/* Has the log, by the count, enough that is not live? An estimate. */
+static bool log_can_spare(const struct gw_store *store)
+{
+    const struct gw_log *log = store->log;
+    if (log->device || log->evict)
+        return true;
+    uint64_t held = gw_log_frames_held(log) << log->page_bits;
+    uint64_t kept = ((uint64_t)atomic_load_explicit(&log->reserve, memory_order_relaxed) + 3)
+                    << log->page_bits;
+    return gwi_live_bytes(store) + held / 32 + kept + gw_table_lacks(store->table) <= held;
 }
 
 /* Notes since when the index is refused what it lacks, or that it asks for it (again). */
@@ -112,7 +128,8 @@ static void refusal_note(struct gw_store *store)
     } else if (since == 0) {
         if (gw_table_grow_refused(store->table))
             atomic_store_explicit(&store->index_refused_ns, now(), memory_order_relaxed);
-    } else if (now() - since >= ASK_AGAIN_NS) {
+    } else if (now() - since >= ASK_AGAIN_NS &&
+               (log_can_spare(store) || now() - since >= ASK_IN_VAIN_NS)) {
         gw_table_grow_ask(store->table);
         atomic_store_explicit(&store->index_refused_ns, 0, memory_order_relaxed);
     }

@@ -145,13 +145,14 @@ static inline struct gw_bucket *gw_table_next_line(const struct gw_table *table,
  * never written, as seen by the same loads: then no match says nothing.
  * Two vector loads read the line: x86-64 reads each aligned 8-byte lane of them whole, so what is
  * seen is what relaxed loads could have seen; ThreadSanitizer cannot know that and gets the loop.
- */
+ * Volatile, or the compiler may load a half twice: live where the states are looked at and frozen
+ * where the tags are, which would be "absent" of an entry that is there (torture/index_bucket). */
 static inline uint32_t gwi_bucket_matches(struct gw_bucket *bucket, uint64_t tag, bool *moved)
 {
 #if defined(__AVX2__) && !defined(__SANITIZE_THREAD__)
     __m256i want = _mm256_set1_epi64x((long long)tag);
-    __m256i low = _mm256_load_si256((const __m256i *)(const void *)&bucket->word[0]);
-    __m256i high = _mm256_load_si256((const __m256i *)(const void *)&bucket->word[4]);
+    __m256i low = *(const volatile __m256i *)(const volatile void *)&bucket->word[0];
+    __m256i high = *(const volatile __m256i *)(const volatile void *)&bucket->word[4];
     /* Bit 43 is the upper one of the state. The eighth word has it only when it is no longer plain.
      */
     __m256i states = _mm256_slli_epi64(_mm256_or_si256(low, high), 63 - GW_ENTRY_STATE_SHIFT - 1);

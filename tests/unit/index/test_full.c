@@ -147,14 +147,20 @@ Test(full, a_log_of_garbage_is_not_full_before_somebody_has_looked, .timeout = 6
     fixture_close(&f);
 }
 
+/* *key, made one of the big ones. */
+static void big_key(uint64_t *key)
+{
+    static uint8_t value[1000];
+    *key |= (uint64_t)1 << 32;
+    op_bytes(&f, GW_VERB_UPSERT, key, 8, 0);
+    f.op.value = value;
+    f.op.value_bytes = sizeof value;
+}
+
 /* It is answered for good. */
 static enum gw_status write_big(uint64_t key)
 {
-    static uint8_t value[1000];
-    key |= (uint64_t)1 << 32;
-    op_bytes(&f, GW_VERB_UPSERT, &key, 8, 0);
-    f.op.value = value;
-    f.op.value_bytes = sizeof value;
+    big_key(&key);
     enum gw_status st = run_out();
     cr_assert(st == GW_OK || st == GW_E_FULL, "big key %lu: %s", (unsigned long)key,
               gw_status_name(st));
@@ -224,4 +230,51 @@ Test(full, an_index_that_asks_a_full_log_for_frames_stops_nobody, .timeout = 120
     for (uint32_t live = 50; live <= 90; live += 1)
         asked += share_full_log(live);
     cr_expect_geq(asked, 5, "the index had to ask in %u cases only", asked);
+}
+
+/* Pages that the log could still turn to, were the index to get nothing more. */
+static int64_t pages_free(void)
+{
+    const struct gw_log *log = f.store->log;
+    uint64_t others = gw_table_memory_bytes(f.store->table) + PAGE;
+    uint64_t used = (gw_log_tail(log).v >> PAGE_BITS) - (atomic_load(&log->begin) >> PAGE_BITS) + 1;
+    return (int64_t)((f.store->memory_bytes - others) / PAGE) - (int64_t)used -
+           (int64_t)atomic_load(&log->reserve);
+}
+
+Test(full, users_are_not_told_while_the_index_asks_in_vain, .timeout = 60)
+{
+    enum { FRAMES = 128, COUNTERS = 45000, COUNTERS_MAX = 90000, BURST = 200 };
+    fixture_open(&f, &(struct gw_store_options){.log_bytes = FRAMES * PAGE,
+                                                .page_bits = PAGE_BITS,
+                                                .index_bytes = PAGE,
+                                                .index_bytes_max = 64 * PAGE});
+    uint64_t counters = 0, big = 0;
+    for (; counters < COUNTERS; counters++) {
+        count_key(&counters);
+        cr_assert_eq(run_out(), GW_OK);
+    }
+    while (pages_free() > 18)
+        cr_assert_eq(write_big(big++), GW_OK);
+    for (; counters < COUNTERS_MAX && gw_table_lacks(f.store->table) == 0; counters++) {
+        count_key(&counters);
+        cr_assert_eq(run_out(), GW_OK);
+    }
+    cr_assert_neq(gw_table_lacks(f.store->table), 0, "the index did not ask: this shows nothing");
+    cr_assert_gt(pages_free(), 4, "there is no room for bursts: this shows nothing");
+    enum gw_status st = GW_OK;
+    for (uint32_t turns = 0; st != GW_E_FULL; turns++) {
+        cr_assert_lt(turns, ENOUGH, "never full");
+        st = GW_OK;
+        for (uint32_t i = 0; i < BURST && st == GW_OK; i++) { /* as others write meanwhile */
+            uint64_t key = big++;
+            big_key(&key);
+            st = run_alone();
+        }
+        if (st == GW_E_FULL)
+            cr_expect_leq(pages_free(), 1, "told after %u turns", turns);
+        gw_store_poll(f.thread);
+    }
+    cr_expect(gw_table_grow_refused(f.store->table), "the index got what it asked for");
+    fixture_close(&f);
 }

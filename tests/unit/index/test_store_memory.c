@@ -92,7 +92,7 @@ static void write_with(uint32_t frames)
     fixture_open(&f, &(struct gw_store_options){.log_bytes = 256 * PAGE,
                                                 .page_bits = PAGE_BITS,
                                                 .device = gw_ram_device_face(ram)});
-    gw_log_frames_allow(f.store->log, frames);
+    gw_log_frames_allow(f.store->log, frames, false);
     static uint8_t value[8000];
     for (uint64_t k = 0; k < 4000; k++) {
         op_bytes(&f, GW_VERB_UPSERT, &k, 8, 0);
