@@ -404,8 +404,12 @@ Test(beyond_memory, a_full_disk_refuses_writes_and_recovers_when_keys_go)
         st = gw_set_sync(s, "again", 5, value, sizeof value, &r);
     while (st == GW_E_FULL && harness_now_ms() - start < 10000);
     cr_expect_eq(st, GW_OK, "%s, long after half of the keys have gone", gw_status_text(st));
+    /* Compaction begins when a whole segment is garbage. Of this disk's eight segments users get
+     * five, so four of them are sure to fit; whether a fifth does depends on where the log begins.
+     * Half of what filled five, and a sixth, are less than four. */
+    const uint32_t again = stored / 6;
     uint32_t more = 0;
-    for (; more < stored / 4; more++) {
+    for (; more < again; more++) {
         size_t n = (size_t)snprintf(text, sizeof text, "more:%u", more);
         start = harness_now_ms();
         do
@@ -414,7 +418,7 @@ Test(beyond_memory, a_full_disk_refuses_writes_and_recovers_when_keys_go)
         if (st != GW_OK)
             break;
     }
-    cr_expect_eq(more, stored / 4, "%s after %u of %u", gw_status_text(st), more, stored / 4);
+    cr_expect_eq(more, again, "%s after %u of %u", gw_status_text(st), more, again);
     cr_expect_eq(gw_get_sync(s, text, key_text(text, sizeof text, 1), &r), GW_OK);
     cr_expect_eq(gw_add_sync(s, "counter", 7, 1, 0, &r), GW_OK);
     cr_expect_eq(r.number, 2);
