@@ -11,8 +11,9 @@
  * With a device, or in cache mode, read_only follows the tail at a distance. Without both,
  * read_only moves only when it is asked to, head moves with begin, and when the frames are used up
  * and compaction makes no room an allocation is answered GW_E_FULL, once for each that does not
- * fit: smaller ones may still fit the last page. Thread rule: any thread; addresses are followed
- * inside the epoch, through a view loaded after entering it. Layer: index. */
+ * fit: smaller ones may still fit the last page.
+ * Thread rule: any thread; addresses are followed inside the epoch, through a view loaded after
+ * entering it. Layer: index. */
 #ifndef GW_INDEX_LOG_H
 #define GW_INDEX_LOG_H
 

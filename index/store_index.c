@@ -62,7 +62,8 @@ uint32_t gwi_index_sides(void *ctx, uint64_t entry, uint32_t shift)
  * log gives up the rest frame by frame, and until it has, the index waits, and with it insertions
  * that cannot do without growth. When the log has nothing more to give, because nothing in it is
  * garbage, they are refused, and the log may have its frames again: nobody would use them. The
- * index asks once more after ASK_AGAIN_NS if records have become garbage by then. */
+ * index asks once more after ASK_AGAIN_NS if by the count enough is garbage then, and after
+ * ASK_IN_VAIN_NS in any case, for the count is an estimate. */
 
 static uint64_t now(void)
 {

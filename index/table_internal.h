@@ -66,8 +66,8 @@ struct gwi_grow {
     _Atomic uint64_t splits;
     _Atomic uint64_t wanted[(1u << GW_DIRECTORY_BITS_MAX) / 64]; /* a bit a chunk */
     _Atomic uint32_t lock; /* 1: one thread does what follows; the others do not wait for it */
-    /* What the chunk lacks whose turn it is to grow; will it not get that? The first
-     * is written under the lock. */
+    /* What the chunk lacks whose turn it is to grow, written under the lock; will it not get that?
+     */
     _Atomic uint64_t lacks;
     _Atomic bool refused;
     _Atomic uint32_t grown_chunks; /* old ones whose memory has not been given back */
